@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The machine's cache outside the checkout: where it is, how it is locked, how a part of
+# it is filled. Needs log.sh. Source it; it defines functions and does nothing else.
+#
+#   $IDTS_CACHE/lock                 held while anything is filled
+#   $IDTS_CACHE/cargo/               CARGO_HOME of the build root
+#   $IDTS_CACHE/suites/SUITE         link to the set in use for SUITE
+#   $IDTS_CACHE/sets/KERNEL_RUSTC/   all that belongs to these versions:
+#       versions                     kernel, rustc, bindgen and others, as shell words
+#       root/                        the build root               (root.sh)
+#       tree/                        the packages of the domains  (image.sh)
+#       kdir/                        kernel source and KDIR       (kdir.sh)
+#       images/HASH/                 what is booted               (image.sh)
+
+# cache_init: sets IDTS_CACHE to the cache's place, made if it is not there.
+cache_init() {
+	IDTS_CACHE=${IDTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/idts-testbed}
+	export IDTS_CACHE
+	mkdir -p "$IDTS_CACHE/sets" "$IDTS_CACHE/suites" "$IDTS_CACHE/cargo"
+}
+
+# cache_locked CMD...: runs CMD while nobody else fills the cache. A second run on the
+# machine waits here, then finds the first one's work. CMD must not call it again.
+cache_locked() {
+	(
+		if ! flock --nonblock 9; then
+			step cache "another run is filling $IDTS_CACHE; waiting for it"
+			flock 9
+		fi
+		"$@"
+	) 9>"$IDTS_CACHE/lock"
+}
+
+# cache_drop DIR...: removes what an interrupted fill left, crossing no mount.
+cache_drop() { rm -rf --one-file-system -- "$@"; }

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Makes a KDIR: what `make -C KDIR M=...` needs to build Rust modules for a stock Debian
+# kernel. Debian's headers lack the Rust crates' metadata; they are rebuilt here from
+# linux-source with the kernel's own configuration and compilers. Needs log.sh, cache.sh,
+# versions.sh, root.sh. Source it; it defines functions and does nothing else.
+#
+# PLACE holds src/ (the source), obj/ (the KDIR) and complete (what it was made from).
+
+# kdir_of_set: prints the KDIR of the set in use, making it first if need be.
+kdir_of_set() { kdir_at "$IDTS_SET/root" "$KERNEL" "$IDTS_SET/kdir"; }
+
+# kdir_of_host KERNEL: the same for an installed kernel of the running system, with the
+# compilers of the running system.
+kdir_of_host() { kdir_at / "$1" "$IDTS_CACHE/kdirs/$1"; }
+
+# kdir_at ROOT KERNEL PLACE: prints PLACE's KDIR, made anew unless it is complete and
+# made from the versions that ROOT has now.
+kdir_at() {
+	local root=$1 kernel=$2 place=$3
+	if ! kdir_fresh "$@"; then
+		cache_locked kdir_fill "$@" >&2 || die "no KDIR for kernel $kernel"
+	fi
+	printf '%s\n' "$place/obj"
+}
+
+# kdir_fresh ROOT KERNEL PLACE: is PLACE complete, and made from these versions?
+kdir_fresh() {
+	[ -e "$3/complete" ] && [ "$(kdir_stamp "$1" "$2")" = "$(cat "$3/complete")" ]
+}
+
+# kdir_stamp ROOT KERNEL: prints what a KDIR depends on.
+kdir_stamp() {
+	local headers
+	headers=$(versions_headers "$1" "$2")
+	stat --format '%s %Y' "$headers/.config" "$headers/Module.symvers"
+	[ "$1" != / ] || { rustc --version; bindgen --version; }
+}
+
+# kdir_fill ROOT KERNEL PLACE: makes the KDIR in PLACE. Not movable afterwards: the
+# metadata remembers where it was made; the file `complete` comes last instead.
+kdir_fill() {
+	local root=$1 kernel=$2 place=$3 archive cc
+	! kdir_fresh "$@" || return 0
+	versions_check "$root" "$kernel" || return 1
+	archive=$(versions_source "$root" "$kernel") || return 1
+	cc=$(versions_compiler "$root" "$kernel")
+	cache_drop "$place"
+	mkdir -p "$place/src" "$place/obj"
+	run_logged kdir "unpacking the source of kernel $kernel" "$IDTS_CACHE/log/kdir-source" \
+		tar -xf "$archive" -C "$place/src" --strip-components=1 || return 1
+	kdir_borrow "$root" "$kernel" "$place" .config .kernelvariables
+	run_logged kdir "building its Rust metadata (about 90 s)" "$IDTS_CACHE/log/kdir-build" \
+		root_exec "$root" make -C "$place/src" O="$place/obj" -j"$(nproc)" HOSTCC="$cc" \
+		KERNELRELEASE="$kernel" olddefconfig prepare modules_prepare || return 1
+	kdir_borrow "$root" "$kernel" "$place" Module.symvers vmlinux
+	kdir_check "$root" "$kernel" "$place" || return 1
+	kdir_stamp "$root" "$kernel" >"$place/complete"
+}
+
+# kdir_borrow ROOT KERNEL PLACE FILE...: copies files of the headers package into the
+# KDIR. vmlinux there is bare type information: without it modules have none either.
+kdir_borrow() {
+	local headers place=$3 file
+	headers=$(versions_headers "$1" "$2")
+	shift 3
+	for file in "$@"; do
+		[ ! -e "$headers/$file" ] || cp "$headers/$file" "$place/obj/$file"
+	done
+}
+
+# kdir_check ROOT KERNEL PLACE: refuses metadata that would not fit the stock kernel:
+# another source version, another configuration, or Rust symbols that it does not export.
+# Nothing else would notice: Debian's kernels carry no symbol checksums (MODVERSIONS).
+kdir_check() {
+	local kernel=$2 obj=$3/obj headers made changed lost
+	headers=$(versions_headers "$1" "$2")
+	made=$(make -s -C "$3/src" kernelversion)
+	if [ "$made" != "${kernel%%[+-]*}" ]; then
+		say "kernel source and headers differ: linux-source is $made, the headers are of $kernel"
+		return 1
+	fi
+	# A missing openssl program is the one thing that may differ between build machines.
+	changed=$(diff "$headers/.config" "$obj/.config" | grep -E '^[<>] ' | grep -v OPENSSL_SUPPORTS || true)
+	if [ -n "$changed" ]; then
+		say "kernel $kernel cannot be configured here as Debian did ('<' is Debian's):"
+		say "$changed"
+		return 1
+	fi
+	lost=$(comm -23 <(kdir_exports "$obj") <(cut -f2 "$obj/Module.symvers" | LC_ALL=C sort -u))
+	if [ -n "$lost" ]; then
+		say "the Rust metadata does not fit kernel $kernel: $(wc -l <<<"$lost") symbols that it does not export, such as $(head -n 1 <<<"$lost")"
+		return 1
+	fi
+}
+
+# kdir_exports OBJ: prints the symbols that the crates built in OBJ would export.
+kdir_exports() {
+	sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));.*/\1/p' "$1"/rust/exports_*_generated.h |
+		LC_ALL=C sort -u
+}

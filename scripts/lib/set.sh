@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# A set is what belongs to one kernel: build root, packages of the domains, KDIR, images.
+# Chooses the set of a suite, fills it when it is not there. Needs log.sh, cache.sh,
+# host.sh, versions.sh, root.sh, tree.sh. Source it; it defines functions and does
+# nothing else.
+
+# set_use: sets IDTS_SET to the set of the suite IDTS_SUITE (sid if unset), filling it
+# first if the cache has none. Reads the set's KERNEL, RUSTC, XEN.
+set_use() {
+	cache_init
+	IDTS_SUITE=${IDTS_SUITE:-sid}
+	local link=$IDTS_CACHE/suites/$IDTS_SUITE
+	if [ ! -e "$link/versions" ]; then
+		host_check
+		host_prepare
+		cache_locked set_fill "$IDTS_SUITE" || die "no build root for suite '$IDTS_SUITE'"
+	fi
+	IDTS_SET=$(readlink -f "$link")
+	export IDTS_SET IDTS_SUITE
+	# shellcheck source=/dev/null
+	. "$IDTS_SET/versions"
+}
+
+# set_refresh: fetches the suite as it is today. If that fails, or today's tools do not
+# fit today's kernel, the set in the cache stays in use, and that is said.
+set_refresh() {
+	cache_init
+	IDTS_SUITE=${IDTS_SUITE:-sid}
+	host_check
+	host_prepare
+	cache_locked set_fill "$IDTS_SUITE" refresh && return 0
+	[ -e "$IDTS_CACHE/suites/$IDTS_SUITE/versions" ] || die "no build root for suite '$IDTS_SUITE'"
+	say "keeping the set in the cache: $(basename "$(readlink -f "$IDTS_CACHE/suites/$IDTS_SUITE")")"
+}
+
+# set_fill SUITE [refresh]: makes a set of SUITE in a temporary place, then puts it into
+# use. Does nothing if another run has just done so. Called with the cache locked.
+set_fill() {
+	local suite=$1 link=$IDTS_CACHE/suites/$1 new=$IDTS_CACHE/sets/.fill key
+	[ "${2:-}" = refresh ] || [ ! -e "$link/versions" ] || return 0
+	step root "making a build root of suite $suite in $IDTS_CACHE (once; about 2 minutes)"
+	cache_drop "$new"
+	mkdir -p "$new"
+	root_fill "$suite" "$new/root" || return 1
+	tree_fill "$new/root" "$new/tree" || return 1
+	set_versions "$suite" "$new" >"$new/versions" || return 1
+	# shellcheck source=/dev/null
+	key=$(. "$new/versions" && printf '%s_rustc-%s_xen-%s' "$KERNEL" "$RUSTC" "$XEN")
+	if [ -e "$IDTS_CACHE/sets/$key/versions" ]; then
+		cache_drop "$new"
+	else
+		cache_drop "$IDTS_CACHE/sets/$key"
+		mv "$new" "$IDTS_CACHE/sets/$key"
+	fi
+	ln -sfnT "../sets/$key" "$link"
+	step root "suite $suite is ready: $key"
+}
+
+# set_versions SUITE DIR: prints the versions of the set in DIR, as shell words.
+set_versions() {
+	local root=$2/root kernel
+	kernel=$(versions_kernel "$root")
+	printf 'KERNEL=%q\n' "$kernel"
+	printf 'RUSTC=%q\n' "$(versions_wanted "$root" "$kernel" rustc)"
+	printf 'BINDGEN=%q\n' "$(versions_wanted "$root" "$kernel" bindgen)"
+	printf 'XEN=%q\n' "$(tree_xen "$2/tree")"
+	printf 'FROM_SUITE=%q\n' "$1"
+}

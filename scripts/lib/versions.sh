@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Finds the versions of kernel, rustc, bindgen and compiler, and refuses a set that does
+# not fit together: the kernel's own configuration says which tools it was built with.
+# Needs log.sh and root_exec. Source it; it defines functions and does nothing else.
+#
+# ROOT is a build root, or / for the running system itself.
+
+# versions_kernel ROOT: prints the newest kernel of the plain amd64 flavour whose headers
+# ROOT has, as in `uname -r`.
+versions_kernel() {
+	find "${1%/}/usr/src" -maxdepth 1 -name 'linux-headers-*-amd64' -printf '%f\n' |
+		sed -n 's/^linux-headers-//p' | grep -Ev -- '-(rt|cloud)-amd64$' |
+		sort --version-sort | tail -n 1
+}
+
+# versions_headers ROOT KERNEL: prints the directory of the headers package of KERNEL.
+versions_headers() { printf '%s\n' "${1%/}/usr/src/linux-headers-$2"; }
+
+# versions_config ROOT KERNEL NAME: prints the text value of CONFIG_NAME of KERNEL.
+versions_config() {
+	sed -n "s/^CONFIG_$3=\"\\(.*\\)\"\$/\\1/p" "$(versions_headers "$1" "$2")/.config"
+}
+
+# versions_wanted ROOT KERNEL rustc|bindgen: prints the bare number, such as 1.97.1, that
+# KERNEL was built with.
+versions_wanted() {
+	versions_config "$1" "$2" "${3^^}_VERSION_TEXT" | awk '{ print $2 }'
+}
+
+# versions_compiler ROOT KERNEL: prints the command of the C compiler that built KERNEL.
+versions_compiler() {
+	versions_config "$1" "$2" CC_VERSION_TEXT | awk '{ print $1 }' | sed 's/^x86_64-linux-gnu-//'
+}
+
+# versions_check ROOT KERNEL: true if ROOT's tools are those that built KERNEL; else says
+# what differs, both sides named.
+versions_check() {
+	local root=$1 kernel=$2 tool want have fine=0
+	if [ -z "$(versions_config "$root" "$kernel" RUSTC_VERSION_TEXT)" ]; then
+		say "kernel $kernel was built without Rust (no CONFIG_RUSTC_VERSION_TEXT): it cannot load Rust modules"
+		return 1
+	fi
+	for tool in rustc bindgen; do
+		want=$(versions_config "$root" "$kernel" "${tool^^}_VERSION_TEXT")
+		have=$(root_exec "$root" "$tool" --version 2>/dev/null || echo "no $tool")
+		[ "$want" = "$have" ] && continue
+		say "$tool does not fit: kernel $kernel was built with '$want', here is '$have'"
+		fine=1
+	done
+	return "$fine"
+}
+
+# versions_source ROOT KERNEL: prints the archive of the kernel source that KERNEL's
+# headers ask for, or says which package has it.
+versions_source() {
+	local series file
+	series=$(printf '%s' "$2" | cut -d. -f1,2)
+	file=${1%/}/usr/src/linux-source-${series%%[!0-9.]*}.tar.xz
+	if [ ! -e "$file" ]; then
+		say "no $file: the package linux-source-${series%%[!0-9.]*} is needed, of the same version as kernel $2"
+		return 1
+	fi
+	printf '%s\n' "$file"
+}

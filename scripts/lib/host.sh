@@ -22,10 +22,10 @@ host_mirror() {
 # host_codename: prints the distribution's code name, as in /etc/os-release.
 host_codename() { (. /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-}"); }
 
-# host_missing: prints one line for each thing that this host cannot be given by us:
-# nothing if all is well. Changes nothing.
+# host_missing DISK_MB: prints one line for each thing that this host cannot be given by
+# us: nothing if all is well. Changes nothing.
 host_missing() {
-	local id version mb
+	local disk=$1 id version mb
 	[ "$(id -u)" -eq 0 ] || say_missing "root rights: run it as root (chroot and mounts need them)"
 	# shellcheck source=/dev/null
 	id=$(. /etc/os-release && printf '%s' "${ID:-unknown}")
@@ -39,7 +39,7 @@ host_missing() {
 	mb=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
 	[ "$mb" -ge "$HOST_MEMORY_MB" ] || say_missing "$HOST_MEMORY_MB MB of free memory: there are $mb MB"
 	mb=$(host_free_mb)
-	[ "$mb" -ge "$HOST_DISK_MB" ] || say_missing "$HOST_DISK_MB MB of free disk for the cache: there are $mb MB (XDG_CACHE_HOME moves it)"
+	[ "$mb" -ge "$disk" ] || say_missing "$disk MB of free disk for the cache: there are $mb MB (XDG_CACHE_HOME moves it)"
 }
 
 # say_missing TEXT: one line of host_missing's list.
@@ -52,10 +52,11 @@ host_free_mb() {
 	df --output=avail --block-size=1M "$dir" | tail -n 1 | tr -d ' '
 }
 
-# host_check: ends with a list of what is missing, or returns. Changes nothing.
+# host_check [DISK_MB]: ends with a list of what is missing, or returns. Changes nothing.
+# DISK_MB is the free disk to ask for, by default what filling the cache takes.
 host_check() {
 	local missing
-	missing=$(host_missing)
+	missing=$(host_missing "${1:-$HOST_DISK_MB}")
 	[ -z "$missing" ] || die "this machine lacks:"$'\n'"$missing"$'\n'"Nothing was changed."
 }
 

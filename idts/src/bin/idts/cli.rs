@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: arguments, their checks, and all of `--help`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use idts::Address;
+
+/// Move data between Xen domains over memory that they share.
+///
+/// idts uses channels of /dev/idts: no network is involved. A tunnel must stand
+/// between the two domains, see tunnel-mgr(8) in dom0.
+///
+/// An address is DOM:PORT. DOM is a domain's id, and dom0 is 0; in dom0 it may
+/// be a domain's name as well. Ports below 1024 need CAP_NET_BIND_SERVICE to be
+/// listened on.
+#[derive(Debug, Parser)]
+#[command(name = "idts", version, max_term_width = 80, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  idts recv 7000 kernel.img                in dom0: take one file
+  idts send kernel.img 0:7000 --wait 30    in a guest: send it, dom0 may be late
+  idts echo 7001                           in a guest called u1
+  idts ping u1:7001 -c 100                 in dom0: how long is a round trip?
+  tar c /etc | idts cat 0:7002             a stream of unknown length
+
+Exit status:
+  0  done
+  1  failed; stderr says what happened and to whom
+  2  wrong usage
+
+Files:
+  /dev/idts              the driver, for root and the group idts
+  /run/xenstored/socket  (or /dev/xen/xenbus) looked up for domain names";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Send(Send),
+    Recv(Recv),
+    Cat(Cat),
+    Echo(Echo),
+    Ping(Ping),
+}
+
+/// Send a file to `idts recv`.
+///
+/// Done when the receiver says that the whole file stands at its side, with the
+/// right checksum. FILE must be a regular file, for its length is told ahead;
+/// use `idts cat` for streams.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// The file to send
+    pub file: PathBuf,
+    /// Where `idts recv` listens, DOM:PORT
+    pub to: Target,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Take one file from `idts send`.
+///
+/// Says `listening on PORT` on stderr once a sender can connect, takes one
+/// file, and exits. The bytes go to a temporary beside FILE that becomes FILE
+/// only when length and checksum fit; a transfer that fails leaves none of
+/// both, and an older FILE as it was. A FILE that is a device or a pipe is
+/// written straight.
+#[derive(Debug, Args)]
+pub struct Recv {
+    /// The port to listen on; 0 takes a free one
+    pub port: u32,
+    /// The file to write
+    pub file: PathBuf,
+    /// Let only this domain (id) connect
+    #[arg(long, value_name = "DOM")]
+    pub from: Option<u16>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Copy standard input to a channel, and the channel to standard output.
+///
+/// At the end of the input the channel's sending half is closed; idts ends when
+/// the peer has closed its half too.
+#[derive(Debug, Args)]
+pub struct Cat {
+    /// Whom to connect to, DOM:PORT
+    #[arg(required_unless_present = "listen", conflicts_with = "listen")]
+    pub peer: Option<Target>,
+    /// Wait for one peer on this port instead; 0 takes a free one
+    #[arg(short, long, value_name = "PORT", conflicts_with = "wait")]
+    pub listen: Option<u32>,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Send everything back to where it came from.
+///
+/// Says `listening on PORT` on stderr once peers can connect, then serves any
+/// number of them at a time, until it is ended by a signal.
+#[derive(Debug, Args)]
+pub struct Echo {
+    /// The port to listen on; 0 takes a free one
+    pub port: u32,
+    /// Serve one peer, then exit
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Measure round trips to `idts echo`.
+///
+/// Each round trip writes BYTES and reads them back; what comes back is
+/// compared with what was sent.
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// Where `idts echo` listens, DOM:PORT
+    pub peer: Target,
+    /// How many round trips
+    #[arg(short, long, default_value_t = 10, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// Bytes in each
+    #[arg(short, long, default_value_t = 64, value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub size: u32,
+    /// Seconds between two, fractions allowed
+    #[arg(short, long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
+    pub interval: Duration,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Keep trying to connect for this long, fractions allowed
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print one JSON object on standard output at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// An address whose domain may still be a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Id(Address),
+    Name(String, u32),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = match text.parse() {
+            Ok(address) => return Ok(Self::Id(address)),
+            Err(error) => error,
+        };
+        match text.rsplit_once(':') {
+            Some((name, port)) if is_name(name) => {
+                let port = Address::from_str(&format!("0:{port}"))
+                    .map_err(|e| e.to_string())?
+                    .port;
+                Ok(Self::Name(name.into(), port))
+            }
+            _ => Err(error.to_string()),
+        }
+    }
+}
+
+/// Names as xl takes them; one of digits alone is an id.
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+:".contains(c);
+    text.chars().all(allowed) && text.chars().any(|c| !c.is_ascii_digit()) && !text.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_an_id_or_a_name() {
+        assert_eq!("0:7".parse(), Ok(Target::Id(Address::new(0, 7))));
+        assert_eq!("u1:7".parse(), Ok(Target::Name("u1".into(), 7)));
+        assert_eq!("Domain-0:7".parse(), Ok(Target::Name("Domain-0".into(), 7)));
+        for text in [
+            "",
+            "u1",
+            "u1:",
+            "u1:0",
+            "u/1:7",
+            ":7",
+            "99999:7",
+            "u1:4294967296",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cat_wants_exactly_one_of_peer_and_port() {
+        assert!(Cli::try_parse_from(["idts", "cat"]).is_err());
+        assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--listen", "7"]).is_err());
+        assert!(Cli::try_parse_from(["idts", "cat", "--listen", "7"]).is_ok());
+        assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--wait", "0.5"]).is_ok());
+    }
+
+    #[test]
+    fn seconds_are_not_negative() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(seconds("-1").is_err());
+        assert!(seconds("inf").is_err());
+    }
+}

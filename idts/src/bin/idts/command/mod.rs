@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One module for each verb, each with a `run` over its arguments.
+
+pub mod cat;
+pub mod echo;
+pub mod ping;
+pub mod recv;
+pub mod send;

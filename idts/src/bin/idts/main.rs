@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command `idts`: parses, runs one verb, turns its error into a message
+//! on stderr and an exit code. 0 done, 1 failed, 2 wrong usage (by clap).
+
+mod cli;
+mod command;
+mod open;
+mod report;
+mod sink;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Send(args) => command::send::run(&args),
+        Command::Recv(args) => command::recv::run(&args),
+        Command::Cat(args) => command::cat::run(&args),
+        Command::Echo(args) => command::echo::run(&args),
+        Command::Ping(args) => command::ping::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("idts: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How to open a channel: the builder behind `Channel::connect`.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::{sys, Address, Channel, Error, Result};
+
+/// How to connect, where [`Channel::connect`] is too simple.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// let peer = "3:7000".parse()?;
+/// let channel = idts::Connect::to(peer)
+///     .tx_ring(1 << 20)
+///     .timeout(Duration::from_secs(2))
+///     .open()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before open()"]
+pub struct Connect {
+    peer: Address,
+    tx_ring: u32,
+    rx_ring: u32,
+    timeout: Option<Duration>,
+    nonblocking: bool,
+}
+
+impl Connect {
+    /// Connects to `peer`, all else as the driver likes it.
+    pub const fn to(peer: Address) -> Self {
+        Self {
+            peer,
+            tx_ring: 0,
+            rx_ring: 0,
+            timeout: None,
+            nonblocking: false,
+        }
+    }
+
+    /// Size of the ring that this end writes: a power of two, or 0.
+    pub const fn tx_ring(mut self, bytes: u32) -> Self {
+        self.tx_ring = bytes;
+        self
+    }
+
+    /// Size of the ring that this end reads: a power of two, or 0.
+    pub const fn rx_ring(mut self, bytes: u32) -> Self {
+        self.rx_ring = bytes;
+        self
+    }
+
+    /// How long to wait for the peer's answer.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Does not wait: the channel comes back at once and does not block. Poll
+    /// it for writability, then ask [`Channel::take_error`] what became of it.
+    pub const fn nonblocking(mut self, on: bool) -> Self {
+        self.nonblocking = on;
+        self
+    }
+
+    /// Opens the channel.
+    ///
+    /// # Errors
+    /// [`Error::Open`]; [`Error::Connect`] with ECONNREFUSED when nobody
+    /// listens, EACCES or EHOSTUNREACH when there is no such domain, ENETDOWN
+    /// without a tunnel, ETIMEDOUT when the peer is silent, ENOSPC when the
+    /// rings do not fit.
+    pub fn open(&self) -> Result<Channel> {
+        let failed = |errno: Errno| Error::Connect {
+            peer: self.peer,
+            cause: errno.into(),
+        };
+        let fd = sys::open().map_err(|errno| Error::Open {
+            cause: errno.into(),
+        })?;
+        if self.nonblocking {
+            sys::set_nonblocking(&fd, true).map_err(failed)?;
+        }
+        match sys::connect(&fd, self.to_raw()) {
+            Ok(()) => {}
+            Err(Errno::INPROGRESS) if self.nonblocking => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let channel = Channel::from_fd(fd, self.peer);
+        if self.nonblocking {
+            channel.set_nonblocking(true)?;
+        }
+        Ok(channel)
+    }
+
+    fn to_raw(&self) -> sys::Connect {
+        sys::Connect {
+            peer: sys::Addr {
+                domid: self.peer.domain,
+                reserved: 0,
+                port: self.peer.port,
+            },
+            tx_ring: self.tx_ring,
+            rx_ring: self.rx_ring,
+            timeout_ms: self.timeout.map_or(0, to_millis),
+            flags: 0,
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up, and at least 1: 0 would mean the default.
+fn to_millis(timeout: Duration) -> u32 {
+    let millis = timeout.as_nanos().div_ceil(1_000_000).max(1);
+    u32::try_from(millis).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_never_the_default() {
+        assert_eq!(to_millis(Duration::ZERO), 1);
+        assert_eq!(to_millis(Duration::from_micros(1001)), 2);
+        assert_eq!(to_millis(Duration::MAX), u32::MAX);
+        assert_eq!(Connect::to(Address::new(0, 1)).to_raw().timeout_ms, 0);
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors of everything but reads and writes: what was tried, with whom, and
+//! what the driver's errno means there.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::{Address, DEVICE};
+
+/// Result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What failed and with whom; [`Error::raw_os_error`] has the errno.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device could not be opened.
+    #[error("cannot open {DEVICE}: {}", explain_open(.cause))]
+    Open {
+        /// The errno.
+        cause: io::Error,
+    },
+    /// A port could not be bound or listened on.
+    #[error("cannot listen on port {port}: {}", explain_listen(.cause))]
+    Listen {
+        /// The port that was asked for.
+        port: u32,
+        /// The errno.
+        cause: io::Error,
+    },
+    /// A listening endpoint gave no connection.
+    #[error("cannot accept on port {port}: {}", explain(.cause))]
+    Accept {
+        /// The port that was listened on.
+        port: u32,
+        /// The errno.
+        cause: io::Error,
+    },
+    /// No channel came about.
+    #[error("cannot connect to {peer}: {}", explain_connect(.cause))]
+    Connect {
+        /// Whom it was meant to reach.
+        peer: Address,
+        /// The errno.
+        cause: io::Error,
+    },
+    /// A call on an established channel failed.
+    #[error("{call} on the channel with {peer}: {}", explain(.cause))]
+    Channel {
+        /// The other end.
+        peer: Address,
+        /// Which call.
+        call: &'static str,
+        /// The errno.
+        cause: io::Error,
+    },
+    /// The driver answered what this crate does not understand.
+    #[error("the driver of {DEVICE} says {what}, which this program does not know")]
+    Driver {
+        /// What it said.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The io error below, with the kind and errno that the driver gave.
+    pub fn cause(&self) -> Option<&io::Error> {
+        match self {
+            Self::Open { cause }
+            | Self::Listen { cause, .. }
+            | Self::Accept { cause, .. }
+            | Self::Connect { cause, .. }
+            | Self::Channel { cause, .. } => Some(cause),
+            Self::Driver { .. } => None,
+        }
+    }
+
+    /// The errno, where there is one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.cause()?.raw_os_error()
+    }
+
+    /// The kind, as [`io::Error::kind`] has it.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.cause().map_or(io::ErrorKind::Other, io::Error::kind)
+    }
+
+    /// True for what may pass by itself: nobody listens yet, the tunnel or
+    /// the domain is not there yet, the peer was slow, the driver is not
+    /// loaded yet. From a guest "no such domain" is EACCES, so that counts.
+    pub fn is_transient(&self) -> bool {
+        let errno = self.cause().and_then(Errno::from_io_error);
+        match self {
+            Self::Open { .. } => matches!(errno, Some(Errno::NOENT | Errno::NODEV | Errno::NXIO)),
+            Self::Connect { .. } => matches!(
+                errno,
+                Some(
+                    Errno::CONNREFUSED
+                        | Errno::NETDOWN
+                        | Errno::HOSTUNREACH
+                        | Errno::ACCESS
+                        | Errno::TIMEDOUT
+                        | Errno::CONNRESET
+                        | Errno::NOTCONN
+                        | Errno::AGAIN
+                )
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+fn explain(cause: &io::Error) -> String {
+    cause.to_string()
+}
+
+/// The errno's text, with what it means in this place.
+fn with_hint(cause: &io::Error, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{hint} ({cause})"),
+        None => cause.to_string(),
+    }
+}
+
+fn explain_open(cause: &io::Error) -> String {
+    let hint = match Errno::from_io_error(cause) {
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
+            Some("the driver (idts_front, or idts_back in dom0) is not loaded")
+        }
+        Some(Errno::ACCESS | Errno::PERM) => Some("only root and the group idts may"),
+        _ => None,
+    };
+    with_hint(cause, hint)
+}
+
+fn explain_listen(cause: &io::Error) -> String {
+    let hint = match Errno::from_io_error(cause) {
+        Some(Errno::ADDRINUSE) => Some("the port is taken"),
+        Some(Errno::ACCESS | Errno::PERM) => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
+        _ => None,
+    };
+    with_hint(cause, hint)
+}
+
+fn explain_connect(cause: &io::Error) -> String {
+    let hint = match Errno::from_io_error(cause) {
+        Some(Errno::CONNREFUSED) => Some("nobody listens there, or its backlog is full"),
+        Some(Errno::ACCESS) => Some("forbidden, or no such domain"),
+        Some(Errno::HOSTUNREACH) => Some("no such domain"),
+        Some(Errno::NETDOWN) => Some("no tunnel is connected"),
+        Some(Errno::TIMEDOUT) => Some("the peer domain did not answer in time"),
+        Some(Errno::NOSPC) => Some("no room for the channel's rings"),
+        _ => None,
+    };
+    with_hint(cause, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(errno: Errno) -> Error {
+        Error::Connect {
+            peer: Address::new(3, 7000),
+            cause: errno.into(),
+        }
+    }
+
+    #[test]
+    fn says_what_happened_and_to_whom() {
+        let error = connect(Errno::CONNREFUSED);
+        assert_eq!(
+            error.to_string(),
+            "cannot connect to 3:7000: nobody listens there, or its backlog is full \
+             (Connection refused (os error 111))"
+        );
+        assert_eq!(error.raw_os_error(), Some(111));
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains("3:7000"));
+    }
+
+    #[test]
+    fn waits_only_for_what_may_pass() {
+        assert!(connect(Errno::NETDOWN).is_transient());
+        assert!(!connect(Errno::NOSPC).is_transient());
+        assert!(!Error::Open {
+            cause: Errno::ACCESS.into()
+        }
+        .is_transient());
+        assert!(Error::Open {
+            cause: Errno::NOENT.into()
+        }
+        .is_transient());
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Channels between Xen domains over memory that they share.
+//!
+//! The driver's `/dev/idts` gives endpoints that read like sockets: a
+//! [`Listener`] waits on a port, a [`Channel`] is one connection, an
+//! [`Address`] names a domain and a port in it. dom0 is domain 0. The same
+//! calls serve in dom0 and in guests.
+//!
+//! A server that sends back what it gets, and a client of it:
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use std::net::Shutdown;
+//! use idts::{Address, Channel, Listener};
+//!
+//! fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//!     let listener = Listener::bind(7000)?;
+//!     for incoming in listener.incoming() {
+//!         let (channel, peer) = incoming?;
+//!         let bytes = std::io::copy(&mut &channel, &mut &channel)?;
+//!         println!("{bytes} bytes from {peer}");
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn ask() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut channel = Channel::connect("0:7000".parse::<Address>()?)?;
+//!     channel.write_all(b"hello")?;
+//!     channel.shutdown(Shutdown::Write)?;
+//!     let mut answer = Vec::new();
+//!     channel.read_to_end(&mut answer)?;
+//!     assert_eq!(answer, b"hello");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Errors name the operation and the peer, see [`Error`]; reads and writes
+//! give plain [`std::io::Error`]s with the driver's errno.
+//!
+//! The parts: [`Channel`] and [`Connect`] (channel, connect), [`Listener`] and
+//! [`Bind`] (listener), [`Address`] (address), [`Info`] (info), [`Error`]
+//! (error); `sys` alone speaks ioctl and has the crate's only `unsafe`.
+//! [`xenstore`] is a small client for the tools that must look domains up.
+
+mod address;
+mod channel;
+mod connect;
+mod error;
+mod info;
+mod listener;
+mod sys;
+pub mod xenstore;
+
+pub use address::{Address, AddressError};
+pub use channel::Channel;
+pub use connect::Connect;
+pub use error::{Error, Result};
+pub use info::{Driver, Info, Role, State};
+pub use listener::{Bind, Incoming, Listener};
+
+/// The driver's device node.
+pub const DEVICE: &str = "/dev/idts";
+
+/// A good size for one read or write of bulk data.
+pub const BUFFER_SIZE: usize = 256 * 1024;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Listening endpoints: bind a port, accept the channels that peers open.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::{sys, Address, Channel, Error, Info, Result};
+
+/// How to listen, where [`Listener::bind`] is too simple.
+///
+/// ```no_run
+/// // Only domain 3 may connect, and 16 connections may wait.
+/// let listener = idts::Bind::new(7000).from_domain(3).backlog(16).listen()?;
+/// # Ok::<(), idts::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before listen()"]
+pub struct Bind {
+    port: u32,
+    domain: Option<u16>,
+    backlog: u32,
+}
+
+impl Bind {
+    /// Listens on `port`; 0 lets the driver choose one.
+    pub const fn new(port: u32) -> Self {
+        Self {
+            port,
+            domain: None,
+            backlog: 0,
+        }
+    }
+
+    /// Lets only this domain connect; without it any may that has a tunnel.
+    pub const fn from_domain(mut self, domain: u16) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
+    /// How many connections may wait for accept; 0 is the driver's default.
+    pub const fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Takes the port and listens on it.
+    ///
+    /// # Errors
+    /// [`Error::Open`]; [`Error::Listen`] with EADDRINUSE when the port is
+    /// taken, EACCES when it is below 1024 and the caller lacks the right.
+    pub fn listen(&self) -> Result<Listener> {
+        let failed = |errno: Errno| Error::Listen {
+            port: self.port,
+            cause: errno.into(),
+        };
+        let fd = sys::open().map_err(|errno| Error::Open {
+            cause: errno.into(),
+        })?;
+        let addr = sys::Addr {
+            domid: self.domain.unwrap_or(sys::DOMID_ANY),
+            reserved: 0,
+            port: self.port,
+        };
+        sys::bind(&fd, addr).map_err(failed)?;
+        sys::listen(&fd, self.backlog).map_err(failed)?;
+        let port = match self.port {
+            0 => sys::info(&fd).map_err(failed)?.local.port,
+            port => port,
+        };
+        Ok(Listener { fd, port })
+    }
+}
+
+/// An endpoint that waits for peers to connect.
+///
+/// With [`Listener::set_nonblocking`] and a poll for readability on its
+/// descriptor it fits into an event loop.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    port: u32,
+}
+
+impl Listener {
+    /// Listens on `port` for any domain that has a tunnel with this one.
+    ///
+    /// # Errors
+    /// As [`Bind::listen`].
+    pub fn bind(port: u32) -> Result<Self> {
+        Bind::new(port).listen()
+    }
+
+    /// The port listened on.
+    pub const fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Waits for the next connection; gives it and the address of its peer.
+    ///
+    /// # Errors
+    /// [`Error::Accept`] of kind `WouldBlock` when the listener does not block
+    /// and nobody waits.
+    pub fn accept(&self) -> Result<(Channel, Address)> {
+        let (fd, peer) = loop {
+            match sys::accept(&self.fd) {
+                Err(Errno::INTR) => {}
+                result => break result.map_err(|errno| self.failed(errno))?,
+            }
+        };
+        let peer = Address::new(peer.domid, peer.port);
+        Ok((Channel::from_fd(fd, peer), peer))
+    }
+
+    /// The connections as they come, without end.
+    pub const fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// Makes [`Listener::accept`] return at once, or wait again.
+    ///
+    /// # Errors
+    /// [`Error::Accept`], though there is no known cause.
+    pub fn set_nonblocking(&self, on: bool) -> Result<()> {
+        sys::set_nonblocking(&self.fd, on).map_err(|errno| self.failed(errno))
+    }
+
+    /// What the driver knows of this endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Accept`], though there is no known cause.
+    pub fn info(&self) -> Result<Info> {
+        Info::from_raw(sys::info(&self.fd).map_err(|errno| self.failed(errno))?)
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        Error::Accept {
+            port: self.port,
+            cause: errno.into(),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Endless iterator of accepted channels, see [`Listener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a Listener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<(Channel, Address)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}

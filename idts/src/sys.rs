@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ioctls of `/dev/idts` as safe functions over the structures of
+//! `idts_core::uapi`. The only `unsafe` of the crate is here.
+
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use idts_core::uapi::{nr, CLOEXEC, MAGIC};
+pub use idts_core::uapi::{Accept, Addr, Connect, Info, Listen, Version, DOMID_ANY};
+use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
+use rustix::io::{Errno, Result};
+use rustix::ioctl::{ioctl, opcode, Getter, IntegerSetter, Opcode, Setter, Updater};
+
+use crate::DEVICE;
+
+const IOC_VERSION: Opcode = opcode::read::<Version>(MAGIC, nr::VERSION);
+const IOC_BIND: Opcode = opcode::write::<Addr>(MAGIC, nr::BIND);
+const IOC_LISTEN: Opcode = opcode::write::<Listen>(MAGIC, nr::LISTEN);
+const IOC_ACCEPT: Opcode = opcode::read_write::<Accept>(MAGIC, nr::ACCEPT);
+const IOC_CONNECT: Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
+const IOC_SHUTDOWN: Opcode = opcode::none(MAGIC, nr::SHUTDOWN);
+const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
+const IOC_GET_ERROR: Opcode = opcode::read::<i32>(MAGIC, nr::GET_ERROR);
+
+/// A new idle endpoint.
+pub fn open() -> Result<OwnedFd> {
+    rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Sets or clears O_NONBLOCK.
+pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
+    let mut flags = fcntl_getfl(&fd)?;
+    flags.set(OFlags::NONBLOCK, on);
+    fcntl_setfl(fd, flags)
+}
+
+pub fn version(fd: impl AsFd) -> Result<Version> {
+    // SAFETY: the opcode is of a call that writes a `Version`; any bytes are one.
+    unsafe { get::<IOC_VERSION, Version>(fd) }
+}
+
+pub fn bind(fd: impl AsFd, addr: Addr) -> Result<()> {
+    // SAFETY: the opcode is of a call that reads an `Addr`.
+    unsafe { set::<IOC_BIND, Addr>(fd, addr) }
+}
+
+pub fn listen(fd: impl AsFd, backlog: u32) -> Result<()> {
+    let listen = Listen { backlog, flags: 0 };
+    // SAFETY: the opcode is of a call that reads a `Listen`.
+    unsafe { set::<IOC_LISTEN, Listen>(fd, listen) }
+}
+
+/// The next connection and who made it.
+pub fn accept(fd: impl AsFd) -> Result<(OwnedFd, Addr)> {
+    let mut accept = Accept {
+        flags: CLOEXEC,
+        fd: -1,
+        ..Accept::default()
+    };
+    // SAFETY: the opcode is of a call that reads and writes an `Accept`, and
+    // any bytes are one.
+    let call = unsafe { Updater::<IOC_ACCEPT, Accept>::new(&mut accept) };
+    // SAFETY: as above; the driver keeps no pointer after the call.
+    unsafe { ioctl(fd, call)? };
+    if accept.fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: on success the driver installed this descriptor for the caller,
+    // and nobody else knows its number.
+    Ok((unsafe { OwnedFd::from_raw_fd(accept.fd) }, accept.peer))
+}
+
+pub fn connect(fd: impl AsFd, connect: Connect) -> Result<()> {
+    // SAFETY: the opcode is of a call that reads a `Connect`.
+    unsafe { set::<IOC_CONNECT, Connect>(fd, connect) }
+}
+
+/// `how` is one of `idts_core::uapi::SHUT_*`.
+pub fn shutdown(fd: impl AsFd, how: u32) -> Result<()> {
+    // SAFETY: the opcode is of a call that takes a number.
+    let call = unsafe { IntegerSetter::<IOC_SHUTDOWN>::new_usize(how as usize) };
+    // SAFETY: as above; the driver follows no pointer.
+    unsafe { ioctl(fd, call) }
+}
+
+pub fn info(fd: impl AsFd) -> Result<Info> {
+    // SAFETY: the opcode is of a call that writes an `Info`; any bytes are one.
+    unsafe { get::<IOC_GET_INFO, Info>(fd) }
+}
+
+/// The pending error of an O_NONBLOCK connect, as an errno; 0 for none.
+pub fn take_error(fd: impl AsFd) -> Result<i32> {
+    // SAFETY: the opcode is of a call that writes an i32; any bytes are one.
+    unsafe { get::<IOC_GET_ERROR, i32>(fd) }
+}
+
+/// Runs an ioctl that writes a `T`.
+///
+/// # Safety
+/// `OPCODE` is of a call that writes a `T`, and any bytes are a value of `T`.
+unsafe fn get<const OPCODE: Opcode, T>(fd: impl AsFd) -> Result<T> {
+    // SAFETY: the caller vouches for opcode and type.
+    let call = unsafe { Getter::<OPCODE, T>::new() };
+    // SAFETY: as above; the driver keeps no pointer after the call.
+    unsafe { ioctl(fd, call) }
+}
+
+/// Runs an ioctl that reads a `T`.
+///
+/// # Safety
+/// `OPCODE` is of a call that reads a `T`.
+unsafe fn set<const OPCODE: Opcode, T>(fd: impl AsFd, value: T) -> Result<()> {
+    // SAFETY: the caller vouches for opcode and type.
+    let call = unsafe { Setter::<OPCODE, T>::new(value) };
+    // SAFETY: as above; the driver keeps no pointer after the call.
+    unsafe { ioctl(fd, call) }
+}

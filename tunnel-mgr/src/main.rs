@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command `tunnel-mgr`: parses, runs one verb on the real xenstore, turns
+//! its error into a message on stderr and an exit code. 0 done, 1 failed, 2
+//! wrong usage (by clap).
+
+mod cli;
+mod command;
+#[cfg(test)]
+mod fake;
+mod kernel;
+mod model;
+mod output;
+mod store;
+mod sweep;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Command};
+use command::Manager;
+use kernel::Kernel;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tunnel-mgr: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    let mut store = idts::xenstore::Client::open().context(
+        "cannot reach xenstore: is this dom0, with xenstored running, and are you root?",
+    )?;
+    let mut manager = Manager::new(&mut store, Kernel::default())?;
+    match command {
+        Command::Attach(args) => command::attach::run(&mut manager, args),
+        Command::Detach(args) => command::detach::run(&mut manager, args),
+        Command::List(args) => command::list::run(&mut manager, args),
+    }
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A tunnel as xenstore shows it: where its nodes are, what they are when it is
+//! new, what its two ends are doing. Reads and writes by a store it is given,
+//! decides nothing.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use idts_core::nodes::{number, DEVICE};
+use idts_core::state::XenbusState;
+
+use crate::store::Store;
+
+/// A tunnel between the domain `front` and the one that serves it, `back`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tunnel {
+    pub front: u16,
+    pub back: u16,
+}
+
+impl Tunnel {
+    /// The frontend's nodes.
+    pub fn front_dir(&self) -> String {
+        format!("/local/domain/{}/device/{DEVICE}/0", self.front)
+    }
+
+    /// The backend's nodes.
+    pub fn back_dir(&self) -> String {
+        format!("{}/{}/0", Self::back_root(self.back), self.front)
+    }
+
+    /// Where the backends of all tunnels of `back` are, by their front's id.
+    pub fn back_root(back: u16) -> String {
+        format!("/local/domain/{back}/backend/{DEVICE}")
+    }
+
+    /// Where each side's kernel tells what it could not do.
+    fn error_dirs(&self) -> [String; 2] {
+        [
+            format!("/local/domain/{}/error/device/{DEVICE}/0", self.front),
+            format!(
+                "/local/domain/{}/error/backend/{DEVICE}/{}/0",
+                self.back, self.front
+            ),
+        ]
+    }
+
+    /// Writes all nodes of a new tunnel; belongs in one transaction.
+    pub fn create(&self, store: &mut dyn Store) -> Result<()> {
+        let (front, back) = (self.front_dir(), self.back_dir());
+        let theirs = [format!("n{}", self.front), format!("r{}", self.back)];
+        let ours = [format!("n{}", self.back), format!("r{}", self.front)];
+        for dir in self.error_dirs() {
+            remove(store, &dir)?;
+        }
+        make(store, &front, "", &theirs)?;
+        make(store, &back, "", &ours)?;
+        // The guest owns its folder, but whom it talks to is not its choice.
+        make(store, &format!("{front}/backend"), &back, &ours)?;
+        make(
+            store,
+            &format!("{front}/backend-id"),
+            &self.back.to_string(),
+            &ours,
+        )?;
+        make(store, &format!("{front}/handle"), "0", &ours)?;
+        make(store, &format!("{back}/frontend"), &front, &ours)?;
+        make(
+            store,
+            &format!("{back}/frontend-id"),
+            &self.front.to_string(),
+            &ours,
+        )?;
+        make(store, &format!("{back}/online"), "1", &ours)?;
+        make(
+            store,
+            &format!("{front}/state"),
+            &to_text(XenbusState::Initialising),
+            &theirs,
+        )?;
+        make(
+            store,
+            &format!("{back}/state"),
+            &to_text(XenbusState::Initialising),
+            &ours,
+        )
+    }
+
+    /// Removes all nodes, and the folders that are empty then; belongs in one
+    /// transaction.
+    pub fn remove(&self, store: &mut dyn Store) -> Result<()> {
+        remove(store, &self.front_dir())?;
+        remove_if_empty(
+            store,
+            &format!("/local/domain/{}/device/{DEVICE}", self.front),
+        )?;
+        remove(store, &self.back_dir())?;
+        remove_if_empty(
+            store,
+            &format!("{}/{}", Self::back_root(self.back), self.front),
+        )?;
+        remove_if_empty(store, &Self::back_root(self.back))
+    }
+
+    /// Tells both sides to close, for good; belongs in one transaction.
+    pub fn close(&self, store: &mut dyn Store) -> Result<()> {
+        let back = self.back_dir();
+        write(store, &format!("{back}/online"), "0")?;
+        match self.ends(store)?.back {
+            Some(XenbusState::Closing | XenbusState::Closed) => Ok(()),
+            _ => write(
+                store,
+                &format!("{back}/state"),
+                &to_text(XenbusState::Closing),
+            ),
+        }
+    }
+
+    /// What both ends are doing.
+    pub fn ends(&self, store: &mut dyn Store) -> Result<Ends> {
+        Ok(Ends {
+            front: state(store, &self.front_dir())?,
+            back: state(store, &self.back_dir())?,
+        })
+    }
+
+    /// False once `close` was called.
+    pub fn is_online(&self, store: &mut dyn Store) -> Result<bool> {
+        let online = read(store, &format!("{}/online", self.back_dir()))?;
+        Ok(online.as_deref() == Some("1"))
+    }
+
+    /// Has changes of both states told.
+    pub fn watch(&self, store: &mut dyn Store) -> Result<()> {
+        for dir in [self.front_dir(), self.back_dir()] {
+            let path = format!("{dir}/state");
+            store
+                .watch(&path)
+                .with_context(|| format!("cannot watch {path}"))?;
+        }
+        Ok(())
+    }
+
+    /// What the kernels of both sides say went wrong.
+    pub fn errors(&self, store: &mut dyn Store) -> Vec<String> {
+        let read = |dir: String| store.read(&format!("{dir}/error")).ok().flatten();
+        self.error_dirs().into_iter().filter_map(read).collect()
+    }
+}
+
+/// The states of both ends; None where there is no such node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub front: Option<XenbusState>,
+    pub back: Option<XenbusState>,
+}
+
+impl Ends {
+    pub const CONNECTED: Self = Self {
+        front: Some(XenbusState::Connected),
+        back: Some(XenbusState::Connected),
+    };
+
+    /// True when there is nothing at all of the tunnel.
+    pub const fn are_absent(&self) -> bool {
+        self.front.is_none() && self.back.is_none()
+    }
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "front {}, back {}",
+            state_name(self.front),
+            state_name(self.back)
+        )
+    }
+}
+
+/// A state in words.
+pub fn state_name(state: Option<XenbusState>) -> String {
+    state.map_or_else(|| "gone".into(), |state| format!("{state:?}"))
+}
+
+fn state(store: &mut dyn Store, dir: &str) -> Result<Option<XenbusState>> {
+    let text = read(store, &format!("{dir}/state"))?;
+    // The frontend's state is the guest's to write: anything may stand there.
+    Ok(text.map(|text| {
+        XenbusState::from_wire(number(text.as_bytes(), 0, u32::MAX).unwrap_or_default())
+    }))
+}
+
+fn to_text(state: XenbusState) -> String {
+    (state as u32).to_string()
+}
+
+fn read(store: &mut dyn Store, path: &str) -> Result<Option<String>> {
+    store
+        .read(path)
+        .with_context(|| format!("cannot read {path}"))
+}
+
+fn write(store: &mut dyn Store, path: &str, value: &str) -> Result<()> {
+    store
+        .write(path, value)
+        .with_context(|| format!("cannot write {path}"))
+}
+
+fn remove(store: &mut dyn Store, path: &str) -> Result<()> {
+    store
+        .remove(path)
+        .with_context(|| format!("cannot remove {path}"))
+}
+
+fn make(store: &mut dyn Store, path: &str, value: &str, permissions: &[String]) -> Result<()> {
+    write(store, path, value)?;
+    store
+        .set_permissions(path, permissions)
+        .with_context(|| format!("cannot set the permissions of {path}"))
+}
+
+fn remove_if_empty(store: &mut dyn Store, path: &str) -> Result<()> {
+    let children = store
+        .list(path)
+        .with_context(|| format!("cannot list {path}"))?;
+    if children.is_empty() {
+        remove(store, path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    const TUNNEL: Tunnel = Tunnel { front: 3, back: 0 };
+
+    #[test]
+    fn a_new_tunnel_has_these_nodes_and_permissions() {
+        let mut store = Fake::with_domains(&[(0, "Domain-0"), (3, "u1")]);
+        TUNNEL.create(&mut store).unwrap();
+        let front = "/local/domain/3/device/idts/0";
+        let back = "/local/domain/0/backend/idts/3/0";
+        let (theirs, ours) = ("n3 r0", "n0 r3");
+        for (path, value, permissions) in [
+            (front.to_string(), "", theirs),
+            (format!("{front}/backend"), back, ours),
+            (format!("{front}/backend-id"), "0", ours),
+            (format!("{front}/handle"), "0", ours),
+            (format!("{front}/state"), "1", theirs),
+            (back.to_string(), "", ours),
+            (format!("{back}/frontend"), front, ours),
+            (format!("{back}/frontend-id"), "3", ours),
+            (format!("{back}/online"), "1", ours),
+            (format!("{back}/state"), "1", ours),
+        ] {
+            assert_eq!(store.value(&path), Some(value), "{path}");
+            assert_eq!(store.permissions(&path), permissions, "{path}");
+        }
+    }
+
+    #[test]
+    fn removal_leaves_no_trace_and_spares_others() {
+        let mut store = Fake::with_domains(&[(0, "Domain-0"), (3, "u1"), (4, "u2")]);
+        let before = store.paths();
+        let other = Tunnel { front: 4, back: 0 };
+        other.create(&mut store).unwrap();
+        let with_other = store.paths();
+        TUNNEL.create(&mut store).unwrap();
+        TUNNEL.remove(&mut store).unwrap();
+        assert_eq!(store.paths(), with_other);
+        other.remove(&mut store).unwrap();
+        assert_eq!(store.paths(), before);
+    }
+
+    #[test]
+    fn a_guest_may_write_any_state() {
+        let mut store = Fake::with_domains(&[(0, "Domain-0"), (3, "u1")]);
+        TUNNEL.create(&mut store).unwrap();
+        for text in ["", "-1", "99", "4294967296", "Connected"] {
+            store.set("/local/domain/3/device/idts/0/state", text);
+            let ends = TUNNEL.ends(&mut store).unwrap();
+            assert_eq!(ends.front, Some(XenbusState::Unknown), "{text}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Xenstore as the verbs need it: a trait that the real client and the fake of
+//! the tests fill, transactions that repeat themselves, and who is who.
+
+use std::io;
+use std::time::Instant;
+
+use anyhow::{bail, Context, Result};
+use idts::xenstore::{domain_by_name, Client, Tree};
+use idts_core::nodes::number;
+
+/// Domain ids from here on are Xen's own (`DOMID_FIRST_RESERVED`).
+const FIRST_RESERVED: u32 = 0x7ff0;
+
+/// A xenstore that can be changed and watched.
+pub trait Store: Tree {
+    /// Writes a value; makes the node, and its parents, when not there.
+    fn write(&mut self, path: &str, value: &str) -> io::Result<()>;
+    /// Removes a node and all below; fine when not there.
+    fn remove(&mut self, path: &str) -> io::Result<()>;
+    /// Sets who may do what, as in `n0 r3`.
+    fn set_permissions(&mut self, path: &str, permissions: &[String]) -> io::Result<()>;
+    /// Starts a transaction.
+    fn begin(&mut self) -> io::Result<()>;
+    /// Ends it; false when it must be done again from its start.
+    fn end(&mut self, commit: bool) -> io::Result<bool>;
+    /// Has changes told by `wait`.
+    fn watch(&mut self, path: &str) -> io::Result<()>;
+    /// Waits for a change; false when the deadline passed first.
+    fn wait(&mut self, deadline: Instant) -> io::Result<bool>;
+}
+
+impl Store for Client {
+    fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
+        Client::write(self, path, value)
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        Client::remove(self, path)
+    }
+
+    fn set_permissions(&mut self, path: &str, permissions: &[String]) -> io::Result<()> {
+        Client::set_permissions(self, path, permissions)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        Client::begin(self)
+    }
+
+    fn end(&mut self, commit: bool) -> io::Result<bool> {
+        Client::end(self, commit)
+    }
+
+    fn watch(&mut self, path: &str) -> io::Result<()> {
+        // Twice is as good as once.
+        match Client::watch(self, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    fn wait(&mut self, deadline: Instant) -> io::Result<bool> {
+        Ok(Client::wait(self, deadline)?.is_some())
+    }
+}
+
+/// Runs `body` in one transaction, again whenever another one came between.
+pub fn transact<T>(
+    store: &mut dyn Store,
+    mut body: impl FnMut(&mut dyn Store) -> Result<T>,
+) -> Result<T> {
+    loop {
+        store.begin().context("cannot start a transaction")?;
+        match body(store) {
+            Ok(value) => {
+                if store.end(true).context("cannot end a transaction")? {
+                    return Ok(value);
+                }
+            }
+            Err(error) => {
+                // What went wrong first is what counts.
+                let _ = store.end(false);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// The id of the domain that this program runs in.
+pub fn own_domain(store: &mut dyn Store) -> Result<u16> {
+    let text = store
+        .read("domid")
+        .context("cannot read this domain's id")?;
+    match text.as_deref().and_then(domain_id) {
+        Some(id) => Ok(id),
+        None => bail!("xenstore does not tell this domain's id: has xen-init-dom0 run?"),
+    }
+}
+
+/// The domain that `text` means: digits are an id, all else is a name.
+/// A domain of that id need not be alive.
+pub fn resolve(store: &mut dyn Store, text: &str) -> Result<u16> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return domain_id(text).with_context(|| format!("{text} is no domain id"));
+    }
+    domain_by_name(store, text)
+        .context("cannot read the domains' names")?
+        .with_context(|| format!("no domain is called `{text}`"))
+}
+
+/// True while the domain exists.
+pub fn is_alive(store: &mut dyn Store, domain: u16) -> Result<bool> {
+    let path = format!("/local/domain/{domain}");
+    Ok(store
+        .read(&path)
+        .with_context(|| format!("cannot read {path}"))?
+        .is_some())
+}
+
+/// The domain's name, while it has one.
+pub fn name_of(store: &mut dyn Store, domain: u16) -> Option<String> {
+    store
+        .read(&format!("/local/domain/{domain}/name"))
+        .ok()
+        .flatten()
+}
+
+/// A domain's id from its text; None for what Xen would not give a domain.
+pub fn domain_id(text: &str) -> Option<u16> {
+    number(text.as_bytes(), 0, FIRST_RESERVED - 1).and_then(|id| id.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[test]
+    fn a_transaction_is_repeated_until_it_passes() {
+        let mut store = Fake::default();
+        store.conflicts = 2;
+        let mut runs = 0;
+        transact(&mut store, |store| {
+            runs += 1;
+            Ok(store.write("/a", "1")?)
+        })
+        .unwrap();
+        assert_eq!(runs, 3);
+        assert_eq!(store.value("/a"), Some("1"));
+    }
+
+    #[test]
+    fn a_failed_transaction_changes_nothing() {
+        let mut store = Fake::default();
+        let result: Result<()> = transact(&mut store, |store| {
+            store.write("/a", "1")?;
+            bail!("no")
+        });
+        assert!(result.is_err());
+        assert_eq!(store.value("/a"), None);
+    }
+
+    #[test]
+    fn domains_go_by_id_and_by_name() {
+        let mut store = Fake::with_domains(&[(0, "Domain-0"), (3, "u1")]);
+        assert_eq!(own_domain(&mut store).unwrap(), 0);
+        assert_eq!(resolve(&mut store, "u1").unwrap(), 3);
+        assert_eq!(resolve(&mut store, "7").unwrap(), 7);
+        assert!(resolve(&mut store, "u2").is_err());
+        assert!(resolve(&mut store, "32752").is_err());
+        assert!(is_alive(&mut store, 3).unwrap());
+        assert!(!is_alive(&mut store, 7).unwrap());
+    }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the domains and Xen have to say, and what of it must not be.
+
+use std::collections::HashSet;
+use std::fs;
+
+use anyhow::Result;
+
+use crate::running::Testbed;
+
+/// Words that a healthy system does not log.
+const BAD: [&str; 9] = [
+    "WARNING:",
+    "BUG",
+    "Oops",
+    "stuck",
+    "hung task",
+    "lockup",
+    "Call Trace",
+    "panic",
+    "general protection",
+];
+/// Lines that hold such a word and mean no harm, each with its reason.
+const HARMLESS: [&str; 4] = [
+    // dom0's command line and help texts name options.
+    "Kernel command line:",
+    "panic=",
+    // Mitigations are listed by the name of the file that holds them.
+    "arch/x86/kernel/cpu/bugs",
+    // A message on how oopses would be handled.
+    "pstore: Using crash dump",
+];
+
+/// A line that must not be, and who said it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fault {
+    /// Domain, or `xen`.
+    pub source: String,
+    /// The line.
+    pub line: String,
+}
+
+/// Tells faults that are new from those that were there.
+#[derive(Default)]
+pub struct FaultWatch {
+    seen: HashSet<Fault>,
+}
+
+impl FaultWatch {
+    /// Faults that were not there at the last call.
+    pub fn fresh(&mut self, testbed: &Testbed) -> Result<Vec<Fault>> {
+        let all = testbed.log_faults()?;
+        Ok(all
+            .into_iter()
+            .filter(|fault| self.seen.insert(fault.clone()))
+            .collect())
+    }
+}
+
+impl Testbed {
+    /// What a domain wrote to its console since it was made; for dom0 the serial line, with Xen's.
+    pub fn console_log(&self, domain: &str) -> Result<String> {
+        let bytes = if domain == "dom0" {
+            fs::read(self.place().serial_log())?
+        } else {
+            let path = format!("/var/log/xen/console/guest-{domain}.log");
+            self.exec("dom0", &["cat", &path])?
+                .check(&format!("console of {domain}"))?
+                .stdout
+        };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Lines in the kernels' logs, on the consoles (of guests that are no more, too) and in Xen's
+    /// log that must not be.
+    pub fn log_faults(&self) -> Result<Vec<Fault>> {
+        let mut faults = find("xen", &self.console_log("dom0")?);
+        faults.extend(find("dom0", &self.sh("dom0", "dmesg")?.stdout_text()));
+        for domain in self.domains()?.iter().filter(|domain| domain.id != 0) {
+            // A paused domain says nothing; its console has been read all the same.
+            if !domain.state.contains('p') {
+                let log = self.sh(&domain.name, "dmesg")?.stdout_text();
+                faults.extend(find(&domain.name, &log));
+            }
+        }
+        let consoles = "cat /var/log/xen/console/guest-*.log 2>/dev/null || true";
+        faults.extend(find("consoles", &self.sh("dom0", consoles)?.stdout_text()));
+        Ok(faults)
+    }
+}
+
+fn find(source: &str, log: &str) -> Vec<Fault> {
+    let bad = |line: &&str| {
+        BAD.iter().any(|word| line.contains(word))
+            && !HARMLESS.iter().any(|known| line.contains(known))
+    };
+    let fault = |line: &str| Fault {
+        source: source.into(),
+        line: line.trim_end().into(),
+    };
+    log.lines().filter(bad).map(fault).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_found() {
+        let log = "[1.0] all is well\n[1.1] BUG: unable to handle page fault\n[1.2] debugging on\n";
+        let found = find("u1", log);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].line.contains("page fault"));
+    }
+}

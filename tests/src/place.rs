@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Where a testbed is kept: the images it boots, its state, and the locks.
+//!
+//! Both locks are held by the emulator itself, through files that it inherits. So they last exactly
+//! as long as it does, however it ends.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::{fcntl_setfd, FdFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::Tell;
+
+/// What the entry script hands over.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Xen, unpacked.
+    pub xen: PathBuf,
+    /// The kernel of all domains.
+    pub kernel: PathBuf,
+    /// dom0's file system.
+    pub dom0: PathBuf,
+    /// Agent, modules and programs, laid over the file systems of all domains.
+    pub dist: PathBuf,
+}
+
+impl Images {
+    /// As the environment names them.
+    pub fn from_env() -> Result<Images> {
+        let get = |name: &str| {
+            let path = env::var_os(name).with_context(|| {
+                format!("{name} is not set: start the testbed by scripts/testbed up")
+            })?;
+            let path = PathBuf::from(path);
+            anyhow::ensure!(
+                path.is_file(),
+                "{name}: there is no file {}",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Images {
+            xen: get("IDTS_XEN")?,
+            kernel: get("IDTS_VMLINUZ")?,
+            dom0: get("IDTS_DOM0_CPIO")?,
+            dist: get("IDTS_DIST_CPIO")?,
+        })
+    }
+}
+
+/// What is known of a running testbed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Process of the emulator.
+    pub pid: i32,
+    /// When that process started, as the kernel counts; with the id it names one process for good.
+    pub start_time: u64,
+    /// TCP port on this host that leads to dom0's agent.
+    pub port: u16,
+    /// Secret of that port.
+    pub token: String,
+    /// What was asked for.
+    pub config: Config,
+}
+
+/// The folder of one testbed.
+#[derive(Clone, Debug)]
+pub struct Place {
+    dir: PathBuf,
+    cache: PathBuf,
+}
+
+impl Place {
+    /// As the environment names it: `IDTS_STATE`, else `target/testbed` below the current folder.
+    pub fn from_env() -> Place {
+        let dir = env::var_os("IDTS_STATE").map_or("target/testbed".into(), PathBuf::from);
+        let cache = env::var_os("IDTS_CACHE").map_or_else(default_cache, PathBuf::from);
+        Place {
+            dir: std::path::absolute(&dir).unwrap_or(dir),
+            cache,
+        }
+    }
+
+    /// A file of this testbed.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// What Xen and dom0 said on the serial line.
+    pub fn serial_log(&self) -> PathBuf {
+        self.file("serial.log")
+    }
+
+    /// Makes the folder, for this user only: it holds the token.
+    pub fn create(&self) -> Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .with_context(|| format!("cannot make {}", self.dir.display()))?;
+        // It may have been there before.
+        Ok(fs::set_permissions(
+            &self.dir,
+            Permissions::from_mode(0o700),
+        )?)
+    }
+
+    /// The lock of this testbed, to be inherited; `None` when an emulator holds it.
+    pub fn lock(&self) -> Result<Option<File>> {
+        try_lock(&self.file("lock"))
+    }
+
+    /// Whether an emulator runs for this testbed.
+    pub fn is_running(&self) -> Result<bool> {
+        Ok(self.dir.is_dir() && self.lock()?.is_none())
+    }
+
+    /// The lock of all emulators of this user, to be inherited; waits for it, saying so.
+    pub fn emulator_lock(&self, tell: Tell<'_>) -> Result<File> {
+        fs::create_dir_all(&self.cache)?;
+        let path = self.cache.join("emulator.lock");
+        if let Some(file) = try_lock(&path)? {
+            return Ok(file);
+        }
+        tell("another testbed's emulator runs on this machine; waiting for it to end");
+        let file = open_lock(&path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
+    /// Keeps the state.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let mut file = private_file(&self.file("state.json"))?;
+        file.write_all(&serde_json::to_vec_pretty(state)?)?;
+        Ok(())
+    }
+
+    /// The state, if it was kept.
+    pub fn load(&self) -> Result<Option<State>> {
+        match fs::read(self.file("state.json")) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text).context("state.json")?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("state.json"),
+        }
+    }
+
+    /// Removes what is of no use once the emulator has ended; logs stay.
+    pub fn clear(&self) {
+        for name in ["state.json", "initrd.cpio"] {
+            // It may not be there.
+            let _ = fs::remove_file(self.file(name));
+        }
+    }
+}
+
+/// A new file that only this user can read.
+pub fn private_file(path: &Path) -> Result<File> {
+    // One that is there might be readable for others.
+    let _ = fs::remove_file(path);
+    let options = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    options.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn default_cache() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or("/root".into())).join(".cache");
+    base.unwrap_or_else(home).join("idts-testbed")
+}
+
+fn try_lock(path: &Path) -> Result<Option<File>> {
+    let file = open_lock(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    let options = File::options().create(true).append(true).open(path);
+    options.with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Has the next programs that we start hold this file, and with it the lock, open.
+pub fn inherit(file: &impl AsFd) -> Result<()> {
+    Ok(fcntl_setfd(file, FdFlags::empty())?)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Bringing a testbed up, step by step, and cleaning up after a step that failed.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+
+use crate::config::Config;
+use crate::place::{Images, Place, State};
+use crate::running::{Testbed, HANG};
+use crate::wire::READY_MARK;
+use crate::{emulator, initrd, Tell};
+
+/// How often the serial log is looked at while dom0 boots.
+const LOOK: Duration = Duration::from_millis(200);
+/// Marks in the serial log, and what they say about the boot.
+const STAGES: [(&str, &str); 3] = [
+    ("Xen version", "Xen runs"),
+    ("Linux version", "dom0's kernel runs"),
+    (READY_MARK, ""),
+];
+
+/// See [`Testbed::up`].
+pub fn up(place: Place, images: &Images, config: &Config, tell: Tell<'_>) -> Result<Testbed> {
+    place.create()?;
+    let Some(own) = place.lock()? else {
+        bail!("a testbed runs already; `scripts/testbed down` ends it");
+    };
+    let all = place.emulator_lock(tell)?;
+    let state = boot(&place, images, config, [own, all], tell)?;
+    let testbed = Testbed::new(place.clone(), state.clone());
+    match finish(&testbed, tell) {
+        Ok(()) => Ok(testbed),
+        Err(error) => {
+            let tail = tail(&place);
+            emulator::stop(&state)?;
+            place.clear();
+            Err(error.context(format!("up failed; last lines of the serial log:\n{tail}")))
+        }
+    }
+}
+
+fn boot(
+    place: &Place,
+    images: &Images,
+    config: &Config,
+    locks: [File; 2],
+    tell: Tell<'_>,
+) -> Result<State> {
+    let token = token()?;
+    initrd::compose(images, &token, &place.file("initrd.cpio"))?;
+    let time = if config.icount {
+        ", counting instructions"
+    } else {
+        ""
+    };
+    let (cpus, memory) = (config.machine_cpus(), config.machine_memory());
+    tell(&format!(
+        "starting Xen in the emulator: {cpus} CPUs, {memory} MiB{time}"
+    ));
+    let state = emulator::start(place, images, config, &token, &locks)?;
+    place
+        .save(&state)
+        .inspect_err(|_| drop(emulator::stop(&state)))?;
+    Ok(state)
+}
+
+fn finish(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
+    let config = testbed.config();
+    wait_for_dom0(testbed, tell)?;
+    if config.net {
+        tell("making the bridge xenbr0 in dom0");
+        testbed.make_bridge()?;
+    }
+    for number in 1..=config.guests {
+        let guest = testbed.guest_config(number);
+        tell(&format!("creating {} ({})", guest.name, guest.kind));
+        testbed.create(&guest)?;
+    }
+    for name in testbed.guests() {
+        testbed.wait_answers(&name)?;
+        tell(&format!("{name} answers"));
+    }
+    if !config.bare {
+        testbed.load_all(tell)?;
+        testbed.attach_all(tell)?;
+    }
+    Ok(())
+}
+
+fn wait_for_dom0(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
+    let start = Instant::now();
+    let mut stages = STAGES.iter().peekable();
+    while let Some((mark, meaning)) = stages.peek() {
+        if serial(testbed.place()).contains(mark) {
+            stages.next();
+            if !meaning.is_empty() {
+                tell(meaning);
+            }
+            continue;
+        }
+        if !testbed.is_running() {
+            let said = fs::read_to_string(testbed.place().file("emulator.log"));
+            bail!(
+                "the emulator ended while dom0 booted: {}",
+                said.unwrap_or_default().trim()
+            );
+        }
+        if start.elapsed() > HANG {
+            bail!("dom0 does not come up");
+        }
+        thread::sleep(LOOK);
+    }
+    testbed.wait_answers("dom0")?;
+    tell("dom0 answers");
+    Ok(())
+}
+
+fn serial(place: &Place) -> String {
+    let bytes = fs::read(place.serial_log()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn tail(place: &Place) -> String {
+    let text = serial(place);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// A secret that nobody guesses.
+fn token() -> Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?
+        .read_exact(&mut bytes)
+        .context("/dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A channel: two ring ends over shared memory, and what broke them.
+//!
+//! Owns single tries of reading and writing, which never sleep but for a mutex
+//! that nobody holds while sleeping. Waiting is left to [`crate::endpoint`],
+//! opening and closing to [`crate::tunnel`].
+
+use idts_core::error::Violation;
+use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
+use idts_core::wire::{line, ChannelId, Ports};
+use kernel::iov::{IovIterDest, IovIterSource};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use crate::errno::Errno;
+use crate::shared::{Live, Piece, RingMemory};
+use crate::tunnel::Tunnel;
+
+/// Bytes that one try moves at most: it runs without page faults and inside an
+/// RCU read-side section, which should not last.
+const TRY_MAX: u32 = 1 << 20;
+
+/// Why a try moved nothing.
+pub(crate) enum Stop {
+    /// Nothing to read, or no room to write: wait.
+    Blocked,
+    /// The user's buffer is not there: fault it in, with nothing held, and try
+    /// again.
+    Fault,
+    /// End of stream.
+    End,
+    /// An error for the application.
+    Error(Error),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Stop::Error(errno.into())
+    }
+}
+
+/// Shared memory of a channel.
+pub(crate) struct Memory {
+    /// The piece that both lines lie in.
+    pub(crate) lines: Piece,
+    /// The ring that this side writes.
+    pub(crate) tx: RingMemory,
+    /// The ring that this side reads.
+    pub(crate) rx: RingMemory,
+}
+
+struct Tx {
+    ring: Producer,
+    bytes: u64,
+}
+
+struct Rx {
+    ring: Consumer,
+    bytes: u64,
+}
+
+/// What poll wants to know.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Readiness {
+    /// A read would not block.
+    pub(crate) readable: bool,
+    /// A write would not block.
+    pub(crate) writable: bool,
+    /// The peer writes no more.
+    pub(crate) read_ended: bool,
+    /// Nothing moves any more, either way.
+    pub(crate) hung_up: bool,
+    /// The channel is broken.
+    pub(crate) error: bool,
+}
+
+/// A connection inside a tunnel.
+#[pin_data]
+pub(crate) struct Channel {
+    /// The tunnel it belongs to.
+    pub(crate) tunnel: Arc<Tunnel>,
+    /// Its number and generation.
+    pub(crate) id: ChannelId,
+    /// Ports, from the opener's view.
+    pub(crate) ports: Ports,
+    lines: Lines,
+    memory: Memory,
+    #[pin]
+    tx: Mutex<Tx>,
+    #[pin]
+    rx: Mutex<Rx>,
+    /// Flags that this side set in its line.
+    flags: Atomic<u32>,
+    /// The peer made its last access.
+    peer_closed: Atomic<bool>,
+    /// The errno that broke the channel, or 0.
+    error: Atomic<u32>,
+    /// Events sent for this channel.
+    pub(crate) events: Atomic<u32>,
+}
+
+impl Channel {
+    /// A channel on fresh rings. `lines` are offsets in `memory.lines`.
+    pub(crate) fn new(
+        tunnel: Arc<Tunnel>,
+        id: ChannelId,
+        ports: Ports,
+        lines: Lines,
+        memory: Memory,
+        sizes: (u32, u32),
+    ) -> Result<Arc<Self>> {
+        let (tx_size, rx_size) = sizes;
+        Arc::pin_init(
+            pin_init!(Self {
+                tunnel,
+                id,
+                ports,
+                lines,
+                memory,
+                tx <- new_mutex!(Tx { ring: Producer::new(tx_size), bytes: 0 }),
+                rx <- new_mutex!(Rx { ring: Consumer::new(rx_size), bytes: 0 }),
+                flags: Atomic::new(0),
+                peer_closed: Atomic::new(false),
+                error: Atomic::new(0),
+                events: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Zeroes both lines. Only the front does this, before anyone else knows of
+    /// the channel: slices are used again and again.
+    pub(crate) fn reset_lines(&self, live: &Live) {
+        use idts_core::mem::SharedMem;
+        let words = self.memory.lines.words(live);
+        for at in (0..line::SIZE).step_by(4) {
+            words.store(self.lines.own.wrapping_add(at), 0);
+            words.store(self.lines.peer.wrapping_add(at), 0);
+        }
+    }
+
+    /// The error that ended the channel; a reset is told once, and then the
+    /// channel is just not connected.
+    pub(crate) fn fate(&self) -> Errno {
+        let reset = Errno::ConnReset as u32;
+        if self
+            .error
+            .cmpxchg(reset, Errno::NotConn as u32, Relaxed)
+            .is_ok()
+        {
+            return Errno::ConnReset;
+        }
+        Errno::from_u32(self.error.load(Relaxed)).unwrap_or(Errno::NotConn)
+    }
+
+    /// The errno that broke the channel, or 0, without telling it.
+    pub(crate) fn error(&self) -> u32 {
+        self.error.load(Relaxed)
+    }
+
+    /// Ends the channel with an errno, unless it has one already.
+    pub(crate) fn fail(&self, errno: Errno) {
+        let _ = self.error.cmpxchg(0, errno as u32, Relaxed);
+    }
+
+    /// The peer made its last access: its flags are final.
+    pub(crate) fn peer_closed(&self) {
+        self.peer_closed.store(true, kernel::sync::atomic::Release);
+    }
+
+    /// Ends the channel because the peer broke the protocol; logged once.
+    fn broken(&self, violation: Violation) -> Stop {
+        if self.error.cmpxchg(0, Errno::Proto as u32, Relaxed).is_ok() {
+            self.tunnel.stats.violations.add(1);
+            pr_warn!(
+                "domain {}: channel {}.{}: {}\n",
+                self.tunnel.peer,
+                self.id.id,
+                self.id.generation,
+                violation.name()
+            );
+        }
+        Errno::Proto.into()
+    }
+
+    /// Enters the tunnel's gate, if nothing broke.
+    fn enter(&self) -> Result<Live, Stop> {
+        if self.error.load(Relaxed) != 0 {
+            return Err(self.fate().into());
+        }
+        self.tunnel.gate.enter().ok_or_else(|| self.fate().into())
+    }
+
+    /// The peer's flags; a closed channel has all but the reset.
+    fn peer_flags(&self, live: &Live) -> u32 {
+        let closed = self.peer_closed.load(kernel::sync::atomic::Acquire);
+        let flags = peer_flags(&self.memory.lines.words(live), self.lines);
+        if closed {
+            flags | line::FIN | line::DEAF
+        } else {
+            flags
+        }
+    }
+
+    fn notify(&self, live: &Live, wanted: bool) {
+        if wanted {
+            self.events.add(1, Relaxed);
+            self.tunnel.notify(live, self.id.id);
+        }
+    }
+
+    /// Reads what is there into the user's buffer.
+    pub(crate) fn try_read(&self, to: &mut IovIterDest<'_>) -> Result<usize, Stop> {
+        let mut rx = self.rx.lock();
+        let live = self.enter()?;
+        if self.flags.load(Relaxed) & line::DEAF != 0 {
+            return Err(Stop::End);
+        }
+        let words = self.memory.lines.words(&live);
+        let mut total = 0u32;
+        let mut notify = false;
+        let mut stop = Stop::Fault;
+        while total < TRY_MAX && !to.is_empty() {
+            if rx.ring.available_seen() == 0 {
+                let flags = self.peer_flags(&live);
+                let there = rx.ring.available(&words, self.lines);
+                if there.map_err(|v| self.broken(v))? == 0 {
+                    stop = if flags & line::RESET != 0 {
+                        self.fail(Errno::ConnReset);
+                        if total == 0 {
+                            self.fate().into()
+                        } else {
+                            Stop::End
+                        }
+                    } else if flags & line::FIN != 0 {
+                        Stop::End
+                    } else {
+                        Stop::Blocked
+                    };
+                    break;
+                }
+            }
+            let span = rx.ring.next(to.len().min(TRY_MAX as usize) as u32);
+            let n = self.memory.rx.drain(&live, span, to.as_raw());
+            notify |= rx.ring.release(&words, self.lines, n);
+            total = total.wrapping_add(n);
+            if n < span.len {
+                break;
+            }
+        }
+        self.notify(&live, notify);
+        if total == 0 {
+            return Err(stop);
+        }
+        rx.bytes = rx.bytes.wrapping_add(total.into());
+        self.tunnel.stats.rx_bytes.add(total.into());
+        Ok(total as usize)
+    }
+
+    /// Writes what there is room for from the user's buffer.
+    pub(crate) fn try_write(&self, from: &mut IovIterSource<'_>) -> Result<usize, Stop> {
+        let mut tx = self.tx.lock();
+        let live = self.enter()?;
+        if self.flags.load(Relaxed) & line::FIN != 0 || self.peer_flags(&live) & line::DEAF != 0 {
+            return Err(Stop::Error(EPIPE));
+        }
+        let words = self.memory.lines.words(&live);
+        let mut total = 0u32;
+        let mut notify = false;
+        let mut stop = Stop::Fault;
+        while total < TRY_MAX && !from.is_empty() {
+            if tx.ring.free_seen() == 0 {
+                let free = tx.ring.free(&words, self.lines);
+                if free.map_err(|v| self.broken(v))? == 0 {
+                    stop = Stop::Blocked;
+                    break;
+                }
+            }
+            let span = tx.ring.next(from.len().min(TRY_MAX as usize) as u32);
+            let n = self.memory.tx.fill(&live, span, from.as_raw());
+            notify |= tx.ring.publish(&words, self.lines, n);
+            total = total.wrapping_add(n);
+            if n < span.len {
+                break;
+            }
+        }
+        self.notify(&live, notify);
+        if total == 0 {
+            return Err(stop);
+        }
+        tx.bytes = tx.bytes.wrapping_add(total.into());
+        self.tunnel.stats.tx_bytes.add(total.into());
+        Ok(total as usize)
+    }
+
+    /// Asks the peer for an event at the next byte. `true`: no need to wait.
+    pub(crate) fn arm_read(&self) -> bool {
+        let mut rx = self.rx.lock();
+        let Ok(live) = self.enter_quietly() else {
+            return true;
+        };
+        let words = self.memory.lines.words(&live);
+        match rx.ring.arm(&words, self.lines) {
+            Ok(there) => there || self.peer_flags(&live) & line::FIN != 0,
+            Err(violation) => {
+                self.broken(violation);
+                true
+            }
+        }
+    }
+
+    /// Asks the peer for an event at room for `want` bytes. `true`: no need to
+    /// wait.
+    pub(crate) fn arm_write(&self, want: usize) -> bool {
+        let mut tx = self.tx.lock();
+        let Ok(live) = self.enter_quietly() else {
+            return true;
+        };
+        let words = self.memory.lines.words(&live);
+        match tx
+            .ring
+            .arm(&words, self.lines, want.min(u32::MAX as usize) as u32)
+        {
+            Ok(free) => free || self.peer_flags(&live) & line::DEAF != 0,
+            Err(violation) => {
+                self.broken(violation);
+                true
+            }
+        }
+    }
+
+    /// Enters the gate without telling, and so using up, what broke.
+    fn enter_quietly(&self) -> Result<Live, ()> {
+        if self.error.load(Relaxed) != 0 {
+            return Err(());
+        }
+        self.tunnel.gate.enter().ok_or(())
+    }
+
+    /// Room that makes the channel writable again for poll: a writer that is
+    /// woken for each byte costs more than it brings.
+    pub(crate) fn write_low_mark(&self) -> usize {
+        (self.tx.lock().ring.size() / 4) as usize
+    }
+
+    /// What a read and a write would do now.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let gone = Readiness {
+            readable: true,
+            writable: true,
+            read_ended: true,
+            hung_up: true,
+            error: true,
+        };
+        let mut rx = self.rx.lock();
+        let mut tx = self.tx.lock();
+        let Ok(live) = self.enter_quietly() else {
+            return gone;
+        };
+        let words = self.memory.lines.words(&live);
+        let flags = self.peer_flags(&live);
+        let own = self.flags.load(Relaxed);
+        let (there, free) = match (
+            rx.ring.available(&words, self.lines),
+            tx.ring.free(&words, self.lines),
+        ) {
+            (Ok(there), Ok(free)) => (there, free),
+            (Err(v), _) | (_, Err(v)) => {
+                self.broken(v);
+                return gone;
+            }
+        };
+        let read_ended = flags & line::FIN != 0 || own & line::DEAF != 0;
+        let write_ended = flags & line::DEAF != 0 || own & line::FIN != 0;
+        Readiness {
+            readable: there > 0 || read_ended,
+            writable: write_ended || free >= tx.ring.size() / 4,
+            read_ended,
+            hung_up: read_ended && write_ended,
+            error: flags & line::RESET != 0,
+        }
+    }
+
+    /// Bytes that a read would give, and that a write would take.
+    pub(crate) fn levels(&self) -> (u32, u32) {
+        let mut rx = self.rx.lock();
+        let mut tx = self.tx.lock();
+        let Ok(live) = self.enter_quietly() else {
+            return (0, 0);
+        };
+        let words = self.memory.lines.words(&live);
+        (
+            rx.ring.available(&words, self.lines).unwrap_or(0),
+            tx.ring.free(&words, self.lines).unwrap_or(0),
+        )
+    }
+
+    /// Ring sizes and byte counts: written, read.
+    pub(crate) fn totals(&self) -> ((u32, u64), (u32, u64)) {
+        let tx = self.tx.lock();
+        let rx = self.rx.lock();
+        ((tx.ring.size(), tx.bytes), (rx.ring.size(), rx.bytes))
+    }
+
+    /// Ends one or both directions and tells the peer.
+    pub(crate) fn shutdown(&self, flags: u32) {
+        let _tx = self.tx.lock();
+        let Ok(live) = self.enter_quietly() else {
+            return;
+        };
+        let flags = self.flags.load(Relaxed) | flags;
+        self.flags.store(flags, Relaxed);
+        set_flags(&self.memory.lines.words(&live), self.lines, flags);
+        self.notify(&live, true);
+    }
+
+    /// The last words of a channel that its application closed.
+    pub(crate) fn hang_up(&self) {
+        let unread = self.levels().0 > 0;
+        let reset = if unread { line::RESET } else { 0 };
+        self.shutdown(line::FIN | line::DEAF | reset);
+    }
+}

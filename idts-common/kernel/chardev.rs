@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/idts`: the C entries of the file operations, and the ioctls.
+//!
+//! Thin: an entry borrows file and endpoint, calls one method and translates
+//! its result. The kernel crate's `miscdevice` has no `poll` and no `owner`,
+//! hence this table of our own.
+
+use core::pin::Pin;
+
+use idts_core::uapi;
+use kernel::error::to_result;
+use kernel::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
+use kernel::iov::{IovIterDest, IovIterSource};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::types::{ForeignOwnable, Opaque};
+use kernel::uaccess::{UserPtr, UserSlice};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::bindings;
+use crate::endpoint::Endpoint;
+use crate::hub::Hub;
+
+/// `FIONREAD` (asm-generic/ioctls.h).
+const FIONREAD: u32 = 0x541b;
+
+/// The registered device.
+#[pin_data(PinnedDrop)]
+pub struct CharDev {
+    #[pin]
+    misc: Opaque<bindings::miscdevice>,
+    fops: bindings::file_operations,
+}
+
+// SAFETY: Registered and deregistered from any thread; not changed in between.
+unsafe impl Send for CharDev {}
+// SAFETY: As above.
+unsafe impl Sync for CharDev {}
+
+impl CharDev {
+    /// Registers `/dev/idts`, mode 0660. Open files keep `module` loaded.
+    pub fn register(module: &'static ThisModule) -> Result<Pin<KBox<Self>>> {
+        let device = KBox::pin_init(
+            pin_init!(Self {
+                misc: Opaque::zeroed(),
+                fops: bindings::file_operations {
+                    owner: module.as_ptr(),
+                    open: Some(open),
+                    release: Some(release),
+                    read_iter: Some(read_iter),
+                    write_iter: Some(write_iter),
+                    poll: Some(poll),
+                    unlocked_ioctl: Some(ioctl),
+                    compat_ioctl: bindings::compat_ptr_ioctl,
+                    llseek: Some(bindings::noop_llseek),
+                    ..pin_init::zeroed()
+                },
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: Not registered yet: nobody else looks at it. `fops` and the
+        // device are pinned until `drop`.
+        to_result(unsafe {
+            let misc = device.misc.get();
+            (*misc).minor = bindings::MISC_DYNAMIC_MINOR as c_int;
+            (*misc).name = c"idts".as_char_ptr();
+            (*misc).mode = 0o660;
+            (*misc).fops = &device.fops;
+            bindings::misc_register(misc)
+        })?;
+        Ok(device)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for CharDev {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: A device that was not registered has no list entry.
+        unsafe {
+            let misc = self.misc.get();
+            if !(*misc).list.next.is_null() {
+                bindings::misc_deregister(misc);
+            }
+        }
+    }
+}
+
+/// The endpoint of a file of ours.
+///
+/// # Safety
+///
+/// `file` is open and ours, and stays so for `'a`.
+unsafe fn endpoint<'a>(file: *mut bindings::file) -> ArcBorrow<'a, Endpoint> {
+    // SAFETY: `open` or `accept` stored an `Arc<Endpoint>`.
+    unsafe { Arc::<Endpoint>::borrow((*file).private_data) }
+}
+
+/// # Safety
+///
+/// As [`endpoint`].
+unsafe fn nonblock(file: *mut bindings::file) -> bool {
+    // SAFETY: As the caller guarantees; the flags are one word.
+    unsafe { (&raw const (*file).f_flags).read_volatile() & uapi::NONBLOCK != 0 }
+}
+
+unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    match Hub::current().and_then(Endpoint::new) {
+        Ok(endpoint) => {
+            // SAFETY: The VFS passes a file that is being opened.
+            unsafe {
+                (*file).private_data = endpoint.into_foreign();
+                bindings::stream_open(inode, file)
+            }
+        }
+        Err(error) => error.to_errno(),
+    }
+}
+
+unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    // SAFETY: The last close: nobody borrows the endpoint through this file.
+    let endpoint = unsafe { Arc::<Endpoint>::from_foreign((*file).private_data) };
+    endpoint.release();
+    0
+}
+
+unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
+    // SAFETY: The VFS passes a valid iocb on a file of ours, and an iterator to
+    // copy to.
+    let (endpoint, nonblock, iter) = unsafe {
+        let file = (*iocb).ki_filp;
+        (endpoint(file), nonblock(file), IovIterDest::from_raw(iter))
+    };
+    match endpoint.read(iter, nonblock) {
+        Ok(n) => n as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+unsafe extern "C" fn write_iter(
+    iocb: *mut bindings::kiocb,
+    iter: *mut bindings::iov_iter,
+) -> isize {
+    // SAFETY: As in `read_iter`, with an iterator to copy from.
+    let (endpoint, nonblock, iter) = unsafe {
+        let file = (*iocb).ki_filp;
+        (
+            endpoint(file),
+            nonblock(file),
+            IovIterSource::from_raw(iter),
+        )
+    };
+    match endpoint.write(iter, nonblock) {
+        Ok(n) => n as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+unsafe extern "C" fn poll(
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
+    // SAFETY: The VFS passes a file of ours and its table. Endpoints are pinned
+    // in their `Arc`.
+    unsafe {
+        let endpoint = endpoint(file);
+        Pin::new_unchecked(&*endpoint).poll(file, table)
+    }
+}
+
+unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ulong) -> c_long {
+    // SAFETY: The VFS passes a file of ours.
+    let (endpoint, nonblock) = unsafe { (endpoint(file), nonblock(file)) };
+    let result = if command == FIONREAD {
+        fionread(&endpoint, arg)
+    } else if (command >> 8) as u8 == uapi::MAGIC {
+        let size = ((command >> 16) & 0x3fff) as usize;
+        // SAFETY: Ours, as above; only its operations are passed on.
+        let fops = unsafe { (*file).f_op };
+        dispatch(
+            endpoint,
+            fops,
+            command as u8,
+            Argument { at: arg, size },
+            nonblock,
+        )
+    } else {
+        Err(ENOTTY)
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.to_errno() as c_long,
+    }
+}
+
+/// The structure that a caller passes: where it is, and how long.
+#[derive(Clone, Copy)]
+struct Argument {
+    at: usize,
+    size: usize,
+}
+
+impl Argument {
+    /// Copies the caller's structure in, once. A shorter one is filled up with
+    /// zeroes; what a longer one has beyond ours must be zero.
+    fn read<T: FromBytes + IntoBytes + Default>(self) -> Result<T> {
+        let mut value = T::default();
+        let bytes = value.as_mut_bytes();
+        let common = bytes.len().min(self.size);
+        let mut user = UserSlice::new(UserPtr::from_addr(self.at), self.size).reader();
+        user.read_slice(bytes.get_mut(..common).ok_or(EINVAL)?)?;
+        while !user.is_empty() {
+            if user.read::<u8>()? != 0 {
+                return Err(E2BIG);
+            }
+        }
+        Ok(value)
+    }
+
+    /// Copies as much of our structure out as the caller's holds.
+    fn write<T: IntoBytes + zerocopy::Immutable>(self, value: &T) -> Result {
+        let bytes = value.as_bytes();
+        let common = bytes.len().min(self.size);
+        let mut user = UserSlice::new(UserPtr::from_addr(self.at), self.size).writer();
+        user.write_slice(bytes.get(..common).ok_or(EINVAL)?)
+    }
+}
+
+fn fionread(endpoint: &Endpoint, arg: usize) -> Result {
+    let there = endpoint.channel()?.levels().0;
+    Argument { at: arg, size: 4 }.write(&there)
+}
+
+fn dispatch(
+    endpoint: ArcBorrow<'_, Endpoint>,
+    fops: *const bindings::file_operations,
+    number: u8,
+    arg: Argument,
+    nonblock: bool,
+) -> Result {
+    use uapi::nr;
+    let owned = || Arc::from(endpoint);
+    match number {
+        nr::VERSION => arg.write(&uapi::Version {
+            uapi: uapi::UAPI_VERSION,
+            role: Hub::current()?.role_number(),
+            features: 0,
+        }),
+        nr::BIND => {
+            let address: uapi::Addr = arg.read()?;
+            if address.reserved != 0 {
+                return Err(EINVAL);
+            }
+            let reserved = address.port != 0 && address.port < uapi::PORT_RESERVED;
+            // SAFETY: No requirements.
+            if reserved && !unsafe { bindings::idts_net_bind_service() } {
+                return Err(EACCES);
+            }
+            owned().bind(address.port, address.domid)
+        }
+        nr::LISTEN => {
+            let listen: uapi::Listen = arg.read()?;
+            if listen.flags != 0 {
+                return Err(EINVAL);
+            }
+            endpoint.listen(listen.backlog)
+        }
+        nr::ACCEPT => accept(&endpoint, fops, arg, nonblock),
+        nr::CONNECT => {
+            let request: uapi::Connect = arg.read()?;
+            if request.flags != 0 || request.peer.reserved != 0 {
+                return Err(EINVAL);
+            }
+            owned().connect(&request, nonblock)
+        }
+        nr::SHUTDOWN => endpoint.shutdown(u32::try_from(arg.at).map_err(|_| EINVAL)?),
+        nr::GET_INFO => arg.write(&endpoint.info()),
+        nr::GET_ERROR => arg.write(&endpoint.take_error()),
+        _ => Err(ENOTTY),
+    }
+}
+
+/// A descriptor that is reserved and not yet visible.
+struct ReservedFd(c_int);
+
+impl ReservedFd {
+    fn new(flags: u32) -> Result<Self> {
+        // SAFETY: No requirements.
+        let fd = unsafe { bindings::get_unused_fd_flags(flags) };
+        if fd < 0 {
+            return Err(Error::from_errno(fd));
+        }
+        Ok(Self(fd))
+    }
+
+    /// Makes `file` visible under this number.
+    fn install(self, file: *mut bindings::file) {
+        // SAFETY: Both are ours; the file's reference goes with the number.
+        unsafe { bindings::fd_install(self.0 as c_uint, file) };
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for ReservedFd {
+    fn drop(&mut self) {
+        // SAFETY: Reserved and not installed.
+        unsafe { bindings::put_unused_fd(self.0 as c_uint) };
+    }
+}
+
+/// Takes a connection and gives it a descriptor. Everything that can fail comes
+/// before the connection is taken, or closes it again.
+fn accept(
+    endpoint: &Endpoint,
+    fops: *const bindings::file_operations,
+    arg: Argument,
+    nonblock: bool,
+) -> Result {
+    let mut request: uapi::Accept = arg.read()?;
+    if request.flags & !(uapi::CLOEXEC | uapi::NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let fd = ReservedFd::new(request.flags & uapi::CLOEXEC)?;
+    let child = endpoint.accept(nonblock)?;
+    request.fd = fd.0;
+    request.peer = child.peer();
+    let private = child.into_foreign();
+    let flags = (request.flags & uapi::NONBLOCK) as c_int;
+    // SAFETY: `fops` are those of the listener's file, alive and pinned.
+    let file = unsafe { bindings::idts_anon_file(fops, private.cast::<c_void>(), flags) };
+    let file = match kernel::error::from_err_ptr(file) {
+        Ok(file) => file,
+        Err(error) => {
+            // SAFETY: No file took the endpoint over.
+            unsafe { Arc::<Endpoint>::from_foreign(private) }.release();
+            return Err(error);
+        }
+    };
+    // SAFETY: A new file of ours; a stream has no position.
+    unsafe { bindings::stream_open(core::ptr::null_mut(), file) };
+    if let Err(error) = arg.write(&request) {
+        // SAFETY: The only reference; this releases the endpoint too.
+        unsafe { bindings::fput(file) };
+        return Err(error);
+    }
+    fd.install(file);
+    Ok(())
+}

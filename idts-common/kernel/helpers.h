@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions that exist in C as inlines or macros only; see helpers.c. */
+#ifndef IDTS_HELPERS_H
+#define IDTS_HELPERS_H
+
+#include <linux/types.h>
+
+struct file;
+struct file_operations;
+struct iov_iter;
+struct poll_table_struct;
+struct wait_queue_head;
+
+unsigned long idts_virt_to_gfn(void *address);
+void *idts_alloc_zeroed(size_t bytes);
+void idts_pagefault_disable(void);
+void idts_pagefault_enable(void);
+size_t idts_copy_from_iter(void *to, size_t bytes, struct iov_iter *from);
+size_t idts_copy_to_iter(const void *from, size_t bytes, struct iov_iter *to);
+void idts_init_waitqueue(struct wait_queue_head *queue);
+void idts_poll_wait(struct file *file, struct wait_queue_head *queue,
+		    struct poll_table_struct *table);
+bool idts_net_bind_service(void);
+struct file *idts_anon_file(const struct file_operations *fops, void *private,
+			    int flags);
+
+#endif

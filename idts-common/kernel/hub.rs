@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a module has once: its tunnels, its ports, its reaper.
+//!
+//! Listening endpoints live here and not in a tunnel, so that they survive a
+//! reconnect.
+
+use idts_core::control::Role;
+use idts_core::uapi;
+use kernel::debugfs;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use crate::endpoint::Endpoint;
+use crate::errno::Errno;
+use crate::reaper::Reaper;
+use crate::stats::Report;
+use crate::tunnel::Tunnel;
+
+/// Ports that may be bound at once.
+const PORTS_MAX: usize = 4096;
+
+struct Entry {
+    tunnel: Arc<Tunnel>,
+    /// Removed from debugfs when dropped.
+    _file: Option<Pin<KBox<debugfs::File<Report>>>>,
+}
+
+struct Port {
+    number: u32,
+    /// Who may connect, or `DOMID_ANY`.
+    peer: u16,
+    endpoint: Arc<Endpoint>,
+}
+
+struct Ports {
+    bound: KVec<Port>,
+    next_ephemeral: u32,
+}
+
+/// A module's tunnels and ports.
+#[pin_data]
+pub struct Hub {
+    /// Which side this module is.
+    pub role: Role,
+    /// Frees what cannot be freed at once.
+    pub(crate) reaper: Arc<Reaper>,
+    #[pin]
+    tunnels: Mutex<KVec<Entry>>,
+    #[pin]
+    ports: Mutex<Ports>,
+    debugfs: debugfs::Dir,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `Installed::new`, before any other use.
+    unsafe(uninit) static CURRENT: Mutex<Option<Arc<Hub>>> = None;
+}
+
+/// Makes a hub the module's own while it lives, and finishes its work then.
+pub struct Installed(Arc<Hub>);
+
+impl Installed {
+    /// Installs the module's hub.
+    ///
+    /// # Safety
+    ///
+    /// Called once, from the module's `init`.
+    pub unsafe fn new(role: Role) -> Result<Self> {
+        // SAFETY: Called once, as this function requires.
+        unsafe { CURRENT.init() };
+        let hub = Hub::new(role)?;
+        *CURRENT.lock() = Some(hub.clone());
+        Ok(Self(hub))
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> Arc<Hub> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        self.0.reaper.finish();
+        *CURRENT.lock() = None;
+    }
+}
+
+impl Hub {
+    /// The module's hub.
+    pub fn current() -> Result<Arc<Self>> {
+        CURRENT.lock().clone().ok_or(ENODEV)
+    }
+
+    /// A hub without tunnels and ports.
+    pub fn new(role: Role) -> Result<Arc<Self>> {
+        let reaper = Reaper::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                role,
+                reaper,
+                tunnels <- new_mutex!(KVec::new()),
+                ports <- new_mutex!(Ports {
+                    bound: KVec::new(),
+                    next_ephemeral: uapi::PORT_EPHEMERAL,
+                }),
+                debugfs: debugfs::Dir::new(c"idts"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Makes a tunnel reachable.
+    pub fn add(&self, tunnel: &Arc<Tunnel>) -> Result {
+        let name = CString::try_from_fmt(fmt!("{}", tunnel.peer))?;
+        let file = KBox::pin_init(
+            self.debugfs
+                .read_only_file::<_, Error>(&name, Ok(Report(tunnel.clone()))),
+            GFP_KERNEL,
+        )
+        .ok();
+        self.tunnels.lock().push(
+            Entry {
+                tunnel: tunnel.clone(),
+                _file: file,
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(())
+    }
+
+    /// Makes a tunnel unreachable. Removing its file waits for readers, so this
+    /// is done outside the lock.
+    pub fn remove(&self, tunnel: &Arc<Tunnel>) {
+        let mut tunnels = self.tunnels.lock();
+        let position = tunnels.iter().position(|e| Arc::ptr_eq(&e.tunnel, tunnel));
+        let entry = position.map(|i| tunnels.remove(i));
+        drop(tunnels);
+        drop(entry);
+    }
+
+    /// The tunnel to a domain.
+    pub fn tunnel(&self, domid: u16) -> Option<Arc<Tunnel>> {
+        let tunnels = self.tunnels.lock();
+        tunnels
+            .iter()
+            .find(|e| e.tunnel.peer == domid)
+            .map(|e| e.tunnel.clone())
+    }
+
+    /// The tunnel over which this domain reaches another. In a guest every
+    /// domain but dom0 is forbidden, so that nobody can enumerate.
+    pub fn reach(&self, domid: u16) -> Result<Arc<Tunnel>> {
+        let (unknown, may) = match self.role {
+            Role::Front => (Errno::NetDown, domid == 0),
+            Role::Back => (Errno::HostUnreach, true),
+        };
+        if !may {
+            return Err(Errno::Access.into());
+        }
+        self.tunnel(domid).ok_or(unknown.into())
+    }
+
+    /// The role, as the UAPI numbers it.
+    pub fn role_number(&self) -> u32 {
+        match self.role {
+            Role::Front => uapi::ROLE_FRONT,
+            Role::Back => uapi::ROLE_BACK,
+        }
+    }
+
+    /// What this domain knows of its own id.
+    pub fn own_domid(&self) -> u16 {
+        match self.role {
+            Role::Front => uapi::DOMID_ANY,
+            Role::Back => 0,
+        }
+    }
+
+    /// Binds an endpoint to a port; 0 asks for one. Returns the port.
+    pub(crate) fn bind(&self, port: u32, peer: u16, endpoint: &Arc<Endpoint>) -> Result<u32> {
+        let mut ports = self.ports.lock();
+        if ports.bound.len() >= PORTS_MAX {
+            return Err(Errno::NoSpace.into());
+        }
+        let taken = |ports: &Ports, n| ports.bound.iter().any(|p| p.number == n);
+        let number = if port != 0 {
+            if taken(&ports, port) {
+                return Err(Errno::AddrInUse.into());
+            }
+            port
+        } else {
+            loop {
+                let n = ports.next_ephemeral;
+                ports.next_ephemeral = n.wrapping_add(1) | uapi::PORT_EPHEMERAL;
+                if !taken(&ports, n) {
+                    break n;
+                }
+            }
+        };
+        ports.bound.push(
+            Port {
+                number,
+                peer,
+                endpoint: endpoint.clone(),
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(number)
+    }
+
+    /// Frees a port.
+    pub fn unbind(&self, port: u32) {
+        let mut ports = self.ports.lock();
+        let entry = ports
+            .bound
+            .iter()
+            .position(|p| p.number == port)
+            .map(|i| ports.bound.remove(i));
+        drop(ports);
+        drop(entry);
+    }
+
+    /// The endpoint bound to a port, for a connection from domain `peer`.
+    pub(crate) fn bound(&self, port: u32, peer: u16) -> Option<Arc<Endpoint>> {
+        let ports = self.ports.lock();
+        ports
+            .bound
+            .iter()
+            .find(|p| p.number == port && (p.peer == uapi::DOMID_ANY || p.peer == peer))
+            .map(|p| p.endpoint.clone())
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel side of IDTS that both modules share.
+//!
+//! Wrappers, which alone are `unsafe`: [`xenbus`], [`grant`], [`evtchn`],
+//! [`shared`], [`wait`], [`slots`], [`chardev`]. On them: [`tunnel`] with
+//! [`opening`] and [`segments`], [`channel`], [`endpoint`], [`hub`], [`reaper`],
+//! [`stats`]. The protocol itself is `idts_core`.
+//!
+//! Arrows go one way: {grant, evtchn, shared} <- segments <- tunnel <- opening
+//! <- channel <- endpoint <- chardev; the two drivers see xenbus, hub, tunnel.
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+/// Prefix of `pr_*!` lines, which `module!` defines for a module's own crate.
+const __LOG_PREFIX: &[u8] = b"idts\0";
+
+mod bindings;
+mod channel;
+pub mod chardev;
+mod endpoint;
+pub mod errno;
+mod evtchn;
+mod grant;
+pub mod hub;
+mod opening;
+mod reaper;
+mod segments;
+mod shared;
+mod slots;
+mod stats;
+pub mod tunnel;
+mod wait;
+pub mod xenbus;

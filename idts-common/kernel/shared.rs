@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that the peer maps too: the only code that touches it.
+//!
+//! Owns the [`Gate`] that keeps accesses and teardown apart, the words
+//! ([`SharedMem`]) and the copies between a ring and a user's buffer. What the
+//! words mean is left to `idts_core`.
+//!
+//! Every access goes through a [`Live`], which only an open gate hands out.
+//! Closing the gate waits for all of them, so that memory can be unmapped or
+//! reused afterwards. Nothing sleeps while it holds a `Live`: it is an RCU
+//! read-side section.
+
+use core::arch::asm;
+use core::cmp::min;
+use core::ptr::NonNull;
+
+use idts_core::mem::SharedMem;
+use idts_core::ring::Span;
+use idts_core::wire::WINDOW;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::rcu;
+
+use crate::bindings;
+
+/// Lets accesses to shared memory in until it is closed, once and for all.
+pub(crate) struct Gate {
+    open: Atomic<bool>,
+}
+
+impl Gate {
+    /// An open gate.
+    pub(crate) const fn new() -> Self {
+        Self {
+            open: Atomic::new(true),
+        }
+    }
+
+    /// Whether the gate is open; it may close right after.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Acquire)
+    }
+
+    /// Enters, if the gate is open.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<Live> {
+        let guard = rcu::read_lock();
+        self.is_open().then_some(Live { _guard: guard })
+    }
+
+    /// Lets nobody in from now on; those inside may still be there.
+    pub(crate) fn shut(&self) {
+        self.open.store(false, Release);
+    }
+
+    /// Shuts the gate and waits until everyone has left. May sleep.
+    pub(crate) fn close(&self) {
+        self.shut();
+        // SAFETY: No requirement but to be allowed to sleep, as documented.
+        unsafe { bindings::synchronize_rcu() };
+    }
+}
+
+/// Proof that the memory behind a gate stays mapped while this value lives.
+pub(crate) struct Live {
+    _guard: rcu::Guard,
+}
+
+/// A contiguous piece of shared memory, at most a window.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    base: NonNull<u8>,
+    len: u32,
+}
+
+// SAFETY: A piece is an address; what is behind it is reached with single
+// accesses only, which may come from any thread.
+unsafe impl Send for Piece {}
+// SAFETY: As above.
+unsafe impl Sync for Piece {}
+
+impl Piece {
+    /// Names `len` bytes of shared memory at `base`.
+    ///
+    /// # Safety
+    ///
+    /// - `base` is aligned to 8 bytes, and `len` bytes from it on are mapped and
+    ///   writable until the gate whose `Live` is passed to every access of this
+    ///   piece was closed.
+    /// - No Rust reference into these bytes exists while the piece is in use.
+    pub(crate) unsafe fn new(base: NonNull<u8>, len: u32) -> Self {
+        Self { base, len }
+    }
+
+    /// A part of this piece, or nothing where it would leave the piece.
+    pub(crate) fn part(self, at: u32, len: u32) -> Option<Self> {
+        if at.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: `at` was just checked to be inside the piece.
+        let base = unsafe { self.base.add(at as usize) };
+        Some(Self { base, len })
+    }
+
+    /// The words of the piece.
+    #[inline]
+    pub(crate) fn words<'a>(&'a self, _live: &'a Live) -> Words<'a> {
+        Words { piece: self }
+    }
+
+    /// Copies from the user's buffer into the piece, with page faults disabled.
+    /// Returns the number of bytes copied; a short count is a fault.
+    fn fill(&self, at: u32, len: u32, from: *mut bindings::iov_iter) -> usize {
+        let Some(part) = self.part(at, len) else {
+            return 0;
+        };
+        // SAFETY: `part` is mapped and writable, as its invariant says, and the
+        // caller passes a valid iterator. The copy is done by C: no reference
+        // to peer-writable memory is made.
+        unsafe {
+            bindings::idts_pagefault_disable();
+            let n = bindings::idts_copy_from_iter(part.base.as_ptr().cast(), len as usize, from);
+            bindings::idts_pagefault_enable();
+            n
+        }
+    }
+
+    /// Copies from the piece to the user's buffer; otherwise as [`Self::fill`].
+    fn drain(&self, at: u32, len: u32, to: *mut bindings::iov_iter) -> usize {
+        let Some(part) = self.part(at, len) else {
+            return 0;
+        };
+        // SAFETY: As in `fill`.
+        unsafe {
+            bindings::idts_pagefault_disable();
+            let n = bindings::idts_copy_to_iter(part.base.as_ptr().cast(), len as usize, to);
+            bindings::idts_pagefault_enable();
+            n
+        }
+    }
+}
+
+/// The words of a [`Piece`], for as long as a [`Live`] is borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a> {
+    piece: &'a Piece,
+}
+
+impl Words<'_> {
+    /// The address of `size` bytes at `at`, if they are inside and aligned.
+    #[inline(always)]
+    fn at(&self, at: u32, size: u32) -> Option<*mut u8> {
+        let end = at.checked_add(size)?;
+        if end > self.piece.len || at & size.wrapping_sub(1) != 0 {
+            return None;
+        }
+        // SAFETY: The offset is inside the piece, as just checked.
+        Some(unsafe { self.piece.base.as_ptr().add(at as usize) })
+    }
+}
+
+/// Keeps the compiler from moving memory accesses across. On x86-64 that is all
+/// that acquire and release need: the CPU reorders neither loads with later
+/// accesses nor stores with earlier ones.
+#[inline(always)]
+fn compiler_barrier() {
+    // SAFETY: An empty assembly block, with a memory clobber by default.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
+impl SharedMem for Words<'_> {
+    #[inline(always)]
+    fn load(&self, at: u32) -> u32 {
+        match self.at(at, 4) {
+            // SAFETY: Inside a mapped piece and aligned; volatile, so it is one
+            // load of a value that the peer may change at any time (the
+            // reasoning of rust/kernel/dma.rs for memory shared with devices).
+            Some(p) => unsafe { p.cast::<u32>().read_volatile() },
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn load_acquire(&self, at: u32) -> u32 {
+        let value = self.load(at);
+        compiler_barrier();
+        value
+    }
+
+    #[inline(always)]
+    fn store(&self, at: u32, value: u32) {
+        if let Some(p) = self.at(at, 4) {
+            // SAFETY: As in `load`.
+            unsafe { p.cast::<u32>().write_volatile(value) };
+        }
+    }
+
+    #[inline(always)]
+    fn store_release(&self, at: u32, value: u32) {
+        compiler_barrier();
+        self.store(at, value);
+    }
+
+    #[inline(always)]
+    fn or64(&self, at: u32, bits: u64) {
+        if let Some(p) = self.at(at, 8) {
+            // SAFETY: Inside a mapped piece and aligned; one locked instruction.
+            unsafe {
+                asm!("lock or [{p}], {bits}", p = in(reg) p, bits = in(reg) bits, options(nostack))
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn swap64(&self, at: u32, value: u64) -> u64 {
+        let mut value = value;
+        if let Some(p) = self.at(at, 8) {
+            // SAFETY: Inside a mapped piece and aligned; `xchg` locks by itself.
+            unsafe {
+                asm!("xchg [{p}], {v}", p = in(reg) p, v = inout(reg) value, options(nostack, preserves_flags))
+            };
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn fence(&self) {
+        // SAFETY: A locked operation that changes nothing, on our own stack: the
+        // kernel's own smp_mb() (arch/x86/include/asm/barrier.h).
+        unsafe { asm!("lock add dword ptr [rsp - 4], 0") };
+    }
+}
+
+/// The memory of a ring: one piece, or whole windows.
+pub(crate) struct RingMemory {
+    pieces: KVec<Piece>,
+}
+
+impl RingMemory {
+    /// A ring made of `pieces`: either one, or several of a window each.
+    pub(crate) fn new(pieces: KVec<Piece>) -> Self {
+        Self { pieces }
+    }
+
+    /// Runs `copy` over the pieces of `span` until one of them comes up short.
+    fn walk(&self, span: Span, copy: impl Fn(&Piece, u32, u32) -> usize) -> u32 {
+        let mut done = 0u32;
+        while done < span.len {
+            let at = span.at.wrapping_add(done);
+            let Some(piece) = self.pieces.get((at / WINDOW) as usize) else {
+                break;
+            };
+            let at = at % WINDOW;
+            let len = min(span.len.wrapping_sub(done), WINDOW.wrapping_sub(at));
+            let n = copy(piece, at, len) as u32;
+            done = done.wrapping_add(n);
+            if n < len {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Copies from a user's buffer into `span`; a short count is a fault.
+    pub(crate) fn fill(&self, _live: &Live, span: Span, from: *mut bindings::iov_iter) -> u32 {
+        self.walk(span, |piece, at, len| piece.fill(at, len, from))
+    }
+
+    /// Copies `span` to a user's buffer; a short count is a fault.
+    pub(crate) fn drain(&self, _live: &Live, span: Span, to: *mut bindings::iov_iter) -> u32 {
+        self.walk(span, |piece, at, len| piece.drain(at, len, to))
+    }
+}

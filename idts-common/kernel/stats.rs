@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters of a tunnel and their file, `/sys/kernel/debug/idts/<domid>`: a line
+//! `name value` for each.
+
+use kernel::debugfs::Writer;
+use kernel::fmt;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+
+use crate::tunnel::Tunnel;
+
+/// A counter.
+pub(crate) struct Counter(Atomic<i64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Adds `n`.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.add(n as i64, Relaxed);
+    }
+
+    /// The count.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed) as u64
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What happened in a tunnel since it was set up.
+        pub(crate) struct Stats {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
+        }
+
+        impl Stats {
+            /// All zero.
+            pub(crate) const fn new() -> Self {
+                Self { $($name: Counter::new(),)* }
+            }
+
+            fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{} {}", stringify!($name), self.$name.get())?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes written into rings by this side's applications.
+    tx_bytes,
+    /// Bytes read from rings by this side's applications.
+    rx_bytes,
+    /// Channels opened.
+    opened,
+    /// Channels closed by both sides.
+    closed,
+    /// Openings refused, by either side.
+    refused,
+    /// Openings that failed for want of room within the limits.
+    no_space,
+    /// Events sent.
+    events_sent,
+    /// Events received.
+    events,
+    /// Events received that brought nothing.
+    spurious,
+    /// Times that an application went to sleep on a channel.
+    sleeps,
+    /// Rules of the protocol that the peer broke.
+    violations,
+    /// Segments added to the data region.
+    grown,
+    /// Segments taken out of the data region.
+    shrunk,
+}
+
+/// What the debugfs file shows.
+pub(crate) struct Report(pub(crate) Arc<Tunnel>);
+
+impl Writer for Report {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gauges = self.0.gauges();
+        writeln!(f, "channels {}", gauges.channels)?;
+        writeln!(f, "region_pages {}", gauges.region_pages)?;
+        writeln!(f, "segments {}", gauges.segments)?;
+        writeln!(f, "broken {}", gauges.broken.map_or("no", |v| v.name()))?;
+        writeln!(f, "pages_awaited {}", self.0.hub.reaper.waiting())?;
+        writeln!(f, "granted_pages {}", crate::grant::granted())?;
+        writeln!(f, "mapped_pages {}", crate::grant::mapped())?;
+        self.0.stats.write(f)
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Wait queues: sleeping until a condition over atomics holds, and poll.
+//!
+//! The kernel crate's `CondVar` tests before it prepares to wait, which loses
+//! wake-ups from a notifier that takes no lock; this follows `wait_event()`.
+
+use core::pin::Pin;
+
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+use crate::bindings;
+
+/// A `wait_queue_head_t`.
+#[pin_data]
+pub(crate) struct WaitQueue {
+    #[pin]
+    head: Opaque<bindings::wait_queue_head>,
+}
+
+// SAFETY: The queue has its own lock; all of its functions may be called from
+// any thread, waking from interrupt context too.
+unsafe impl Send for WaitQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WaitQueue {}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The condition holds.
+    True,
+    /// The time is over.
+    TimedOut,
+}
+
+impl WaitQueue {
+    /// An empty queue.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            head <- Opaque::ffi_init(|head| {
+                // SAFETY: `head` is valid for writing and stays pinned.
+                unsafe { bindings::idts_init_waitqueue(head) }
+            }),
+        })
+    }
+
+    /// Wakes everyone. May be called from hard interrupt context.
+    pub(crate) fn wake_all(&self) {
+        // SAFETY: The head is initialised; no key is passed.
+        unsafe {
+            bindings::__wake_up(
+                self.head.get(),
+                bindings::TASK_NORMAL,
+                0,
+                core::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// Sleeps until `condition` holds, at most `timeout` jiffies, and no longer
+    /// than to the next signal (`ERESTARTSYS`).
+    ///
+    /// `condition` runs while the task is set to sleep: it must not sleep.
+    pub(crate) fn wait(
+        &self,
+        timeout: Option<isize>,
+        condition: impl Fn() -> bool,
+    ) -> Result<Woken> {
+        let mut entry = Opaque::<bindings::wait_queue_entry>::zeroed();
+        let mut left = timeout.unwrap_or(isize::MAX);
+        // SAFETY: `entry` lives on this stack until `finish_wait` below took it
+        // off the queue.
+        unsafe { bindings::init_wait_entry(entry.get(), 0) };
+        let result = loop {
+            // SAFETY: Both are initialised, as above.
+            let interrupted = unsafe {
+                bindings::prepare_to_wait_event(
+                    self.head.get(),
+                    entry.get(),
+                    bindings::TASK_INTERRUPTIBLE as i32,
+                )
+            };
+            if condition() {
+                break Ok(Woken::True);
+            }
+            if left == 0 {
+                break Ok(Woken::TimedOut);
+            }
+            if interrupted != 0 {
+                break Err(ERESTARTSYS);
+            }
+            // SAFETY: The task is prepared to wait; sleeping is allowed here.
+            left = unsafe { bindings::schedule_timeout(left) };
+        };
+        // SAFETY: As above. This also sets the task running again.
+        unsafe { bindings::finish_wait(self.head.get(), entry.get()) };
+        let _ = &mut entry;
+        result
+    }
+
+    /// Adds the queue to a poll.
+    ///
+    /// # Safety
+    ///
+    /// `file` and `table` are what `file_operations.poll` was called with, and
+    /// the queue outlives the file.
+    pub(crate) unsafe fn poll(
+        self: Pin<&Self>,
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) {
+        // SAFETY: As this function requires.
+        unsafe { bindings::idts_poll_wait(file, self.head.get(), table) };
+    }
+}

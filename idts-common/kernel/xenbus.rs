@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Xenbus: devices, drivers, state, and typed access to nodes.
+//!
+//! Owns the C entries of a xenbus driver. What a state change means is decided
+//! by `idts_core::state` and carried out by the drivers. Modelled on
+//! rust/kernel/auxiliary.rs.
+
+use core::marker::PhantomData;
+use core::pin::Pin;
+
+use idts_core::nodes;
+use idts_core::state::XenbusState;
+use kernel::device;
+use kernel::driver::{DriverLayout, RegistrationOps};
+use kernel::error::{from_result, to_result};
+use kernel::ffi::{c_char, c_int, c_uint};
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::types::Opaque;
+
+use crate::bindings;
+use crate::errno::Errno;
+
+/// A `struct xenbus_device` that is bound to our driver.
+#[repr(transparent)]
+pub struct Device(Opaque<bindings::xenbus_device>);
+
+// SAFETY: All methods call C functions that may run in any thread.
+unsafe impl Send for Device {}
+// SAFETY: As above.
+unsafe impl Sync for Device {}
+
+impl Device {
+    /// # Safety
+    ///
+    /// `dev` is valid for `'a`.
+    unsafe fn from_raw<'a>(dev: *mut bindings::xenbus_device) -> &'a Self {
+        // SAFETY: `Device` is transparent over the C structure.
+        unsafe { &*dev.cast() }
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut bindings::xenbus_device {
+        self.0.get()
+    }
+
+    /// The generic device.
+    pub fn device(&self) -> &device::Device {
+        // SAFETY: The embedded device lives as long as `self`.
+        unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
+    }
+
+    /// The domain at the other end, as xenbus knows it.
+    pub fn peer(&self) -> u16 {
+        // SAFETY: Set before probe, fixed while bound.
+        unsafe { (*self.as_raw()).otherend_id as u16 }
+    }
+
+    /// Our own state, as last written by us.
+    pub fn state(&self) -> XenbusState {
+        // SAFETY: A plain word, written by `switch_state`.
+        XenbusState::from_wire(unsafe { (&raw const (*self.as_raw()).state).read_volatile() })
+    }
+
+    /// Writes our state, which the peer watches.
+    pub fn switch(&self, state: XenbusState) {
+        // SAFETY: The device is valid. A failure is reported by xenbus itself,
+        // which then closes the device.
+        unsafe { bindings::xenbus_switch_state(self.as_raw(), state as c_uint) };
+    }
+
+    /// Tells the shutdown path that this frontend is closed, and switches to
+    /// Closed.
+    pub fn frontend_closed(&self) {
+        // SAFETY: The device is valid.
+        unsafe { bindings::xenbus_frontend_closed(self.as_raw()) };
+    }
+
+    /// Whether the toolstack wants the device to stay (backends).
+    pub fn is_online(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::xenbus_dev_is_online(self.as_raw()) != 0 }
+    }
+
+    /// Writes a number into a node of ours.
+    pub fn write(&self, node: &str, value: u32) -> Result {
+        let node = CString::try_from_fmt(fmt!("{node}"))?;
+        let value = CString::try_from_fmt(fmt!("{value}"))?;
+        // SAFETY: All pointers are valid C strings.
+        to_result(unsafe {
+            bindings::xenbus_write(
+                bindings::XBT_NIL,
+                (*self.as_raw()).nodename,
+                node.as_char_ptr(),
+                value.as_char_ptr(),
+            )
+        })
+    }
+
+    /// Reads a number that the peer wrote, within `min` and `max`. A missing
+    /// node is `ENOENT`, anything else that is not such a number `EPROTO`.
+    pub fn read_peer(&self, node: &str, min: u32, max: u32) -> Result<u32> {
+        let name = CString::try_from_fmt(fmt!("{node}"))?;
+        let mut len: c_uint = 0;
+        // SAFETY: All pointers are valid; `otherend` is fixed while bound.
+        let text = unsafe {
+            bindings::xenbus_read(
+                bindings::XBT_NIL,
+                (*self.as_raw()).otherend,
+                name.as_char_ptr(),
+                &mut len,
+            )
+        };
+        let text = kernel::error::from_err_ptr(text)?.cast::<u8>();
+        // SAFETY: xenbus_read gives `len` bytes, owned by us; private memory.
+        let value = nodes::number(
+            unsafe { core::slice::from_raw_parts(text, len as usize) },
+            min,
+            max,
+        );
+        // SAFETY: Allocated by xenbus_read with kmalloc, not used after this.
+        unsafe { bindings::kfree(text.cast()) };
+        value.ok_or(Errno::Proto.into())
+    }
+}
+
+/// A counted reference to a device.
+pub struct DeviceRef(*mut bindings::xenbus_device);
+
+// SAFETY: The device is counted and may be used from any thread.
+unsafe impl Send for DeviceRef {}
+// SAFETY: As above.
+unsafe impl Sync for DeviceRef {}
+
+impl From<&Device> for DeviceRef {
+    fn from(device: &Device) -> Self {
+        // SAFETY: The embedded device is valid.
+        unsafe { bindings::get_device(&raw mut (*device.as_raw()).dev) };
+        Self(device.as_raw())
+    }
+}
+
+impl Clone for DeviceRef {
+    fn clone(&self) -> Self {
+        Self::from(&**self)
+    }
+}
+
+impl core::ops::Deref for DeviceRef {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        // SAFETY: Counted, so valid while `self` lives.
+        unsafe { Device::from_raw(self.0) }
+    }
+}
+
+impl Drop for DeviceRef {
+    fn drop(&mut self) {
+        // SAFETY: Counted once by `self`.
+        unsafe { bindings::put_device(&raw mut (*self.0).dev) };
+    }
+}
+
+/// What is to be done after a callback has returned, when nothing borrows the
+/// driver's data any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Stay,
+    /// Unregister the device; this drops the driver's data.
+    Unregister,
+}
+
+/// Which end of a xenbus device a driver is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// `xenbus_register_frontend`.
+    Front,
+    /// `xenbus_register_backend`.
+    Back,
+}
+
+/// A xenbus driver for devices of type `idts`.
+///
+/// `peer_changed` runs on the one xenwatch thread of the domain: it never waits
+/// for a process or for the peer.
+pub trait Driver: 'static {
+    /// Which end.
+    const END: End;
+    /// What belongs to a bound device.
+    type Data: Send + Sync + 'static;
+
+    /// Binds a device. The peer's state is reported right after this.
+    fn probe(device: &Device) -> Result<Self::Data>;
+    /// The peer's state is `state`; it may be reported more than once.
+    fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next;
+    /// Gives everything back; xenbus writes Closed after this.
+    fn unbind(device: &Device, data: &Self::Data);
+}
+
+/// Connects a [`Driver`] to the C entries.
+pub struct Adapter<T: Driver>(PhantomData<T>);
+
+/// The device types that we drive: `idts`, and the end of the table.
+#[repr(transparent)]
+struct Ids([bindings::xenbus_device_id; 2]);
+
+// SAFETY: Never written.
+unsafe impl Sync for Ids {}
+
+static IDS: Ids = {
+    let name = nodes::DEVICE.as_bytes();
+    let mut ids = Ids([bindings::xenbus_device_id {
+        devicetype: [0; 32],
+    }; 2]);
+    let mut i = 0;
+    while i < name.len() {
+        ids.0[0].devicetype[i] = name[i] as c_char;
+        i += 1;
+    }
+    ids
+};
+
+// SAFETY: `xenbus_driver` is a C structure that embeds `driver`; `Data` is what
+// `probe_callback` stores.
+unsafe impl<T: Driver> DriverLayout for Adapter<T> {
+    type DriverType = bindings::xenbus_driver;
+    type DriverData<'bound> = T::Data;
+    const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(bindings::xenbus_driver, driver);
+}
+
+// SAFETY: `unregister` undoes a successful `register`.
+unsafe impl<T: Driver> RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        reg: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        let driver = reg.get();
+        // SAFETY: Fields may be set until the driver is registered.
+        unsafe {
+            (*driver).name = nodes_device_name();
+            (*driver).ids = IDS.0.as_ptr();
+            (*driver).not_essential = true;
+            (*driver).probe = Some(Self::probe_callback);
+            (*driver).remove = Some(Self::remove_callback);
+            (*driver).otherend_changed = Some(Self::changed_callback);
+        }
+        // SAFETY: `reg` stays pinned until `unregister`.
+        to_result(unsafe {
+            match T::END {
+                End::Front => bindings::__xenbus_register_frontend(
+                    driver,
+                    module.as_ptr(),
+                    name.as_char_ptr(),
+                ),
+                End::Back => {
+                    bindings::__xenbus_register_backend(driver, module.as_ptr(), name.as_char_ptr())
+                }
+            }
+        })
+    }
+
+    unsafe fn unregister(reg: &Opaque<Self::DriverType>) {
+        // SAFETY: Registered before, as the caller guarantees.
+        unsafe { bindings::xenbus_unregister_driver(reg.get()) };
+    }
+}
+
+/// The driver's name in sysfs.
+fn nodes_device_name() -> *const c_char {
+    c"idts".as_char_ptr()
+}
+
+impl<T: Driver> Adapter<T> {
+    /// The bound device's data.
+    ///
+    /// # Safety
+    ///
+    /// Between a successful probe and the end of remove.
+    unsafe fn data(device: &Device) -> Pin<&T::Data> {
+        // SAFETY: The generic device is embedded in ours; the context type is
+        // the one of bus callbacks.
+        let generic = unsafe {
+            &*(&raw const (*device.as_raw()).dev).cast::<device::Device<device::CoreInternal<'_>>>()
+        };
+        // SAFETY: `probe_callback` stored a `T::Data`.
+        unsafe { generic.drvdata_borrow::<T::Data>() }
+    }
+
+    extern "C" fn probe_callback(
+        raw: *mut bindings::xenbus_device,
+        _id: *const bindings::xenbus_device_id,
+    ) -> c_int {
+        // SAFETY: xenbus calls this with a valid device.
+        let device = unsafe { Device::from_raw(raw) };
+        // SAFETY: As in `data`.
+        let generic =
+            unsafe { &*(&raw const (*raw).dev).cast::<device::Device<device::CoreInternal<'_>>>() };
+        from_result(|| {
+            let data = T::probe(device)?;
+            generic.set_drvdata(Ok::<_, Error>(data))?;
+            Ok(0)
+        })
+    }
+
+    extern "C" fn changed_callback(
+        raw: *mut bindings::xenbus_device,
+        state: bindings::xenbus_state,
+    ) {
+        // SAFETY: xenbus calls this with a valid, bound device, and never at the
+        // same time as probe or remove.
+        let device = unsafe { Device::from_raw(raw) };
+        // SAFETY: Bound, as above. The borrow ends before `device_unregister`.
+        let next = {
+            let data = unsafe { Self::data(device) };
+            T::peer_changed(device, &data, XenbusState::from_wire(state))
+        };
+        if next == Next::Unregister {
+            // SAFETY: The device is registered; nothing borrows its data.
+            unsafe { bindings::device_unregister(&raw mut (*raw).dev) };
+        }
+    }
+
+    extern "C" fn remove_callback(raw: *mut bindings::xenbus_device) {
+        // SAFETY: xenbus calls this with a valid, bound device.
+        let device = unsafe { Device::from_raw(raw) };
+        // SAFETY: Bound until this returns.
+        let data = unsafe { Self::data(device) };
+        T::unbind(device, &data);
+    }
+}

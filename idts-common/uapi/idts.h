@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * IDTS: what an application says to /dev/idts.
+ *
+ * An open file of /dev/idts is an endpoint. It starts idle and becomes
+ * listening or connected by the ioctls below, which read like sockets.
+ * Data then moves with read, readv, write, writev; readiness comes from poll
+ * and epoll; O_NONBLOCK is honoured everywhere.
+ *
+ * Every structure has fixed-size members, no padding, and the same layout for
+ * 32-bit and 64-bit callers. The size that an ioctl number carries is the size
+ * of the caller's structure: a kernel that knows a longer one fills the rest
+ * with zeroes, a kernel that knows a shorter one refuses non-zero surplus with
+ * E2BIG. Reserved members are sent as 0 and refused with EINVAL otherwise.
+ */
+#ifndef _UAPI_LINUX_IDTS_H
+#define _UAPI_LINUX_IDTS_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* Version of this interface; only ever grows. */
+#define IDTS_UAPI_VERSION	1
+
+/* Any peer domain (bind), or no domain at all (info). */
+#define IDTS_DOMID_ANY		0xffff
+
+/* Ports below this one need CAP_NET_BIND_SERVICE to bind or listen on. */
+#define IDTS_PORT_RESERVED	1024
+/* Ports from here to the last one are handed out when port 0 is bound. */
+#define IDTS_PORT_EPHEMERAL	0x80000000u
+
+/* A ring's size: a power of two between these; 0 asks for the default. */
+#define IDTS_RING_MIN		4096
+#define IDTS_RING_MAX		(4 * 1024 * 1024)
+
+/* Connections that may wait for accept; larger wishes are cut to this. */
+#define IDTS_BACKLOG_MAX	128
+
+/**
+ * struct idts_addr - one end of a channel.
+ * @domid: Xen domain id; 0 is dom0.
+ * @reserved: 0.
+ * @port: 1 and up; 0 asks for an ephemeral port (bind) or means none (info).
+ */
+struct idts_addr {
+	__u16 domid;
+	__u16 reserved;
+	__u32 port;
+};
+
+/**
+ * struct idts_version - what the driver speaks (IDTS_IOC_VERSION).
+ * @uapi: IDTS_UAPI_VERSION of the driver.
+ * @role: IDTS_ROLE_FRONT or IDTS_ROLE_BACK.
+ * @features: reserved for feature bits of this interface, 0 today.
+ */
+struct idts_version {
+	__u32 uapi;
+	__u32 role;
+	__u64 features;
+};
+
+#define IDTS_ROLE_FRONT		1
+#define IDTS_ROLE_BACK		2
+
+/**
+ * struct idts_listen - start to listen on the bound port (IDTS_IOC_LISTEN).
+ * @backlog: connections that may wait for accept; 0 asks for the default.
+ * @flags: 0.
+ */
+struct idts_listen {
+	__u32 backlog;
+	__u32 flags;
+};
+
+/**
+ * struct idts_accept - take the next connection (IDTS_IOC_ACCEPT).
+ * @flags: in: IDTS_CLOEXEC, IDTS_NONBLOCK for the new descriptor.
+ * @fd: out: the new descriptor, a connected endpoint.
+ * @peer: out: who connected.
+ *
+ * EAGAIN: O_NONBLOCK is set on the listener and nobody waits.
+ */
+struct idts_accept {
+	__u32 flags;
+	__s32 fd;
+	struct idts_addr peer;
+};
+
+/* The values of O_CLOEXEC and O_NONBLOCK on x86-64. */
+#define IDTS_CLOEXEC		02000000
+#define IDTS_NONBLOCK		00004000
+
+/**
+ * struct idts_connect - connect to a listening endpoint (IDTS_IOC_CONNECT).
+ * @peer: whom to connect to.
+ * @tx_ring: size of the ring that this endpoint writes; 0 for the default.
+ * @rx_ring: size of the ring that this endpoint reads; 0 for the default.
+ * @timeout_ms: how long to wait for the peer's answer; 0 for the default.
+ * @flags: 0.
+ *
+ * ECONNREFUSED: nobody listens there, or its backlog is full.
+ * EACCES: forbidden, or (seen from a guest) no such domain.
+ * EHOSTUNREACH: no such domain (seen from dom0).
+ * ENETDOWN: this domain has no tunnel that is connected.
+ * ETIMEDOUT: the peer did not answer in time.
+ * EINPROGRESS: O_NONBLOCK is set; POLLOUT, then IDTS_IOC_GET_ERROR tell.
+ * ENOSPC: no room for the rings, within the limits, in the data region.
+ * EISCONN, EALREADY, EINVAL: this endpoint is connected, connecting, listening.
+ */
+struct idts_connect {
+	struct idts_addr peer;
+	__u32 tx_ring;
+	__u32 rx_ring;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/* What IDTS_IOC_SHUTDOWN ends; the values of SHUT_RD, SHUT_WR, SHUT_RDWR. */
+#define IDTS_SHUT_RD		0
+#define IDTS_SHUT_WR		1
+#define IDTS_SHUT_RDWR		2
+
+/**
+ * struct idts_info - all that is known of an endpoint (IDTS_IOC_GET_INFO).
+ * @state: one of IDTS_STATE_*.
+ * @error: errno that broke the channel, or 0; not cleared by reading it.
+ * @local: this end; domid IDTS_DOMID_ANY where a domain does not know its own.
+ * @peer: the other end, once connected.
+ * @tx_ring: size in bytes of the ring that this endpoint writes.
+ * @rx_ring: size in bytes of the ring that this endpoint reads.
+ * @tx_free: bytes that a write would take now.
+ * @rx_avail: bytes that a read would give now.
+ * @tx_bytes: bytes written since the channel was opened.
+ * @rx_bytes: bytes read since the channel was opened.
+ * @events_sent: notifications sent for this channel.
+ * @sleeps: times that a read, a write or an accept went to sleep.
+ * @queued: connections that wait for accept (listening endpoints).
+ * @refused: connections refused because the backlog was full.
+ */
+struct idts_info {
+	__u32 state;
+	__u32 error;
+	struct idts_addr local;
+	struct idts_addr peer;
+	__u32 tx_ring;
+	__u32 rx_ring;
+	__u32 tx_free;
+	__u32 rx_avail;
+	__u64 tx_bytes;
+	__u64 rx_bytes;
+	__u64 events_sent;
+	__u64 sleeps;
+	__u32 queued;
+	__u32 refused;
+};
+
+#define IDTS_STATE_IDLE		0
+#define IDTS_STATE_BOUND	1
+#define IDTS_STATE_LISTENING	2
+#define IDTS_STATE_CONNECTING	3
+#define IDTS_STATE_CONNECTED	4
+#define IDTS_STATE_BROKEN	5
+
+#define IDTS_IOC_MAGIC		'I'
+
+#define IDTS_IOC_VERSION	_IOR(IDTS_IOC_MAGIC, 0x10, struct idts_version)
+/* The peer domain in @domid, or IDTS_DOMID_ANY, is who may connect. */
+#define IDTS_IOC_BIND		_IOW(IDTS_IOC_MAGIC, 0x11, struct idts_addr)
+#define IDTS_IOC_LISTEN		_IOW(IDTS_IOC_MAGIC, 0x12, struct idts_listen)
+#define IDTS_IOC_ACCEPT		_IOWR(IDTS_IOC_MAGIC, 0x13, struct idts_accept)
+#define IDTS_IOC_CONNECT	_IOW(IDTS_IOC_MAGIC, 0x14, struct idts_connect)
+/* The argument is one of IDTS_SHUT_*, by value. */
+#define IDTS_IOC_SHUTDOWN	_IO(IDTS_IOC_MAGIC, 0x15)
+#define IDTS_IOC_GET_INFO	_IOR(IDTS_IOC_MAGIC, 0x16, struct idts_info)
+/* Result of an O_NONBLOCK connect, then 0: an errno, as SO_ERROR gives it. */
+#define IDTS_IOC_GET_ERROR	_IOR(IDTS_IOC_MAGIC, 0x17, __s32)
+/* FIONREAD gives the bytes that a read would return, as for a socket. */
+
+#endif /* _UAPI_LINUX_IDTS_H */

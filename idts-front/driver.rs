@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The frontend's life on xenbus: carries out what `idts_core::state` decides.
+
+use idts_core::state::{front, FrontStep, Phase, XenbusState};
+use idts_kernel::errno::Errno;
+use idts_kernel::hub::Hub;
+use idts_kernel::tunnel::Tunnel;
+use idts_kernel::xenbus::{Device, Driver, End, Next};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// The frontend driver.
+pub(crate) struct Front;
+
+struct Link {
+    phase: Phase,
+    tunnel: Option<Arc<Tunnel>>,
+}
+
+/// A bound device. The callbacks never overlap; the lock says so to Rust.
+#[pin_data]
+pub(crate) struct Bound {
+    hub: Arc<Hub>,
+    #[pin]
+    link: Mutex<Link>,
+}
+
+impl Link {
+    /// Marks the tunnel dead and wakes everyone.
+    fn stop(&self) {
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.stop(Errno::ConnReset);
+        }
+    }
+
+    /// Ends the grants, after the back unmapped them or went away.
+    fn release(&mut self) {
+        if let Some(tunnel) = self.tunnel.take() {
+            tunnel.stop(Errno::ConnReset);
+            tunnel.give_back();
+        }
+        self.phase = Phase::Down;
+    }
+
+    fn step(&mut self, device: &Device, hub: &Arc<Hub>, step: FrontStep) -> Result {
+        match step {
+            FrontStep::Stay => {}
+            FrontStep::Offer => {
+                self.tunnel = Some(Tunnel::offer(device, hub)?);
+                self.phase = Phase::Offered;
+                device.switch(XenbusState::Initialised);
+            }
+            FrontStep::Connect => {
+                if let Some(tunnel) = &self.tunnel {
+                    tunnel.start()?;
+                }
+                self.phase = Phase::Up;
+                device.switch(XenbusState::Connected);
+                dev_info!(device.device(), "connected to domain {}\n", device.peer());
+            }
+            FrontStep::Drain => {
+                self.stop();
+                self.phase = Phase::Draining;
+                device.switch(XenbusState::Closing);
+            }
+            FrontStep::Release | FrontStep::Abandon => {
+                self.release();
+                device.frontend_closed();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Driver for Front {
+    const END: End = End::Front;
+    type Data = Arc<Bound>;
+
+    fn probe(_device: &Device) -> Result<Self::Data> {
+        let hub = Hub::current()?;
+        Arc::pin_init(
+            pin_init!(Bound {
+                hub,
+                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
+        let mut link = data.link.lock();
+        let step = front(link.phase, state);
+        if let Err(error) = link.step(device, &data.hub, step) {
+            dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+            link.release();
+            device.frontend_closed();
+        }
+        Next::Stay
+    }
+
+    fn unbind(device: &Device, data: &Self::Data) {
+        let mut link = data.link.lock();
+        link.stop();
+        // The back unmaps on this; the reaper ends the grants then. Nothing
+        // waits here: this may be the xenwatch thread.
+        device.switch(XenbusState::Closing);
+        link.release();
+    }
+}

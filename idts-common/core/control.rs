@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The control ring: fixed-size messages both ways, on the control page.
+//!
+//! Its index words have the form of a channel's lines and count slots instead
+//! of bytes, so [`Producer`] and [`Consumer`] serve here too; this file only
+//! moves slots. PROTOCOL.md section 6.
+
+use super::doorbell::Doorbell;
+use super::error::Violation;
+use super::mem::SharedMem;
+use super::ring::{Consumer, Lines, Producer};
+use super::wire::{page, Slot};
+
+/// Which side of the tunnel this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The frontend: allocates and grants.
+    Front,
+    /// The backend: checks and maps.
+    Back,
+}
+
+impl Role {
+    /// The index words of the control ring.
+    pub const fn lines(self) -> Lines {
+        match self {
+            Self::Front => Lines {
+                own: page::FRONT_LINE,
+                peer: page::BACK_LINE,
+            },
+            Self::Back => Lines {
+                own: page::BACK_LINE,
+                peer: page::FRONT_LINE,
+            },
+        }
+    }
+
+    /// The doorbells that this side rings.
+    pub const fn rings(self) -> Doorbell {
+        match self {
+            Self::Front => Doorbell {
+                summary: page::FRONT_SUMMARY,
+                words: page::FRONT_DOORBELLS,
+            },
+            Self::Back => Doorbell {
+                summary: page::BACK_SUMMARY,
+                words: page::BACK_DOORBELLS,
+            },
+        }
+    }
+
+    /// The doorbells that this side takes.
+    pub const fn hears(self) -> Doorbell {
+        self.peer().rings()
+    }
+
+    /// The other side.
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Front => Self::Back,
+            Self::Back => Self::Front,
+        }
+    }
+
+    /// The slots that this side writes.
+    const fn slots(self) -> u32 {
+        match self {
+            Self::Front => page::FRONT_SLOTS,
+            Self::Back => page::BACK_SLOTS,
+        }
+    }
+}
+
+/// Offset of a word of a slot; `slot` is below [`page::SLOTS`].
+const fn word(slots: u32, slot: u32, word: u32) -> u32 {
+    slots
+        .wrapping_add(slot.wrapping_mul(page::SLOT))
+        .wrapping_add(word.wrapping_mul(4))
+}
+
+/// Both ends of the control ring that one side has.
+#[derive(Debug)]
+pub struct ControlRing {
+    role: Role,
+    tx: Producer,
+    rx: Consumer,
+}
+
+impl ControlRing {
+    /// The ends of a new control ring, on a zeroed page.
+    pub const fn new(role: Role) -> Self {
+        Self {
+            role,
+            tx: Producer::new(page::SLOTS),
+            rx: Consumer::new(page::SLOTS),
+        }
+    }
+
+    /// Sends a message. `Ok(None)`: no slot is free; `Ok(Some(notify))`: sent.
+    pub fn send<M: SharedMem>(&mut self, mem: &M, slot: &Slot) -> Result<Option<bool>, Violation> {
+        let lines = self.role.lines();
+        if self.tx.free_seen() == 0 && self.tx.free(mem, lines)? == 0 {
+            return Ok(None);
+        }
+        let at = self.tx.next(1).at;
+        for (i, value) in (0u32..).zip(slot.iter()) {
+            mem.store(word(self.role.slots(), at, i), *value);
+        }
+        Ok(Some(self.tx.publish(mem, lines, 1)))
+    }
+
+    /// Takes the next message: a private copy of its slot, and whether to
+    /// notify the peer that a slot became free.
+    pub fn receive<M: SharedMem>(&mut self, mem: &M) -> Result<Option<(Slot, bool)>, Violation> {
+        let lines = self.role.lines();
+        if self.rx.available_seen() == 0 && self.rx.available(mem, lines)? == 0 {
+            return Ok(None);
+        }
+        let at = self.rx.next(1).at;
+        let mut slot = [0; 16];
+        for (i, value) in (0u32..).zip(slot.iter_mut()) {
+            *value = mem.load(word(self.role.peer().slots(), at, i));
+        }
+        Ok(Some((slot, self.rx.release(mem, lines, 1))))
+    }
+
+    /// Asks for an event at the next message; says whether one is there.
+    pub fn arm_receive<M: SharedMem>(&mut self, mem: &M) -> Result<bool, Violation> {
+        self.rx.arm(mem, self.role.lines())
+    }
+
+    /// Asks for an event when slots become free; says whether some are.
+    pub fn arm_send<M: SharedMem>(&mut self, mem: &M) -> Result<bool, Violation> {
+        self.tx.arm(mem, self.role.lines(), 1)
+    }
+}

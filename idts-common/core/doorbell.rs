@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Doorbells: which channels have news, as a bitmap of two levels.
+//!
+//! Before an event is sent, the sender sets the channel's bit in a word and the
+//! word's bit in the summary. The receiver takes the summary, then the words.
+//! A bit is a hint and nothing else: a lying peer can cause at most
+//! [`wire::CHANNELS`] look-ups an event. PROTOCOL.md section 6.
+
+use super::mem::SharedMem;
+use super::wire;
+
+/// One direction's doorbells: where its summary and its words lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Byte offset of the summary double word.
+    pub summary: u32,
+    /// Byte offset of the first of 64 double words.
+    pub words: u32,
+}
+
+impl Doorbell {
+    const fn word(self, index: u32) -> u32 {
+        self.words.wrapping_add(index.wrapping_mul(8))
+    }
+
+    /// Marks channel `id`. The caller then sends the event.
+    pub fn ring<M: SharedMem>(self, mem: &M, id: u32) {
+        let id = id % wire::CHANNELS;
+        let (word, bit) = (id / 64, id % 64);
+        // ORDER doorbell: pairs with take. The word before the summary, so that
+        // a summary bit is never taken before its word's bit is there.
+        mem.or64(self.word(word), 1u64.wrapping_shl(bit));
+        mem.or64(self.summary, 1u64.wrapping_shl(word));
+    }
+
+    /// Takes all marks and calls `news` for each marked channel.
+    pub fn take<M: SharedMem>(self, mem: &M, mut news: impl FnMut(u32)) {
+        // ORDER doorbell: pairs with ring.
+        let mut summary = mem.swap64(self.summary, 0);
+        while summary != 0 {
+            let word = summary.trailing_zeros();
+            summary &= summary.wrapping_sub(1);
+            let mut bits = mem.swap64(self.word(word), 0);
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+                news(word.wrapping_mul(64).wrapping_add(bit));
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Protocol, rings and state of IDTS, free of the kernel.
+//!
+//! The same files are compiled by Kbuild into both modules and by Cargo into
+//! programs and tests. Nothing here allocates, sleeps, or is `unsafe`; memory
+//! that a peer can write is reached through [`mem::SharedMem`] alone.
+//!
+//! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
+//! [`ring`], [`doorbell`], [`control`], [`region`], [`state`], [`nodes`],
+//! [`uapi`]. The document that all of it implements is `PROTOCOL.md`.
+
+#![cfg_attr(not(idts_kernel), no_std)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+pub mod control;
+pub mod doorbell;
+pub mod error;
+pub mod index;
+pub mod mem;
+pub mod nodes;
+pub mod region;
+pub mod ring;
+pub mod state;
+pub mod uapi;
+pub mod wire;

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! A peer that lies: any word of shared memory may read as anything at any
+//! moment. Never a panic, never out of bounds, never an index that goes back.
+//!
+//! Seed and number of cases: see common/mod.rs. Proves F-12, B-11.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Evil, Lie};
+use idts_core::control::{ControlRing, Role};
+use idts_core::nodes;
+use idts_core::ring::{peer_flags, Consumer, Lines, Producer};
+use idts_core::wire::{line, BackMessage, FrontMessage, Refusal, Slot};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const LINES: Lines = Lines { own: 0, peer: 64 };
+
+fn lie() -> impl Strategy<Value = Lie> {
+    prop_oneof![
+        3 => Just(Lie::None),
+        1 => any::<u64>().prop_map(Lie::Any),
+        3 => (-200..200i32).prop_map(Lie::Near),
+    ]
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Look,
+    Move(u32),
+    Arm(u32),
+    Flags,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let count = || prop_oneof![0..300u32, any::<u32>()];
+    prop_oneof![
+        Just(Op::Look),
+        count().prop_map(Op::Move),
+        count().prop_map(Op::Arm),
+        Just(Op::Flags),
+    ]
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_writer_stands_any_peer(
+        log in 0..23u32,
+        start in any::<u32>(),
+        lies in vec(lie(), 1..60),
+        ops in vec(op(), 0..100),
+    ) {
+        let (mem, size) = (Evil::new(lies), 1u32 << log);
+        let mut tx = Producer::starting_at(size, start);
+        for op in ops {
+            let before = tx.free_seen();
+            match op {
+                Op::Look => match tx.free(&mem, LINES) {
+                    Ok(free) => prop_assert!(free >= before, "a consumer index went back"),
+                    Err(_) => prop_assert_eq!(tx.free_seen(), before),
+                },
+                Op::Move(n) => {
+                    let _ = tx.publish(&mem, LINES, n);
+                    prop_assert_eq!(tx.free_seen(), before - n.min(before));
+                }
+                Op::Arm(n) => {
+                    let _ = tx.arm(&mem, LINES, n);
+                    prop_assert!(tx.free_seen() >= before);
+                }
+                Op::Flags => prop_assert_eq!(peer_flags(&mem, LINES) & !line::KNOWN, 0),
+            }
+            prop_assert!(tx.free_seen() <= size);
+            let span = tx.next(u32::MAX);
+            prop_assert!(span.at < size && span.len <= size - span.at);
+            prop_assert!(span.len <= tx.free_seen());
+        }
+    }
+
+    #[test]
+    fn a_reader_stands_any_peer(
+        log in 0..23u32,
+        start in any::<u32>(),
+        lies in vec(lie(), 1..60),
+        ops in vec(op(), 0..100),
+    ) {
+        let (mem, size) = (Evil::new(lies), 1u32 << log);
+        let mut rx = Consumer::starting_at(size, start);
+        for op in ops {
+            let before = rx.available_seen();
+            match op {
+                Op::Look => match rx.available(&mem, LINES) {
+                    Ok(there) => prop_assert!(there >= before, "a producer index went back"),
+                    Err(_) => prop_assert_eq!(rx.available_seen(), before),
+                },
+                Op::Move(n) => {
+                    let _ = rx.release(&mem, LINES, n);
+                    prop_assert_eq!(rx.available_seen(), before - n.min(before));
+                }
+                Op::Arm(_) => {
+                    let _ = rx.arm(&mem, LINES);
+                    prop_assert!(rx.available_seen() >= before);
+                }
+                Op::Flags => prop_assert_eq!(peer_flags(&mem, LINES) & !line::KNOWN, 0),
+            }
+            prop_assert!(rx.available_seen() <= size);
+            let span = rx.next(u32::MAX);
+            prop_assert!(span.at < size && span.len <= size - span.at);
+            prop_assert!(span.len <= rx.available_seen());
+        }
+    }
+
+    #[test]
+    fn the_control_ring_stands_any_peer(
+        front in any::<bool>(),
+        lies in vec(lie(), 1..60),
+        sends in vec(any::<bool>(), 0..100),
+    ) {
+        let mem = Evil::new(lies);
+        let mut ring = ControlRing::new(if front { Role::Front } else { Role::Back });
+        for send in sends {
+            if send {
+                let _ = ring.send(&mem, &[7; 16]);
+                let _ = ring.arm_send(&mem);
+            } else if let Ok(Some((slot, _))) = ring.receive(&mem) {
+                let _ = (FrontMessage::decode(&slot), BackMessage::decode(&slot));
+            } else {
+                let _ = ring.arm_receive(&mem);
+            }
+        }
+    }
+
+    #[test]
+    fn doorbells_stand_any_peer(lies in vec(any::<u64>().prop_map(Lie::Any), 1..70)) {
+        let mem = Evil::new(lies);
+        let mut count = 0;
+        Role::Back.hears().take(&mem, |id| {
+            assert!(id < 4096);
+            count += 1;
+        });
+        prop_assert!(count <= 4096, "an event costs more than a look at each channel");
+    }
+
+    #[test]
+    fn a_decoded_slot_says_what_it_said(slot in slot()) {
+        if let Ok(m) = FrontMessage::decode(&slot) {
+            prop_assert_eq!(m.encode(), slot);
+        }
+        if let Ok(m) = BackMessage::decode(&slot) {
+            prop_assert_eq!(m.encode(), slot);
+        }
+    }
+
+    #[test]
+    fn only_known_reasons_are_reasons(value in any::<u32>()) {
+        prop_assert_eq!(Refusal::from_wire(value).is_ok(), (1..=4).contains(&value));
+    }
+
+    #[test]
+    fn only_numbers_are_numbers(text in "[0-9+ -]{0,12}", low in any::<u32>(), high in any::<u32>()) {
+        let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit());
+        let value = text.parse::<u32>().ok().filter(|v| digits && (low..=high).contains(v));
+        prop_assert_eq!(nodes::number(text.as_bytes(), low, high), value);
+    }
+
+    #[test]
+    fn any_bytes_are_judged(text in vec(any::<u8>(), 0..20)) {
+        let _ = nodes::number(&text, 0, u32::MAX);
+    }
+
+    #[test]
+    fn a_common_version_is_common(a in 0..9u32, b in 0..9u32, c in 0..9u32, d in 0..9u32) {
+        let both = |v: &u32| (a..=b).contains(v) && (c..=d).contains(v);
+        prop_assert_eq!(nodes::common_version((a, b), (c, d)), (0..9).rev().find(both));
+    }
+}
+
+/// Slots that are often nearly right.
+fn slot() -> impl Strategy<Value = Slot> {
+    let word = || {
+        prop_oneof![
+            4 => Just(0u32),
+            4 => 0..70u32,
+            2 => (0..24u32).prop_map(|log| 1 << log),
+            1 => any::<u32>(),
+        ]
+    };
+    let first = prop_oneof![1..21u32, any::<u32>()];
+    (first, proptest::array::uniform15(word()), 0..16usize).prop_map(|(code, rest, used)| {
+        let mut slot = [0; 16];
+        slot[0] = code;
+        slot[1..=used.min(15)].copy_from_slice(&rest[..used.min(15)]);
+        slot
+    })
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The data region's book against a model that knows the owner of every page.
+//!
+//! The front's book allocates, the back's claims what the front's gave, and a
+//! liar claims anything. Seed and number of cases: see common/mod.rs. Proves
+//! F-7, B-7.
+
+#![cfg(not(loom))]
+
+use idts_core::error::Violation;
+use idts_core::region::{LinesAt, Region};
+use idts_core::wire::{
+    line, Slice, PAGE, RING_MAX, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whom a page belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Ring,
+    /// Offsets of the pairs of lines in use.
+    Lines(BTreeSet<u32>),
+}
+
+/// All pages in use, and the sizes of segments in pages.
+#[derive(Default)]
+struct Model {
+    segments: BTreeMap<u32, u32>,
+    pages: BTreeMap<(u32, u32), Owner>,
+}
+
+fn pages_of(s: Slice) -> impl Iterator<Item = (u32, u32)> {
+    let first = s.offset / PAGE;
+    (first..first + s.len / PAGE).map(move |p| (s.segment, p))
+}
+
+impl Model {
+    fn fits(&self, s: Slice) -> Result<(), Violation> {
+        let shape = s.len.is_power_of_two()
+            && (PAGE..=RING_MAX).contains(&s.len)
+            && s.offset.is_multiple_of(s.len.min(WINDOW));
+        if !shape {
+            return Err(Violation::SliceRange);
+        }
+        let pages = *self.segments.get(&s.segment).ok_or(Violation::Segment)?;
+        if u64::from(s.offset) + u64::from(s.len) > u64::from(pages) * u64::from(PAGE) {
+            return Err(Violation::SliceRange);
+        }
+        if pages_of(s).any(|p| self.pages.contains_key(&p)) {
+            return Err(Violation::SliceOverlap);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, s: Slice) {
+        for page in pages_of(s) {
+            assert_eq!(self.pages.insert(page, Owner::Ring), None);
+        }
+    }
+
+    fn give(&mut self, s: Slice) {
+        for page in pages_of(s) {
+            assert_eq!(self.pages.remove(&page), Some(Owner::Ring));
+        }
+    }
+
+    fn line_pages(&self) -> usize {
+        let lines = |o: &&Owner| matches!(o, Owner::Lines(_));
+        self.pages.values().filter(lines).count()
+    }
+
+    fn fits_lines(&self, at: LinesAt) -> Result<(), Violation> {
+        if !at.offset.is_multiple_of(line::PAIR) {
+            return Err(Violation::SliceRange);
+        }
+        match self.pages.get(&(at.segment, at.offset / PAGE)) {
+            Some(Owner::Lines(used)) if used.contains(&at.offset) => Err(Violation::SliceOverlap),
+            Some(Owner::Lines(_)) => Ok(()),
+            _ if self.line_pages() == 256 => Err(Violation::SliceRange),
+            _ => self.fits(Slice {
+                segment: at.segment,
+                offset: at.offset / PAGE * PAGE,
+                len: PAGE,
+            }),
+        }
+    }
+
+    fn take_lines(&mut self, at: LinesAt) {
+        let page = (at.segment, at.offset / PAGE);
+        let none = Owner::Lines(BTreeSet::new());
+        match self.pages.entry(page).or_insert(none) {
+            Owner::Lines(used) => assert!(used.insert(at.offset)),
+            Owner::Ring => panic!("lines in a ring"),
+        }
+    }
+
+    fn give_lines(&mut self, at: LinesAt) {
+        let page = (at.segment, at.offset / PAGE);
+        if let Some(Owner::Lines(used)) = self.pages.get_mut(&page) {
+            assert!(used.remove(&at.offset));
+            if used.is_empty() {
+                self.pages.remove(&page);
+            }
+        }
+    }
+
+    fn is_idle(&self, segment: u32) -> bool {
+        self.segments.contains_key(&segment) && self.pages.keys().all(|(s, _)| *s != segment)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u32, u32),
+    Remove(u32),
+    Alloc(u32),
+    Free(usize),
+    AllocLines,
+    FreeLines(usize),
+    Claim(Slice),
+    ClaimLines(LinesAt),
+}
+
+fn offset() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        4 => (0..64u32).prop_map(|p| p * PAGE),
+        2 => (0..2048u32).prop_map(|p| p * line::PAIR),
+        1 => any::<u32>(),
+    ]
+}
+
+fn length() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        6 => (12..18u32).prop_map(|log| 1 << log),
+        1 => (0..32u32).prop_map(|log| 1 << log),
+        1 => any::<u32>(),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let segment = || prop_oneof![4 => 0..4u32, 1 => any::<u32>()];
+    prop_oneof![
+        2 => (segment(), prop_oneof![0..5u32, any::<u32>()]).prop_map(|(s, w)| Op::Add(s, w)),
+        1 => segment().prop_map(Op::Remove),
+        4 => (12..19u32).prop_map(|log| Op::Alloc(1 << log)),
+        3 => any::<usize>().prop_map(Op::Free),
+        4 => Just(Op::AllocLines),
+        3 => any::<usize>().prop_map(Op::FreeLines),
+        4 => (segment(), offset(), length())
+            .prop_map(|(segment, offset, len)| Op::Claim(Slice { segment, offset, len })),
+        3 => (segment(), offset())
+            .prop_map(|(segment, offset)| Op::ClaimLines(LinesAt { segment, offset })),
+    ]
+}
+
+/// Both books, the model, and what is in use.
+#[derive(Default)]
+struct Books {
+    front: Region,
+    back: Region,
+    model: Model,
+    rings: Vec<Slice>,
+    lines: Vec<LinesAt>,
+}
+
+impl Books {
+    fn add(&mut self, segment: u32, windows: u32) {
+        let range = (1..=SEGMENT_WINDOWS).contains(&windows);
+        let vacant = segment < SEGMENTS && !self.model.segments.contains_key(&segment);
+        let expected = match (range, vacant) {
+            (false, _) => Err(Violation::MessageField),
+            (_, false) => Err(Violation::Segment),
+            _ => Ok(()),
+        };
+        assert_eq!(self.front.add(segment, windows), expected);
+        assert_eq!(self.back.add(segment, windows), expected);
+        if expected.is_ok() {
+            self.model.segments.insert(segment, windows * WINDOW_PAGES);
+        }
+    }
+
+    fn remove(&mut self, segment: u32) {
+        let idle = self.model.is_idle(segment);
+        assert_eq!(self.front.is_idle(segment), idle);
+        assert_eq!(self.front.remove(segment).is_ok(), idle);
+        assert_eq!(self.back.remove(segment).is_ok(), idle);
+        if idle {
+            self.model.segments.remove(&segment);
+        }
+    }
+
+    fn alloc(&mut self, len: u32) {
+        if let Some(slice) = self.front.alloc(len) {
+            assert_eq!(slice.len, len);
+            assert_eq!(self.model.fits(slice), Ok(()));
+            assert_eq!(self.back.claim(slice), Ok(()));
+            self.model.take(slice);
+            self.rings.push(slice);
+        }
+    }
+
+    fn alloc_lines(&mut self) {
+        if let Some(at) = self.front.alloc_lines() {
+            assert_eq!(self.model.fits_lines(at), Ok(()));
+            assert_eq!(self.back.claim_lines(at), Ok(()));
+            self.model.take_lines(at);
+            self.lines.push(at);
+        }
+    }
+
+    fn free(&mut self, which: usize) {
+        if !self.rings.is_empty() {
+            let slice = self.rings.swap_remove(which % self.rings.len());
+            self.front.free(slice);
+            self.back.free(slice);
+            self.model.give(slice);
+        }
+    }
+
+    fn free_lines(&mut self, which: usize) {
+        if !self.lines.is_empty() {
+            let at = self.lines.swap_remove(which % self.lines.len());
+            self.front.free_lines(at);
+            self.back.free_lines(at);
+            self.model.give_lines(at);
+        }
+    }
+
+    /// The liar's: only the back's book sees it, and forgets it again, so that
+    /// both books stay alike.
+    fn claim(&mut self, slice: Slice) {
+        let got = self.back.claim(slice);
+        assert_eq!(got, self.model.fits(slice), "{slice:?}");
+        if got.is_ok() {
+            assert_eq!(self.back.claim(slice), Err(Violation::SliceOverlap));
+            self.back.free(slice);
+        }
+    }
+
+    fn claim_lines(&mut self, at: LinesAt) {
+        let got = self.back.claim_lines(at);
+        assert_eq!(got, self.model.fits_lines(at), "{at:?}");
+        if got.is_ok() {
+            assert_eq!(self.back.claim_lines(at), Err(Violation::SliceOverlap));
+            self.back.free_lines(at);
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Add(segment, windows) => self.add(segment, windows),
+            Op::Remove(segment) => self.remove(segment),
+            Op::Alloc(len) => self.alloc(len),
+            Op::Free(which) => self.free(which),
+            Op::AllocLines => self.alloc_lines(),
+            Op::FreeLines(which) => self.free_lines(which),
+            Op::Claim(slice) => self.claim(slice),
+            Op::ClaimLines(at) => self.claim_lines(at),
+        }
+    }
+
+    fn check(&self) {
+        let pages: u32 = self.model.segments.values().sum();
+        assert_eq!(self.front.pages(), pages);
+        assert_eq!(self.back.pages(), pages);
+        let vacant = (0..SEGMENTS).find(|s| !self.model.segments.contains_key(s));
+        assert_eq!(self.front.vacant(), vacant);
+        for segment in 0..=SEGMENTS {
+            let there = self.model.segments.contains_key(&segment);
+            assert_eq!(self.back.has(segment), there);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn both_books_say_what_the_model_says(ops in vec(op(), 0..200)) {
+        let mut books = Books::default();
+        books.add(0, 2);
+        for op in ops {
+            books.step(op);
+            books.check();
+        }
+        while !books.rings.is_empty() || !books.lines.is_empty() {
+            books.free(0);
+            books.free_lines(0);
+        }
+        prop_assert!(books.model.pages.is_empty());
+        for segment in 0..SEGMENTS {
+            books.remove(segment);
+        }
+        prop_assert_eq!(books.back.pages(), 0);
+    }
+}
+
+#[test]
+fn a_segment_holds_one_ring_of_the_largest_size() {
+    let mut books = Books::default();
+    books.add(0, SEGMENT_WINDOWS);
+    books.alloc(RING_MAX);
+    assert_eq!(books.rings.len(), 1);
+    assert_eq!(books.front.alloc(PAGE), None);
+    books.free(0);
+    assert!(books.front.is_idle(0));
+}
+
+#[test]
+fn odd_lengths_are_not_allocated() {
+    let mut region = Region::new();
+    region.add(0, 2).unwrap();
+    for len in [
+        0,
+        1,
+        128,
+        PAGE - 1,
+        PAGE + 1,
+        3 * PAGE,
+        RING_MAX * 2,
+        u32::MAX,
+    ] {
+        assert_eq!(region.alloc(len), None, "{len}");
+    }
+    assert!(region.is_idle(0));
+}
+
+#[test]
+fn all_channels_find_their_lines() {
+    let mut books = Books::default();
+    books.add(0, SEGMENT_WINDOWS);
+    for _ in 1..4096 {
+        books.alloc_lines();
+    }
+    assert_eq!(books.lines.len(), 4095);
+    assert_eq!(books.model.line_pages(), 128);
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The life of a tunnel: both tables of `state.rs` driven against each other.
+//!
+//! A model of two drivers, of xenbus between them, and of what is granted and
+//! mapped walks through *every* order of events: duplicates, either side
+//! unbound and bound or broken, detach. Reading the peer's state and acting on
+//! it are two steps, as in life. The tables themselves are held against
+//! PROTOCOL.md by spec/. Proves F-4, F-5, F-6, B-3, B-4, B-5, B-6.
+
+#![cfg(not(loom))]
+
+mod world;
+
+use idts_core::state::XenbusState as X;
+use std::collections::{HashMap, HashSet, VecDeque};
+use world::{Move, Rules, World, CALM, ROUGH, RULES};
+
+/// Every world that can come to be, and how it came to be first.
+struct Explored {
+    rules: Rules,
+    cause: HashMap<World, Option<(World, Move)>>,
+}
+
+impl Explored {
+    fn new(rules: Rules) -> Self {
+        let mut cause = HashMap::from([(World::START, None)]);
+        let mut todo = VecDeque::from([World::START]);
+        while let Some(w) = todo.pop_front() {
+            for m in CALM.into_iter().chain(ROUGH) {
+                if let Some(next) = w.after(m, rules) {
+                    cause.entry(next).or_insert_with(|| {
+                        todo.push_back(next);
+                        Some((w, m))
+                    });
+                }
+            }
+        }
+        Self { rules, cause }
+    }
+
+    fn calm(&self, w: World) -> impl Iterator<Item = World> + '_ {
+        CALM.into_iter().filter_map(move |m| w.after(m, self.rules))
+    }
+
+    /// Worlds from which no calm order of events leads to a good rest, or that
+    /// rest and are not good.
+    fn stuck(&self) -> Vec<World> {
+        let mut before: HashMap<World, Vec<World>> = HashMap::new();
+        for w in self.cause.keys() {
+            for next in self.calm(*w) {
+                before.entry(next).or_default().push(*w);
+            }
+        }
+        let rests = |w: &&World| w.is_good() && self.calm(**w).next().is_none();
+        let mut todo: Vec<World> = self.cause.keys().filter(rests).copied().collect();
+        let mut good: HashSet<World> = todo.iter().copied().collect();
+        while let Some(w) = todo.pop() {
+            let found = before.get(&w).into_iter().flatten();
+            todo.extend(found.filter(|b| good.insert(**b)));
+        }
+        let lost = self.cause.keys().filter(|w| !good.contains(w));
+        lost.copied().collect()
+    }
+
+    /// The shortest story that leads to one of `worlds`.
+    fn story<'a>(&self, worlds: impl IntoIterator<Item = &'a World>) -> String {
+        let story = |end: &World| {
+            let mut lines = vec![format!("{end:?}")];
+            let mut at = *end;
+            while let Some(Some((from, m))) = self.cause.get(&at) {
+                lines.push(format!("{m:?} of {from:?}"));
+                at = *from;
+            }
+            lines.reverse();
+            lines
+        };
+        let shortest = worlds.into_iter().map(story).min_by_key(Vec::len);
+        shortest.unwrap_or_default().join("\n")
+    }
+}
+
+#[test]
+fn every_order_of_events_ends_well() {
+    let all = Explored::new(RULES);
+    let stuck = all.stuck();
+    assert!(stuck.is_empty(), "stuck:\n{}", all.story(&stuck));
+    assert!(all.cause.len() > 1000, "the model lost its worlds");
+}
+
+#[test]
+fn release_waits_for_the_unmap() {
+    let all = Explored::new(RULES);
+    let torn: Vec<_> = all.cause.keys().filter(|w| w.torn).collect();
+    assert!(
+        torn.is_empty(),
+        "released while mapped:\n{}",
+        all.story(torn)
+    );
+}
+
+#[test]
+fn each_rule_is_needed() {
+    let without = [
+        Rules {
+            front_looks_again: false,
+            ..RULES
+        },
+        Rules {
+            back_compares_offers: false,
+            ..RULES
+        },
+        Rules {
+            back_looks_again: false,
+            ..RULES
+        },
+    ];
+    for (n, rules) in without.into_iter().enumerate() {
+        assert!(!Explored::new(rules).stuck().is_empty(), "rule {n} is idle");
+    }
+}
+
+#[test]
+fn unknown_numbers_are_no_state() {
+    for number in (9..200).chain([u32::MAX]) {
+        assert_eq!(X::from_wire(number), X::Unknown);
+    }
+    for state in X::ALL {
+        assert_eq!(X::from_wire(state as u32), state);
+    }
+}

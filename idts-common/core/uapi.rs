@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! `idts-common/uapi/idts.h` in Rust: the same numbers and structures.
+//!
+//! Used by the driver and by the client crate; a test holds this file against
+//! the header. Meanings and errors are documented there.
+
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of this interface.
+pub const UAPI_VERSION: u32 = 1;
+/// Any peer domain, or none.
+pub const DOMID_ANY: u16 = 0xffff;
+/// Ports below need `CAP_NET_BIND_SERVICE`.
+pub const PORT_RESERVED: u32 = 1024;
+/// First port that is handed out for port 0.
+pub const PORT_EPHEMERAL: u32 = 0x8000_0000;
+/// Smallest ring.
+pub const RING_MIN: u32 = 4096;
+/// Largest ring.
+pub const RING_MAX: u32 = 4 * 1024 * 1024;
+/// Longest backlog.
+pub const BACKLOG_MAX: u32 = 128;
+
+/// The driver is the frontend.
+pub const ROLE_FRONT: u32 = 1;
+/// The driver is the backend.
+pub const ROLE_BACK: u32 = 2;
+
+/// Flag of [`Accept`]: `O_CLOEXEC`.
+pub const CLOEXEC: u32 = 0o2_000_000;
+/// Flag of [`Accept`]: `O_NONBLOCK`.
+pub const NONBLOCK: u32 = 0o4000;
+
+/// [`Info::state`]: nothing was done with the endpoint.
+pub const STATE_IDLE: u32 = 0;
+/// [`Info::state`]: it has a port.
+pub const STATE_BOUND: u32 = 1;
+/// [`Info::state`]: it takes connections.
+pub const STATE_LISTENING: u32 = 2;
+/// [`Info::state`]: it waits for the peer's answer.
+pub const STATE_CONNECTING: u32 = 3;
+/// [`Info::state`]: it is the end of a channel.
+pub const STATE_CONNECTED: u32 = 4;
+/// [`Info::state`]: its channel is broken or its tunnel is gone.
+pub const STATE_BROKEN: u32 = 5;
+
+/// Ends reading.
+pub const SHUT_RD: u32 = 0;
+/// Ends writing.
+pub const SHUT_WR: u32 = 1;
+/// Ends both.
+pub const SHUT_RDWR: u32 = 2;
+
+/// Type of every ioctl.
+pub const MAGIC: u8 = b'I';
+
+/// The number part of each ioctl.
+pub mod nr {
+    #![allow(missing_docs)]
+    pub const VERSION: u8 = 0x10;
+    pub const BIND: u8 = 0x11;
+    pub const LISTEN: u8 = 0x12;
+    pub const ACCEPT: u8 = 0x13;
+    pub const CONNECT: u8 = 0x14;
+    pub const SHUTDOWN: u8 = 0x15;
+    pub const GET_INFO: u8 = 0x16;
+    pub const GET_ERROR: u8 = 0x17;
+}
+
+/// `struct idts_addr`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Addr {
+    /// Xen domain id.
+    pub domid: u16,
+    /// 0.
+    pub reserved: u16,
+    /// Port.
+    pub port: u32,
+}
+
+/// `struct idts_version`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Version {
+    /// [`UAPI_VERSION`] of the driver.
+    pub uapi: u32,
+    /// [`ROLE_FRONT`] or [`ROLE_BACK`].
+    pub role: u32,
+    /// 0.
+    pub features: u64,
+}
+
+/// `struct idts_listen`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Listen {
+    /// Connections that may wait.
+    pub backlog: u32,
+    /// 0.
+    pub flags: u32,
+}
+
+/// `struct idts_accept`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Accept {
+    /// [`CLOEXEC`], [`NONBLOCK`].
+    pub flags: u32,
+    /// The new descriptor.
+    pub fd: i32,
+    /// Who connected.
+    pub peer: Addr,
+}
+
+/// `struct idts_connect`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Connect {
+    /// Whom to connect to.
+    pub peer: Addr,
+    /// Ring that this end writes; 0 for the default.
+    pub tx_ring: u32,
+    /// Ring that this end reads; 0 for the default.
+    pub rx_ring: u32,
+    /// Milliseconds; 0 for the default.
+    pub timeout_ms: u32,
+    /// 0.
+    pub flags: u32,
+}
+
+/// `struct idts_info`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Info {
+    pub state: u32,
+    pub error: u32,
+    pub local: Addr,
+    pub peer: Addr,
+    pub tx_ring: u32,
+    pub rx_ring: u32,
+    pub tx_free: u32,
+    pub rx_avail: u32,
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    pub events_sent: u64,
+    pub sleeps: u64,
+    pub queued: u32,
+    pub refused: u32,
+}

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Every number of the protocol: page layout, limits, messages.
+//!
+//! Owns constants and the form of messages; PROTOCOL.md's tables are held
+//! against this file by a test. Decisions are left to the modules around it.
+
+use super::error::Violation;
+
+/// The protocol's version. The back names the versions that it speaks, the
+/// front picks one.
+pub const VERSION: u32 = 1;
+
+/// A page, as Xen grants them.
+pub const PAGE: u32 = 4096;
+/// Pages of a window: what `xenbus_map_ring_valloc` maps at once.
+pub const WINDOW_PAGES: u32 = 16;
+/// Bytes of a window: contiguous in both domains.
+pub const WINDOW: u32 = PAGE * WINDOW_PAGES;
+/// Windows of a segment, at most: one ring of the largest size fills it.
+pub const SEGMENT_WINDOWS: u32 = 64;
+/// Segments of a data region, at most.
+pub const SEGMENTS: u32 = 32;
+/// Windows of the first segment.
+pub const FIRST_WINDOWS: u32 = 2;
+
+/// Channel numbers of a tunnel. Number 0 is the control ring.
+pub const CHANNELS: u32 = 4096;
+/// The smallest ring.
+pub const RING_MIN: u32 = PAGE;
+/// The largest ring.
+pub const RING_MAX: u32 = WINDOW * SEGMENT_WINDOWS;
+
+/// Layout of the control page.
+pub mod page {
+    /// Index words of the control ring that the front writes ([`super::line`]).
+    pub const FRONT_LINE: u32 = 0x000;
+    /// Index words of the control ring that the back writes.
+    pub const BACK_LINE: u32 = 0x040;
+    /// Summary of the doorbells that the front rings.
+    pub const FRONT_SUMMARY: u32 = 0x080;
+    /// Summary of the doorbells that the back rings.
+    pub const BACK_SUMMARY: u32 = 0x0c0;
+    /// Doorbells that the front rings: 64 double words.
+    pub const FRONT_DOORBELLS: u32 = 0x400;
+    /// Doorbells that the back rings: 64 double words.
+    pub const BACK_DOORBELLS: u32 = 0x600;
+    /// Messages from front to back.
+    pub const FRONT_SLOTS: u32 = 0x800;
+    /// Messages from back to front.
+    pub const BACK_SLOTS: u32 = 0xc00;
+    /// Slots of each direction.
+    pub const SLOTS: u32 = 16;
+    /// Bytes of a slot.
+    pub const SLOT: u32 = 64;
+}
+
+/// Layout of a line: the words of a channel that one side writes.
+pub mod line {
+    /// Producer index of the ring that this side writes.
+    pub const PROD: u32 = 0x00;
+    /// Consumer index of the ring that this side reads.
+    pub const CONS: u32 = 0x04;
+    /// This side wants an event when the peer's producer index passes this.
+    pub const PROD_EVENT: u32 = 0x08;
+    /// This side wants an event when the peer's consumer index passes this.
+    pub const CONS_EVENT: u32 = 0x0c;
+    /// Flags of this side.
+    pub const FLAGS: u32 = 0x10;
+    /// Bytes of a line; the rest is sent as 0.
+    pub const SIZE: u32 = 0x40;
+    /// Bytes of a channel's pair of lines: the front's, then the back's.
+    pub const PAIR: u32 = 0x80;
+
+    /// This side writes no more: what was published is all.
+    pub const FIN: u32 = 1 << 0;
+    /// This side reads no more: writing to it is `EPIPE`.
+    pub const DEAF: u32 = 1 << 1;
+    /// This side closed the channel with data unread: `ECONNRESET`.
+    pub const RESET: u32 = 1 << 2;
+    /// All flags of this version; others are ignored.
+    pub const KNOWN: u32 = FIN | DEAF | RESET;
+}
+
+/// Why an opening was refused; the value on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Refusal {
+    /// Nobody listens on the port, or the backlog is full.
+    Refused = 1,
+    /// Policy forbids it, or, for a guest, there is no such domain.
+    Forbidden = 2,
+    /// No room for the rings, within the limits.
+    NoSpace = 3,
+    /// The domain asked for is not reachable now.
+    Unreachable = 4,
+}
+
+impl Refusal {
+    /// The refusal of a wire value; unknown ones are a violation.
+    pub const fn from_wire(value: u32) -> Result<Self, Violation> {
+        match value {
+            1 => Ok(Self::Refused),
+            2 => Ok(Self::Forbidden),
+            3 => Ok(Self::NoSpace),
+            4 => Ok(Self::Unreachable),
+            _ => Err(Violation::MessageField),
+        }
+    }
+}
+
+/// A message as it stands in a slot: 16 little-endian words.
+pub type Slot = [u32; 16];
+
+/// Grant references that one [`FrontMessage::Window`] carries.
+pub const WINDOW_REFS: usize = 8;
+
+/// A slice of the data region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Segment number.
+    pub segment: u32,
+    /// First byte, from the segment's start.
+    pub offset: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+/// A channel's number and the count of its uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelId {
+    /// 1 to [`CHANNELS`] - 1.
+    pub id: u32,
+    /// Grows by one with each use of the number.
+    pub generation: u32,
+}
+
+/// Who asks for whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// Port that the opener's end has.
+    pub source: u32,
+    /// Port that is asked for.
+    pub target: u32,
+}
+
+/// Everything that opens a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// The channel's number, chosen by the front.
+    pub channel: ChannelId,
+    /// The back's request that this answers, or 0.
+    pub tag: u32,
+    /// Both ports.
+    pub ports: Ports,
+    /// Segment of the pair of lines.
+    pub lines_segment: u32,
+    /// Offset of the pair of lines.
+    pub lines_offset: u32,
+    /// The ring that the front writes.
+    pub front_ring: Slice,
+    /// The ring that the back writes.
+    pub back_ring: Slice,
+}
+
+/// What the front says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontMessage {
+    /// Half of a window's grant references. All halves of all windows of a
+    /// segment come in order, with no other segment's between them.
+    Window {
+        /// Segment that grows.
+        segment: u32,
+        /// Windows that the segment will have.
+        windows: u32,
+        /// The window, from 0.
+        window: u32,
+        /// 0 or 1.
+        half: u32,
+        /// Grant references of 8 pages.
+        refs: [u32; WINDOW_REFS],
+    },
+    /// Unmap a segment with no slice in use.
+    Retire {
+        /// Segment to unmap.
+        segment: u32,
+    },
+    /// Open a channel.
+    Open(Open),
+    /// The back's request cannot be met.
+    Refuse {
+        /// The request.
+        tag: u32,
+        /// Why.
+        why: Refusal,
+    },
+    /// The front made its last access to the channel.
+    Closed(ChannelId),
+}
+
+/// What the back says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackMessage {
+    /// A segment is mapped, or could not be.
+    Segment {
+        /// The segment.
+        segment: u32,
+        /// Whether it is mapped.
+        mapped: bool,
+    },
+    /// A segment is unmapped.
+    Retired {
+        /// The segment.
+        segment: u32,
+    },
+    /// Please open a channel.
+    Request {
+        /// Names this request, not 0.
+        tag: u32,
+        /// Both ports.
+        ports: Ports,
+        /// Size of the ring that the front will write.
+        front_size: u32,
+        /// Size of the ring that the back will write.
+        back_size: u32,
+    },
+    /// The channel that the front opened is accepted.
+    Opened(ChannelId),
+    /// The channel that the front opened is refused; its slices are free.
+    Refused {
+        /// The channel.
+        channel: ChannelId,
+        /// Why.
+        why: Refusal,
+    },
+    /// The back made its last access to the channel.
+    Closed(ChannelId),
+}
+
+/// Message codes: the first word of a slot.
+pub mod code {
+    /// [`super::FrontMessage::Window`]
+    pub const WINDOW: u32 = 1;
+    /// [`super::FrontMessage::Retire`]
+    pub const RETIRE: u32 = 2;
+    /// [`super::FrontMessage::Open`]
+    pub const OPEN: u32 = 3;
+    /// [`super::FrontMessage::Refuse`]
+    pub const REFUSE: u32 = 4;
+    /// [`super::FrontMessage::Closed`] and [`super::BackMessage::Closed`]
+    pub const CLOSED: u32 = 5;
+    /// [`super::BackMessage::Segment`]
+    pub const SEGMENT: u32 = 16;
+    /// [`super::BackMessage::Retired`]
+    pub const RETIRED: u32 = 17;
+    /// [`super::BackMessage::Request`]
+    pub const REQUEST: u32 = 18;
+    /// [`super::BackMessage::Opened`]
+    pub const OPENED: u32 = 19;
+    /// [`super::BackMessage::Refused`]
+    pub const REFUSED: u32 = 20;
+}
+
+/// Checks that the words of a slot from `words` on are zero.
+fn rest_is_zero(slot: &Slot, words: usize) -> Result<(), Violation> {
+    if slot.iter().skip(words).all(|w| *w == 0) {
+        Ok(())
+    } else {
+        Err(Violation::MessageField)
+    }
+}
+
+fn ring_size(size: u32) -> Result<u32, Violation> {
+    if size.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&size) {
+        Ok(size)
+    } else {
+        Err(Violation::MessageField)
+    }
+}
+
+fn channel(id: u32, generation: u32) -> Result<ChannelId, Violation> {
+    if id == 0 || id >= CHANNELS {
+        return Err(Violation::MessageField);
+    }
+    Ok(ChannelId { id, generation })
+}
+
+fn below(value: u32, limit: u32) -> Result<u32, Violation> {
+    if value < limit {
+        Ok(value)
+    } else {
+        Err(Violation::MessageField)
+    }
+}
+
+fn tag(value: u32) -> Result<u32, Violation> {
+    if value == 0 {
+        Err(Violation::MessageField)
+    } else {
+        Ok(value)
+    }
+}
+
+/// The target port 0 is nobody's.
+fn ports(source: u32, target: u32) -> Result<Ports, Violation> {
+    if target == 0 {
+        return Err(Violation::MessageField);
+    }
+    Ok(Ports { source, target })
+}
+
+impl FrontMessage {
+    /// The slot that says this.
+    pub fn encode(&self) -> Slot {
+        let mut s = [0; 16];
+        match *self {
+            Self::Window {
+                segment,
+                windows,
+                window,
+                half,
+                refs,
+            } => {
+                let [a, b, c, d, e, f, g, h] = refs;
+                s = [
+                    code::WINDOW,
+                    segment,
+                    windows,
+                    window,
+                    half,
+                    a,
+                    b,
+                    c,
+                    d,
+                    e,
+                    f,
+                    g,
+                    h,
+                    0,
+                    0,
+                    0,
+                ];
+            }
+            Self::Retire { segment } => {
+                [s[0], s[1]] = [code::RETIRE, segment];
+            }
+            Self::Open(o) => {
+                s = [
+                    code::OPEN,
+                    o.channel.id,
+                    o.channel.generation,
+                    o.tag,
+                    o.ports.source,
+                    o.ports.target,
+                    o.lines_segment,
+                    o.lines_offset,
+                    o.front_ring.segment,
+                    o.front_ring.offset,
+                    o.front_ring.len,
+                    o.back_ring.segment,
+                    o.back_ring.offset,
+                    o.back_ring.len,
+                    0,
+                    0,
+                ];
+            }
+            Self::Refuse { tag, why } => {
+                [s[0], s[1], s[2]] = [code::REFUSE, tag, why as u32];
+            }
+            Self::Closed(c) => {
+                [s[0], s[1], s[2]] = [code::CLOSED, c.id, c.generation];
+            }
+        }
+        s
+    }
+
+    /// Reads a private copy of a slot; every field is in its range afterwards.
+    pub fn decode(s: &Slot) -> Result<Self, Violation> {
+        match s[0] {
+            code::WINDOW => {
+                rest_is_zero(s, 13)?;
+                let windows = below(s[2], SEGMENT_WINDOWS + 1)?;
+                Ok(Self::Window {
+                    segment: below(s[1], SEGMENTS)?,
+                    windows,
+                    window: below(s[3], windows)?,
+                    half: below(s[4], 2)?,
+                    refs: [s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12]],
+                })
+            }
+            code::RETIRE => {
+                rest_is_zero(s, 2)?;
+                Ok(Self::Retire {
+                    segment: below(s[1], SEGMENTS)?,
+                })
+            }
+            code::OPEN => {
+                rest_is_zero(s, 14)?;
+                Ok(Self::Open(Open {
+                    channel: channel(s[1], s[2])?,
+                    tag: s[3],
+                    ports: ports(s[4], s[5])?,
+                    lines_segment: below(s[6], SEGMENTS)?,
+                    lines_offset: s[7],
+                    front_ring: Slice {
+                        segment: below(s[8], SEGMENTS)?,
+                        offset: s[9],
+                        len: ring_size(s[10])?,
+                    },
+                    back_ring: Slice {
+                        segment: below(s[11], SEGMENTS)?,
+                        offset: s[12],
+                        len: ring_size(s[13])?,
+                    },
+                }))
+            }
+            code::REFUSE => {
+                rest_is_zero(s, 3)?;
+                Ok(Self::Refuse {
+                    tag: tag(s[1])?,
+                    why: Refusal::from_wire(s[2])?,
+                })
+            }
+            code::CLOSED => {
+                rest_is_zero(s, 3)?;
+                Ok(Self::Closed(channel(s[1], s[2])?))
+            }
+            _ => Err(Violation::MessageCode),
+        }
+    }
+}
+
+impl BackMessage {
+    /// The slot that says this.
+    pub fn encode(&self) -> Slot {
+        let mut s = [0; 16];
+        match *self {
+            Self::Segment { segment, mapped } => {
+                [s[0], s[1], s[2]] = [code::SEGMENT, segment, mapped.into()];
+            }
+            Self::Retired { segment } => {
+                [s[0], s[1]] = [code::RETIRED, segment];
+            }
+            Self::Request {
+                tag,
+                ports,
+                front_size,
+                back_size,
+            } => {
+                [s[0], s[1], s[2], s[3]] = [code::REQUEST, tag, ports.source, ports.target];
+                [s[4], s[5]] = [front_size, back_size];
+            }
+            Self::Opened(c) => {
+                [s[0], s[1], s[2]] = [code::OPENED, c.id, c.generation];
+            }
+            Self::Refused { channel, why } => {
+                [s[0], s[1], s[2], s[3]] =
+                    [code::REFUSED, channel.id, channel.generation, why as u32];
+            }
+            Self::Closed(c) => {
+                [s[0], s[1], s[2]] = [code::CLOSED, c.id, c.generation];
+            }
+        }
+        s
+    }
+
+    /// Reads a private copy of a slot; every field is in its range afterwards.
+    pub fn decode(s: &Slot) -> Result<Self, Violation> {
+        match s[0] {
+            code::SEGMENT => {
+                rest_is_zero(s, 3)?;
+                Ok(Self::Segment {
+                    segment: below(s[1], SEGMENTS)?,
+                    mapped: below(s[2], 2)? == 1,
+                })
+            }
+            code::RETIRED => {
+                rest_is_zero(s, 2)?;
+                Ok(Self::Retired {
+                    segment: below(s[1], SEGMENTS)?,
+                })
+            }
+            code::REQUEST => {
+                rest_is_zero(s, 6)?;
+                Ok(Self::Request {
+                    tag: tag(s[1])?,
+                    ports: ports(s[2], s[3])?,
+                    front_size: ring_size(s[4])?,
+                    back_size: ring_size(s[5])?,
+                })
+            }
+            code::OPENED => {
+                rest_is_zero(s, 3)?;
+                Ok(Self::Opened(channel(s[1], s[2])?))
+            }
+            code::REFUSED => {
+                rest_is_zero(s, 4)?;
+                Ok(Self::Refused {
+                    channel: channel(s[1], s[2])?,
+                    why: Refusal::from_wire(s[3])?,
+                })
+            }
+            code::CLOSED => {
+                rest_is_zero(s, 3)?;
+                Ok(Self::Closed(channel(s[1], s[2])?))
+            }
+            _ => Err(Violation::MessageCode),
+        }
+    }
+}

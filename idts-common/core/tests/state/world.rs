@@ -34,8 +34,10 @@ struct Side {
     bound: bool,
     /// Index into [`Phase::ALL`].
     phase: u8,
-    /// The number in this side's `state` node.
+    /// The number in this side's `state` node, which the toolstack writes too.
     node: u32,
+    /// The number that this side wrote last.
+    own: u32,
     /// The watch on the peer's node fired and was not handled.
     event: bool,
     /// What the handler read, while it has not acted on it.
@@ -48,6 +50,7 @@ impl Side {
             bound: true,
             phase: 0,
             node: node as u32,
+            own: node as u32,
             event: true,
             seen: None,
         }
@@ -64,7 +67,9 @@ impl Side {
     /// Writes a state; xenbus suppresses a write that changes nothing, and a
     /// node that was removed stays away.
     fn write(&mut self, state: X, peer: &mut Side) {
-        if self.node != state as u32 && self.node != X::Unknown as u32 {
+        let news = self.own != state as u32;
+        self.own = state as u32;
+        if news && self.node != X::Unknown as u32 {
             self.node = state as u32;
             peer.event |= peer.bound;
         }
@@ -241,7 +246,7 @@ impl World {
     }
 
     fn back_acts(&mut self, peer: X, rules: Rules) {
-        let waiting = self.back.node == X::InitWait as u32;
+        let waiting = self.back.own == X::InitWait as u32;
         let mut step = back(self.back.phase(), waiting, self.online, peer);
         let offered = matches!(peer, X::Initialised | X::Connected);
         if rules.back_compares_offers
@@ -329,7 +334,8 @@ impl World {
             BackCloses if back_idle && self.mapped != 0 => self.back_writes(X::Closing),
             Detach if self.online => {
                 self.online = false;
-                self.back_writes(X::Closing);
+                self.back.node = X::Closing as u32;
+                self.front.event |= self.front.bound;
             }
             NodesGo if !self.online && self.back.node != X::Unknown as u32 => self.nodes_go(),
             _ => return None,

@@ -51,11 +51,13 @@ kdir_fill() {
 	run_logged kdir "unpacking the source of kernel $kernel" "$IDTS_CACHE/log/kdir-source" \
 		tar -xf "$archive" -C "$place/src" --strip-components=1 || return 1
 	kdir_borrow "$root" "$kernel" "$place" .config .kernelvariables
-	run_logged kdir "building its Rust metadata (about 90 s)" "$IDTS_CACHE/log/kdir-build" \
-		root_exec "$root" make -C "$place/src" O="$place/obj" -j"$(nproc)" HOSTCC="$cc" \
-		KERNELRELEASE="$kernel" olddefconfig prepare modules_prepare || return 1
+	run_logged kdir "configuring it as Debian did" "$IDTS_CACHE/log/kdir-config" \
+		kdir_make "$@" HOSTCC="$cc" olddefconfig || return 1
+	kdir_check_config "$root" "$kernel" "$place" || return 1
+	run_logged kdir "building its Rust metadata (2 minutes or so)" "$IDTS_CACHE/log/kdir-build" \
+		kdir_make "$@" HOSTCC="$cc" prepare modules_prepare || return 1
 	kdir_borrow "$root" "$kernel" "$place" Module.symvers vmlinux
-	kdir_check "$root" "$kernel" "$place" || return 1
+	kdir_check_symbols "$kernel" "$place" || return 1
 	kdir_stamp "$root" "$kernel" >"$place/complete"
 }
 
@@ -70,29 +72,34 @@ kdir_borrow() {
 	done
 }
 
-# kdir_check ROOT KERNEL PLACE: refuses metadata that would not fit the stock kernel:
-# another source version, another configuration, or Rust symbols that it does not export.
-# Nothing else would notice: Debian's kernels carry no symbol checksums (MODVERSIONS).
-kdir_check() {
-	local kernel=$2 obj=$3/obj headers made changed lost
-	headers=$(versions_headers "$1" "$2")
-	made=$(make -s -C "$3/src" kernelversion)
-	if [ "$made" != "${kernel%%[+-]*}" ]; then
-		say "kernel source and headers differ: linux-source is $made, the headers are of $kernel"
-		return 1
-	fi
-	# A missing openssl program is the one thing that may differ between build machines.
-	changed=$(diff "$headers/.config" "$obj/.config" | grep -E '^[<>] ' | grep -v OPENSSL_SUPPORTS || true)
-	if [ -n "$changed" ]; then
-		say "kernel $kernel cannot be configured here as Debian did ('<' is Debian's):"
-		say "$changed"
-		return 1
-	fi
+# kdir_make ROOT KERNEL PLACE ARG...: make in the kernel source, for the KDIR.
+kdir_make() {
+	local root=$1 kernel=$2 place=$3
+	shift 3
+	root_exec "$root" make -C "$place/src" O="$place/obj" -j"$(nproc)" KERNELRELEASE="$kernel" "$@"
+}
+
+# kdir_check_config ROOT KERNEL PLACE: refuses a configuration other than the stock
+# kernel's. Versions of assembler, linker and the like may move: they change no layout.
+kdir_check_config() {
+	local kernel=$2 changed
+	changed=$(diff "$(versions_headers "$1" "$2")/.config" "$3/obj/.config" | grep -E '^[<>] ' |
+		grep -Ev '[ _](CC_VERSION_TEXT|(GCC|AS|LD|LLD|PAHOLE)_VERSION|OPENSSL_SUPPORTS_[A-Z_]*)[= ]' || true)
+	[ -n "$changed" ] || return 0
+	say "kernel $kernel cannot be configured here as Debian did ('<' is Debian's):"
+	say "$changed"
+	return 1
+}
+
+# kdir_check_symbols KERNEL PLACE: refuses metadata whose Rust symbols the stock kernel
+# does not export. Nothing else would notice before insmod: Debian's kernels carry no
+# symbol checksums (MODVERSIONS).
+kdir_check_symbols() {
+	local kernel=$1 obj=$2/obj lost
 	lost=$(comm -23 <(kdir_exports "$obj") <(cut -f2 "$obj/Module.symvers" | LC_ALL=C sort -u))
-	if [ -n "$lost" ]; then
-		say "the Rust metadata does not fit kernel $kernel: $(wc -l <<<"$lost") symbols that it does not export, such as $(head -n 1 <<<"$lost")"
-		return 1
-	fi
+	[ -n "$lost" ] || return 0
+	say "the Rust metadata does not fit kernel $kernel: $(wc -l <<<"$lost") symbols that it does not export, such as $(head -n 1 <<<"$lost")"
+	return 1
 }
 
 # kdir_exports OBJ: prints the symbols that the crates built in OBJ would export.

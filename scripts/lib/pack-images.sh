@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# pack-images.sh TREE KERNEL XEN OUT: makes OUT/{xen,vmlinuz,guest.cpio,dom0.cpio} from
+# pack-images.sh TREE KERNEL XEN OUT: makes OUT/{xen,vmlinuz,vmlinux,guest.cpio,dom0.cpio} from
 # the packages in TREE. Runs in the build root, whose kmod, cpio and xz it uses. A domain
 # gets the programs named here, the libraries that those need, and the modules named here
 # with all that they depend on; nothing is compressed, for an emulator pays for that.
@@ -95,6 +95,24 @@ pack() {
 		cpio --quiet --create --format=newc --owner=0:0 --reproducible) >"$2"
 }
 
+# number FILE OFFSET BYTES: prints a number from a file, in the machine's byte order.
+number() { od -A n -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
+
+# unwrap BZIMAGE: prints the kernel proper, an ELF file, out of its self-extracting
+# wrapper; where its payload lies is told by the boot protocol's header. Xen boots either,
+# but unpacking takes an emulated domain seconds at each start.
+unwrap() {
+	local at length unpack
+	at=$((($(number "$1" $((0x1f1)) 1) + 1) * 512 + $(number "$1" $((0x248)) 4)))
+	length=$(($(number "$1" $((0x24c)) 4) - 4)) # the last word is the unpacked size
+	case $(od -A n -t x1 -j "$at" -N 2 "$1" | tr -d ' ') in
+	28b5) unpack='zstd -dcq' ;;
+	fd37) unpack='xz -dc' ;;
+	*) return 1 ;;
+	esac
+	dd if="$1" iflag=skip_bytes,count_bytes skip="$at" count="$length" bs=1M status=none | $unpack
+}
+
 # guest DIR: a guest has the kernel that booted it too: a file worth sending.
 guest() {
 	base "$1" guest
@@ -116,7 +134,7 @@ dom0() {
 	put 755 vif-bridge "$dir/etc/xen/scripts/vif-bridge"
 	put 644 xl.conf "$dir/etc/xen/xl.conf"
 	mkdir -p "$dir/guest"
-	ln "$OUT/vmlinuz" "$dir/guest/vmlinuz"
+	ln "$OUT/vmlinux" "$dir/guest/vmlinuz"
 	ln "$OUT/guest.cpio" "$dir/guest/guest.cpio"
 }
 
@@ -127,6 +145,7 @@ gzip -dc "$TREE/boot/xen-$XEN-amd64.gz" >"$OUT/xen"
 cp "$TREE/usr/lib/modules/$KERNEL/vmlinuz" "$OUT/vmlinuz" 2>/dev/null ||
 	cp "$TREE/boot/vmlinuz-$KERNEL" "$OUT/vmlinuz"
 [ -e "$TREE/usr/lib/modules/$KERNEL/modules.dep" ] || depmod -b "$TREE" "$KERNEL"
+unwrap "$OUT/vmlinuz" >"$OUT/vmlinux" || cp "$OUT/vmlinuz" "$OUT/vmlinux"
 guest "$work/guest"
 pack "$work/guest" "$OUT/guest.cpio"
 dom0 "$work/dom0"

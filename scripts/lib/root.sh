@@ -9,7 +9,7 @@
 # What the root holds besides the kernel's headers and source.
 ROOT_TOOLS=(rustc cargo rust-src rustfmt rust-clippy bindgen clang)
 ROOT_PACKAGES=(libxen-dev libc6-dev make flex bison libelf-dev libssl-dev openssl bc kmod
-	python3 dwarves shellcheck git cpio xz-utils patch pkgconf)
+	python3 dwarves shellcheck git cpio xz-utils zstd patch pkgconf)
 
 # root_exec ROOT CMD...: runs CMD in ROOT, in a mount namespace of its own; / is the
 # running system itself.
@@ -34,7 +34,7 @@ root_fill() {
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' \
 		--aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
 		"$base" "$dir" "$(host_mirror)" || return 1
-	[ "$suite" != experimental ] || root_add_suite "$dir" experimental src:linux || return 1
+	[ "$suite" != experimental ] || root_add_suite "$dir" experimental 'src:linux src:linux-signed-amd64' || return 1
 	root_install "$dir" "fetching kernel headers and source" linux-headers-amd64 linux-source || return 1
 	kernel=$(versions_kernel "$dir")
 	root_pin_tools "$dir" "$kernel" || return 1
@@ -48,7 +48,8 @@ root_install() {
 	local dir=$1 what=$2
 	shift 2
 	run_logged root "$what" "$IDTS_CACHE/log/root-install" \
-		root_exec "$dir" env DEBIAN_FRONTEND=noninteractive apt-get install --yes "$@"
+		root_exec "$dir" env DEBIAN_FRONTEND=noninteractive apt-get install --yes "$@" || return 1
+	root_exec "$dir" apt-get clean
 }
 
 # root_add_suite DIR SUITE PACKAGES: makes SUITE known to apt in DIR; PACKAGES, in apt's
@@ -69,7 +70,7 @@ root_pin_tools() {
 	for tool in rustc bindgen; do
 		want=$(versions_wanted "$dir" "$kernel" "$tool")
 		[ -n "$want" ] || { versions_check "$dir" "$kernel"; return 1; }
-		if ! root_offers "$dir" "$tool" "$want"; then
+		if ! root_offers "$dir" "$tool" "$want" >/dev/null; then
 			root_more_suites "$dir" || return 1
 		fi
 		have=$(root_offers "$dir" "$tool" "$want") || {

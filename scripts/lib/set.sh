@@ -15,7 +15,7 @@ set_use() {
 	if [ ! -e "$link/versions" ]; then
 		host_check
 		host_prepare
-		cache_locked set_fill "$IDTS_SUITE" || die "no build root for suite '$IDTS_SUITE'"
+		cache_locked set_fill "$IDTS_SUITE" >&2 || die "no build root for suite '$IDTS_SUITE'"
 	fi
 	IDTS_SET=$(readlink -f "$link")
 	export IDTS_SET IDTS_SUITE
@@ -52,7 +52,7 @@ set_fill() {
 		cache_drop "$new"
 	else
 		cache_drop "$IDTS_CACHE/sets/$key"
-		mv "$new" "$IDTS_CACHE/sets/$key"
+		mv "$new" "$IDTS_CACHE/sets/$key" || return 1
 	fi
 	ln -sfnT "../sets/$key" "$link"
 	step root "suite $suite is ready: $key"

@@ -52,15 +52,23 @@ versions_check() {
 	return "$fine"
 }
 
-# versions_source ROOT KERNEL: prints the archive of the kernel source that KERNEL's
-# headers ask for, or says which package has it.
+# versions_source ROOT KERNEL: prints the archive of the source that KERNEL was built
+# from; else says which package and version is needed.
 versions_source() {
-	local series file
+	local series want have
 	series=$(printf '%s' "$2" | cut -d. -f1,2)
-	file=${1%/}/usr/src/linux-source-${series%%[!0-9.]*}.tar.xz
-	if [ ! -e "$file" ]; then
-		say "no $file: the package linux-source-${series%%[!0-9.]*} is needed, of the same version as kernel $2"
+	series=${series%%[!0-9.]*}
+	want=$(versions_package "$1" "linux-headers-$2")
+	have=$(versions_package "$1" "linux-source-$series")
+	if [ "$want" != "$have" ]; then
+		say "kernel source and headers differ: linux-headers-$2 is '$want', linux-source-$series is '${have:-not installed}'"
 		return 1
 	fi
-	printf '%s\n' "$file"
+	printf '%s\n' "${1%/}/usr/src/linux-source-$series.tar.xz"
+}
+
+# versions_package ROOT PACKAGE: prints the version of an installed package, or nothing.
+versions_package() {
+	# shellcheck disable=SC2016 # dpkg-query's own variable
+	dpkg-query --admindir="${1%/}/var/lib/dpkg" --show --showformat '${Version}' "$2" 2>/dev/null || true
 }

@@ -14,9 +14,14 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// The backend driver.
 pub(crate) struct Back;
 
+/// Set-ups that may fail in a row: after that the device stays closed until the
+/// toolstack attaches it anew, so that a front cannot keep dom0 busy with it.
+const FAILURES_MAX: u32 = 3;
+
 struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
+    failures: u32,
 }
 
 /// A bound device. The callbacks never overlap; the lock says so to Rust.
@@ -45,6 +50,21 @@ impl Link {
         self.phase = Phase::Down;
     }
 
+    /// What to do about the front's state.
+    fn decide(&self, device: &Device, state: XenbusState) -> BackStep {
+        let offers = matches!(state, XenbusState::Initialised | XenbusState::Connected);
+        if offers && self.tunnel.as_ref().is_some_and(|t| t.is_stale(device)) {
+            return BackStep::Reset;
+        }
+        let online = device.is_online();
+        let given_up = device.state() == XenbusState::Closed && self.failures >= FAILURES_MAX;
+        if given_up && online && state != XenbusState::Unknown {
+            return BackStep::Stay;
+        }
+        let waiting = device.state() == XenbusState::InitWait;
+        back(self.phase, waiting, online, state)
+    }
+
     fn step(&mut self, device: &Device, hub: &Arc<Hub>, step: BackStep) -> Result<Next> {
         match step {
             BackStep::Stay => {}
@@ -54,6 +74,7 @@ impl Link {
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
                 tunnel.start()?;
+                self.failures = 0;
                 device.switch(XenbusState::Connected);
                 dev_info!(device.device(), "connected to domain {}\n", device.peer());
             }
@@ -67,7 +88,11 @@ impl Link {
                 if !device.is_online() {
                     return Ok(Next::Unregister);
                 }
-                announce(device)?;
+                if self.failures >= FAILURES_MAX {
+                    dev_err!(device.device(), "closed until it is attached anew\n");
+                } else {
+                    announce(device)?;
+                }
             }
             BackStep::Unregister => {
                 self.unmap();
@@ -88,7 +113,7 @@ impl Driver for Back {
         Arc::pin_init(
             pin_init!(Bound {
                 hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None }),
+                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, failures: 0 }),
             }),
             GFP_KERNEL,
         )
@@ -96,15 +121,21 @@ impl Driver for Back {
 
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
         let mut link = data.link.lock();
-        let waiting = device.state() == XenbusState::InitWait;
-        let step = back(link.phase, waiting, device.is_online(), state);
-        match link.step(device, &data.hub, step) {
-            Ok(next) => next,
-            Err(error) => {
-                dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
-                link.unmap();
-                device.switch(XenbusState::Closing);
-                Next::Stay
+        let mut state = state;
+        loop {
+            let step = link.decide(device, state);
+            match link.step(device, &data.hub, step) {
+                Ok(Next::Unregister) => return Next::Unregister,
+                // The front may have gone on while we unmapped.
+                Ok(Next::Stay) if step == BackStep::Reset => state = device.peer_state(),
+                Ok(Next::Stay) => return Next::Stay,
+                Err(error) => {
+                    dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+                    link.failures = link.failures.saturating_add(1);
+                    link.unmap();
+                    device.switch(XenbusState::Closing);
+                    return Next::Stay;
+                }
             }
         }
     }

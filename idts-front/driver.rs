@@ -90,13 +90,23 @@ impl Driver for Front {
 
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
         let mut link = data.link.lock();
-        let step = front(link.phase, state);
-        if let Err(error) = link.step(device, &data.hub, step) {
-            dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
-            link.release();
-            device.frontend_closed();
+        let mut state = state;
+        loop {
+            let was = link.phase;
+            let step = front(was, state);
+            if let Err(error) = link.step(device, &data.hub, step) {
+                dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+                link.release();
+                device.frontend_closed();
+                return Next::Stay;
+            }
+            // The back may have gone on while we gave things back.
+            let released = matches!(step, FrontStep::Release | FrontStep::Abandon);
+            if !released || was == Phase::Down {
+                return Next::Stay;
+            }
+            state = device.peer_state();
         }
-        Next::Stay
     }
 
     fn unbind(device: &Device, data: &Self::Data) {

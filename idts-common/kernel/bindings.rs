@@ -7,7 +7,8 @@
 
 #![allow(
     clippy::all,
-    clippy::undocumented_unsafe_blocks,
+    clippy::pedantic,
+    clippy::restriction,
     dead_code,
     improper_ctypes,
     missing_docs,

@@ -104,6 +104,9 @@ unsafe fn nonblock(file: *mut bindings::file) -> bool {
     unsafe { (&raw const (*file).f_flags).read_volatile() & uapi::NONBLOCK != 0 }
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     match Hub::current().and_then(Endpoint::new) {
         Ok(endpoint) => {
@@ -117,6 +120,9 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: The last close: nobody borrows the endpoint through this file.
     let endpoint = unsafe { Arc::<Endpoint>::from_foreign((*file).private_data) };
@@ -124,6 +130,9 @@ unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::
     0
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
     // SAFETY: The VFS passes a valid iocb on a file of ours, and an iterator to
     // copy to.
@@ -137,6 +146,9 @@ unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn write_iter(
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,
@@ -156,6 +168,9 @@ unsafe extern "C" fn write_iter(
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,
@@ -168,6 +183,9 @@ unsafe extern "C" fn poll(
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS, on a file of ours.
 unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ulong) -> c_long {
     // SAFETY: The VFS passes a file of ours.
     let (endpoint, nonblock) = unsafe { (endpoint(file), nonblock(file)) };

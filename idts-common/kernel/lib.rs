@@ -21,6 +21,13 @@
 /// Prefix of `pr_*!` lines, which `module!` defines for a module's own crate.
 const __LOG_PREFIX: &[u8] = b"idts\0";
 
+/// The queue that all of our work runs on: unbound, for it is rare and short.
+fn queue() -> &'static kernel::workqueue::Queue {
+    // SAFETY: A queue of the kernel's own, made at boot and never destroyed. The
+    // kernel crate's own getters still name the deprecated ones.
+    unsafe { kernel::workqueue::Queue::from_raw(kernel::bindings::system_dfl_wq) }
+}
+
 mod bindings;
 mod channel;
 pub mod chardev;

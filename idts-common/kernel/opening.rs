@@ -26,8 +26,9 @@ use crate::tunnel::{Inner, Tunnel};
 
 /// Openings that may be under way at once.
 const PENDING_MAX: usize = 256;
-/// Pages of a data region, at most: 16 MiB of rings for each guest, and lines.
-const REGION_PAGES_MAX: usize = 4096 + 256;
+/// Windows of a data region, at most: 16 MiB of rings for each guest, and 1 MiB
+/// for lines.
+const REGION_WINDOWS_MAX: usize = 256 + 16;
 
 /// A channel of the tunnel.
 struct Record {
@@ -535,7 +536,7 @@ impl Tunnel {
     pub(crate) fn grow(&self, inner: &mut Inner, need: u32) -> Result {
         let number = inner.segments.vacant().ok_or(ENOSPC)?;
         let have = inner.segments.windows();
-        let room = (REGION_PAGES_MAX / WINDOW_PAGES as usize).saturating_sub(have);
+        let room = REGION_WINDOWS_MAX.saturating_sub(have);
         if need as usize > room || need > SEGMENT_WINDOWS {
             return Err(ENOSPC);
         }
@@ -644,7 +645,7 @@ impl Tunnel {
                 half: 0,
                 refs: [0; WINDOW_PAGES as usize],
                 mapped: KVec::new(),
-                failed: total.wrapping_mul(WINDOW_PAGES as usize) > REGION_PAGES_MAX,
+                failed: total > REGION_WINDOWS_MAX,
             });
         }
         let Some(incoming) = inner.openings.incoming.as_mut() else {

@@ -10,7 +10,7 @@
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::time::msecs_to_jiffies;
-use kernel::workqueue::{self, impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
+use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::bindings;
 use crate::endpoint::Endpoint;
@@ -91,7 +91,7 @@ impl Reaper {
 
     fn schedule(self: &Arc<Self>, ms: u32) {
         // Already scheduled is fine: the work looks at the whole lists.
-        let _ = workqueue::system().enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
+        let _ = crate::queue().enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
     }
 
     /// Works once through both lists; says whether pages are left.

@@ -15,10 +15,11 @@ use idts_core::nodes;
 use idts_core::region::Region;
 use idts_core::state::XenbusState;
 use idts_core::wire::{self, Slot};
+use kernel::alloc::flags::__GFP_ZERO;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
-use kernel::workqueue::{self, impl_has_work, new_work, Work, WorkItem};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::bindings;
 use crate::errno::Errno;
@@ -64,6 +65,13 @@ pub(crate) struct Inner {
     events: Option<EventChannel<Tunnel>>,
 }
 
+/// A region without segments, made in place: it is too large for the stack.
+fn zeroed_book() -> Result<KBox<Region>> {
+    let book = KBox::<Region>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+    // SAFETY: A region is made of integers only, and an empty one of zeroes.
+    Ok(unsafe { book.assume_init() })
+}
+
 /// The link to one other domain.
 #[pin_data]
 pub struct Tunnel {
@@ -79,6 +87,8 @@ pub struct Tunnel {
     pub(crate) device: DeviceRef,
     pub(crate) slots: Slots,
     page: Piece,
+    /// Back: grant reference of the control page that is mapped.
+    reference: u32,
     irq: Atomic<u32>,
     /// The worker waits for an event of the control ring.
     armed: Atomic<u32>,
@@ -96,10 +106,10 @@ impl_has_work! {
 }
 
 impl Tunnel {
-    fn new(device: &Device, hub: &Arc<Hub>, control: Memory) -> Result<Arc<Self>> {
+    fn new(device: &Device, hub: &Arc<Hub>, control: Memory, reference: u32) -> Result<Arc<Self>> {
         let role = hub.role;
         let page = control.piece();
-        let book = KBox::new(Region::new(), GFP_KERNEL)?;
+        let book = zeroed_book()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
@@ -110,6 +120,7 @@ impl Tunnel {
                 device: DeviceRef::from(device),
                 slots: Slots::new(),
                 page,
+                reference,
                 irq: Atomic::new(0),
                 armed: Atomic::new(0),
                 early: Atomic::new(0),
@@ -148,14 +159,12 @@ impl Tunnel {
         })?;
         let control = GrantedPages::new(device.peer(), 1)?;
         let reference = control.refs().first().copied().ok_or(ENOMEM)?;
-        let tunnel = Self::new(device, hub, Memory::Granted(control))?;
+        let tunnel = Self::new(device, hub, Memory::Granted(control), reference)?;
         let publish = || {
             let port = tunnel.bind(EventChannel::offer(device, tunnel.clone())?);
             device.write(nodes::VERSION, version)?;
             device.write(nodes::CONTROL_REF, reference)?;
-            device.write(nodes::EVENT_CHANNEL, port)?;
-            let mut inner = tunnel.inner.lock();
-            tunnel.grow(&mut inner, wire::FIRST_WINDOWS)
+            device.write(nodes::EVENT_CHANNEL, port)
         };
         if let Err(error) = publish() {
             tunnel.stop(Errno::NetDown);
@@ -181,7 +190,7 @@ impl Tunnel {
         let reference = device.read_peer(nodes::CONTROL_REF, 1, u32::MAX)?;
         let port = device.read_peer(nodes::EVENT_CHANNEL, 1, u32::MAX)?;
         let control = MappedPages::new(DeviceRef::from(device), &mut [reference])?;
-        let tunnel = Self::new(device, hub, Memory::Mapped(control))?;
+        let tunnel = Self::new(device, hub, Memory::Mapped(control), reference)?;
         match EventChannel::bind(device, port, tunnel.clone()) {
             Ok(events) => {
                 tunnel.bind(events);
@@ -195,6 +204,12 @@ impl Tunnel {
         }
     }
 
+    /// Back: whether the front offers another control page than the one that is
+    /// mapped, for it started anew without our noticing.
+    pub fn is_stale(&self, device: &Device) -> bool {
+        device.read_peer(nodes::CONTROL_REF, 1, u32::MAX) != Ok(self.reference)
+    }
+
     fn bind(&self, events: EventChannel<Tunnel>) -> u32 {
         let port = events.port();
         self.irq.store(events.irq(), Release);
@@ -204,6 +219,11 @@ impl Tunnel {
 
     /// Makes the tunnel reachable: both sides are connected.
     pub fn start(self: &Arc<Self>) -> Result {
+        if self.role == Role::Front {
+            // Not earlier: a back that starts anew before it is connected finds
+            // an unused control page.
+            self.grow(&mut self.inner.lock(), wire::FIRST_WINDOWS)?;
+        }
         self.hub.add(self)?;
         self.schedule();
         Ok(())
@@ -343,7 +363,7 @@ impl Tunnel {
 
     fn schedule(self: &Arc<Self>) {
         // Already scheduled is fine: the worker looks at everything.
-        let _ = workqueue::system().enqueue(self.clone());
+        let _ = crate::queue().enqueue(self.clone());
     }
 
     /// Takes the next message, if there is one and room for its answers.
@@ -422,7 +442,7 @@ impl Handler for Tunnel {
             let wanted = if id == 0 {
                 let armed = this.armed.xchg(0, Full) == 1;
                 if armed {
-                    let _ = workqueue::system().enqueue(Arc::from(this));
+                    let _ = crate::queue().enqueue(Arc::from(this));
                 }
                 armed
             } else {

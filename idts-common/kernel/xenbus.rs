@@ -62,6 +62,14 @@ impl Device {
         XenbusState::from_wire(unsafe { (&raw const (*self.as_raw()).state).read_volatile() })
     }
 
+    /// The peer's state, read now.
+    pub fn peer_state(&self) -> XenbusState {
+        // SAFETY: The device is valid; `otherend` is fixed while bound.
+        XenbusState::from_wire(unsafe {
+            bindings::xenbus_read_driver_state(self.as_raw(), (*self.as_raw()).otherend)
+        })
+    }
+
     /// Writes our state, which the peer watches.
     pub fn switch(&self, state: XenbusState) {
         // SAFETY: The device is valid. A failure is reported by xenbus itself,
@@ -209,6 +217,7 @@ struct Ids([bindings::xenbus_device_id; 2]);
 // SAFETY: Never written.
 unsafe impl Sync for Ids {}
 
+#[allow(clippy::indexing_slicing)] // Evaluated by the compiler.
 static IDS: Ids = {
     let name = nodes::DEVICE.as_bytes();
     let mut ids = Ids([bindings::xenbus_device_id {
@@ -312,8 +321,9 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: xenbus calls this with a valid, bound device, and never at the
         // same time as probe or remove.
         let device = unsafe { Device::from_raw(raw) };
-        // SAFETY: Bound, as above. The borrow ends before `device_unregister`.
+        // The borrow ends before `device_unregister`.
         let next = {
+            // SAFETY: Bound, as above.
             let data = unsafe { Self::data(device) };
             T::peer_changed(device, &data, XenbusState::from_wire(state))
         };

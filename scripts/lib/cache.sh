@@ -14,16 +14,16 @@
 #       kdir/                        kernel source and KDIR       (kdir.sh)
 #       images/HASH/                 what is booted               (image.sh)
 
-# cache_init: sets IDTS_CACHE to the cache's place, made if it is not there.
+# cache_init: sets IDTS_CACHE to the cache's place; makes nothing.
 cache_init() {
 	IDTS_CACHE=${IDTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/idts-testbed}
 	export IDTS_CACHE
-	mkdir -p "$IDTS_CACHE/sets" "$IDTS_CACHE/suites" "$IDTS_CACHE/cargo"
 }
 
 # cache_locked CMD...: runs CMD while nobody else fills the cache. A second run on the
 # machine waits here, then finds the first one's work. CMD must not call it again.
 cache_locked() {
+	mkdir -p "$IDTS_CACHE/sets" "$IDTS_CACHE/suites" "$IDTS_CACHE/cargo"
 	(
 		if ! flock --nonblock 9; then
 			step cache "another run is filling $IDTS_CACHE; waiting for it"

@@ -28,10 +28,15 @@ run_logged() {
 	shift 3
 	mkdir -p "$(dirname "$log")"
 	[ -t 2 ] || step "$part" "$what ..."
+	set -m # a process group of its own, so that an interrupt can end all of it
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
+	# shellcheck disable=SC2064 # this very process
+	trap "kill -- -$pid 2>/dev/null; wait $pid; exit 130" INT TERM
 	_log_clock "$part" "$what" "$start" "$pid"
 	wait "$pid" || rc=$?
+	trap - INT TERM
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 	if [ "$rc" -ne 0 ]; then
 		step "$part" "$what: failed after $((SECONDS - start)) s; the end of $log:"

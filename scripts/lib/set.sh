@@ -12,7 +12,7 @@ set_use() {
 	cache_init
 	IDTS_SUITE=${IDTS_SUITE:-sid}
 	local link=$IDTS_CACHE/suites/$IDTS_SUITE
-	if [ ! -e "$link/versions" ]; then
+	if [ ! -e "$link/versions" ] || [ "$(id -u)" -ne 0 ]; then
 		host_check
 		host_prepare
 		cache_locked set_fill "$IDTS_SUITE" >&2 || die "no build root for suite '$IDTS_SUITE'"

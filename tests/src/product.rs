@@ -195,5 +195,5 @@ fn read_parts(dist: &Path) -> Result<Vec<Part>> {
 /// Whether this is `guest`'s tunnel with both ends connected.
 fn is_connected(tunnel: &Value, guest: &str) -> bool {
     let says = |key: &str, value: &str| tunnel[key].as_str() == Some(value);
-    says("name", guest) && says("front", "connected") && says("back", "connected")
+    says("name", guest) && says("front", "Connected") && says("back", "Connected")
 }

@@ -114,7 +114,7 @@ impl Config {
         let pvh = self.types.contains(&GuestType::Pvh);
         match (pvh, self.icount) {
             (false, _) => "qemu64",
-            (true, false) => "max,-rdtscp",
+            (true, false) => "qemu64,+npt,+nrip-save",
             (true, true) => "qemu64,+npt,+nrip-save",
         }
     }
@@ -124,7 +124,7 @@ impl Config {
         let pin = if self.icount { " dom0_vcpus_pin" } else { "" };
         format!(
             "dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus={}{pin} \
-             console=com1 com1=115200 loglvl=info guest_loglvl=info conring_size=1M",
+             console=com1 com1=115200 loglvl=info guest_loglvl=info conring_size=1M bootscrub=off",
             self.dom0_cpus()
         )
     }

@@ -91,10 +91,12 @@ fn connect(store: &Store, hello: &Hello, used: &Used) -> anyhow::Result<(u32, Vc
             .and_then(|text| text.parse().ok())
             .filter(|n| n > &*last)
         {
-            let path = format!("{home}/{SPARE_NODE}/{number}");
-            let vchan = Vchan::connect(domid.try_into()?, &path).context("vchan")?;
             *last = number;
-            return Ok((domid, vchan));
+            let path = format!("{home}/{SPARE_NODE}/{number}");
+            // One that cannot be had was left behind by an agent that died; the next will do.
+            if let Ok(vchan) = Vchan::connect(domid.try_into()?, &path) {
+                return Ok((domid, vchan));
+            }
         }
         if !wait_until(store, deadline)? {
             bail!("no agent answers in {name} after {} s", hello.wait_secs);

@@ -31,6 +31,8 @@ pub fn serve() -> anyhow::Result<()> {
     // A watch fires once at first and once after each restore; the node itself never changes.
     store.watch("domid")?;
     let mut number = last_number(&store);
+    // Left behind by an agent that died.
+    store.remove(&node(number));
     loop {
         number += 1;
         let spare = Vchan::serve(0, &node(number)).context("offering a vchan")?;

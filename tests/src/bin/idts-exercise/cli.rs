@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command line of the exerciser.
+
+use clap::{Args, Parser, Subcommand};
+use idts::Address;
+
+/// Uses /dev/idts in one way, and reports what happened as JSON.
+#[derive(Parser)]
+#[command(name = "idts-exercise")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Sends the pattern: so many bytes, or until something breaks
+    Send(Send),
+    /// Takes one stream and compares it with the pattern
+    Recv(Recv),
+    /// Opens many channels, then moves data on all of them, both ways
+    Many(Many),
+    /// The other end of `many`
+    ManyServe(ManyServe),
+    /// Waits by poll or epoll alone: for bytes, for room
+    Poll(Poll),
+    /// The other end of `poll`
+    PollServe(PollServe),
+    /// Notes how a channel looks whose peer closed it
+    Hangup(Hangup),
+    /// The other end of `hangup`
+    HangupServe(HangupServe),
+    /// Writes from a buffer that is not there before a line comes on standard input
+    FaultWrite(Fault),
+    /// Reads into such a buffer
+    FaultRead(Fault),
+    /// Connects, and notes what came of it
+    Connect(Connect),
+    /// Listens, and notes what came of it
+    Listen(Listen),
+}
+
+#[derive(Args)]
+pub struct Send {
+    pub to: Address,
+    /// How many; without it until something breaks
+    #[arg(long)]
+    pub bytes: Option<u64>,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Bytes of one write
+    #[arg(long, default_value_t = 256 << 10)]
+    pub chunk: usize,
+}
+
+#[derive(Args)]
+pub struct Recv {
+    pub port: u32,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Bytes of one read
+    #[arg(long, default_value_t = 256 << 10)]
+    pub chunk: usize,
+}
+
+#[derive(Args)]
+pub struct Many {
+    pub to: Address,
+    #[arg(long, default_value_t = 16)]
+    pub channels: u64,
+    /// In each direction of each channel
+    #[arg(long)]
+    pub bytes: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Size of the rings
+    #[arg(long, default_value_t = 0)]
+    pub ring: u32,
+}
+
+#[derive(Args)]
+pub struct ManyServe {
+    pub port: u32,
+    #[arg(long, default_value_t = 16)]
+    pub channels: u64,
+    #[arg(long)]
+    pub bytes: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Args)]
+pub struct Poll {
+    pub to: Address,
+    #[arg(long, default_value_t = 100)]
+    pub rounds: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// By an edge-triggered epoll that is set up once
+    #[arg(long)]
+    pub edge: bool,
+}
+
+#[derive(Args)]
+pub struct PollServe {
+    pub port: u32,
+    #[arg(long, default_value_t = 100)]
+    pub rounds: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[arg(long)]
+    pub edge: bool,
+}
+
+#[derive(Args)]
+pub struct Hangup {
+    pub to: Address,
+    /// The peer leaves data unread
+    #[arg(long)]
+    pub unread: bool,
+}
+
+#[derive(Args)]
+pub struct HangupServe {
+    pub port: u32,
+    #[arg(long)]
+    pub unread: bool,
+}
+
+#[derive(Args)]
+pub struct Fault {
+    pub to: Address,
+}
+
+#[derive(Args)]
+pub struct Connect {
+    pub to: Address,
+    #[arg(long, default_value_t = 0)]
+    pub timeout_ms: u64,
+    /// Does not wait, but polls
+    #[arg(long)]
+    pub nonblock: bool,
+    #[arg(long, default_value_t = 0)]
+    pub ring: u32,
+    /// Opens so many, and keeps them until a line comes on standard input
+    #[arg(long, conflicts_with = "nonblock")]
+    pub hold: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct Listen {
+    pub port: u32,
+    /// Connections that may wait
+    #[arg(long, default_value_t = 0)]
+    pub backlog: u32,
+    /// Keeps listening, accepts nobody, until a line comes on standard input
+    #[arg(long)]
+    pub hold: bool,
+    /// Without any capability
+    #[arg(long)]
+    pub unprivileged: bool,
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the tests run inside domains: each verb uses `/dev/idts` in one way, through the client
+//! crate, and prints what it met as one JSON object.
+//!
+//! Exit codes: 0 there is a report, whatever it says; 1 there is none, or bytes were not those that
+//! the pattern wants; 2 usage. The test judges the report, this program only notes.
+
+mod cli;
+mod fault;
+mod hangup;
+mod many;
+mod pattern;
+mod polling;
+mod probe;
+mod stream;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use serde_json::Value;
+
+use cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("idts-exercise: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<Value> {
+    match verb {
+        Verb::Send(args) => stream::send(&args),
+        Verb::Recv(args) => stream::recv(&args),
+        Verb::Many(args) => many::connect(&args),
+        Verb::ManyServe(args) => many::serve(&args),
+        Verb::Poll(args) => polling::client(&args),
+        Verb::PollServe(args) => polling::serve(&args),
+        Verb::Hangup(args) => hangup::client(&args),
+        Verb::HangupServe(args) => hangup::serve(&args),
+        Verb::FaultWrite(args) => fault::write(&args),
+        Verb::FaultRead(args) => fault::read(&args),
+        Verb::Connect(args) => probe::connect(&args),
+        Verb::Listen(args) => probe::listen(&args),
+    }
+}

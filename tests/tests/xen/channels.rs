@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Many channels in one tunnel, and the data region that grows and shrinks with them.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Result};
+use testbed::running::HANG;
+
+use crate::lab::{Guest, Lab};
+use crate::run::expect;
+use crate::transfer::ways;
+
+const SIXTEEN: u64 = 16;
+
+/// Sixteen at once, data both ways on all of them, opened from either side.
+pub fn sixteen(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        let bytes = (1 << 20) * lab.times;
+        let (port, seed) = (lab.port(), lab.seed.to_string());
+        let size = bytes.to_string();
+        let (port_text, count) = (port.to_string(), SIXTEEN.to_string());
+        let tail = ["--channels", &count, "--bytes", &size, "--seed", &seed];
+        let serve: Vec<_> = ["many-serve", &port_text].into_iter().chain(tail).collect();
+        let serving = lab.serve(server, &serve)?;
+        let address = lab.address(server, port)?;
+        let ask: Vec<_> = ["many", &address].into_iter().chain(tail).collect();
+        for report in [lab.ask(client, &ask)?, serving.report()?] {
+            expect(&report, "channels", SIXTEEN)?;
+            expect(&report, "moved", SIXTEEN * bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Large rings need pages, and give them back.
+pub fn region(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)?;
+        let port = lab.port();
+        let mut listener = lab.serve(
+            server,
+            &["listen", &port.to_string(), "--hold", "--backlog", "4"],
+        )?;
+        let address = lab.address(server, port)?;
+        let ring = (1 << 20).to_string();
+        let mut holder = lab.exercise(
+            client,
+            &["connect", &address, "--ring", &ring, "--hold", "4"],
+        )?;
+        let held = holder.wait_line("holding")?;
+        ensure!(held == "holding 4", "{client}: {held}");
+        for (domain, peer) in ways(guest) {
+            let pages = lab.counter(domain, peer, "region_pages")?;
+            ensure!(pages > 256, "{domain}: 8 MiB of rings in {pages} pages");
+        }
+        for run in [&mut holder, &mut listener] {
+            run.tell("enough")?;
+        }
+        expect(&holder.report()?, "channels", 4)?;
+        expect(&listener.report()?, "queued", 4)?;
+        wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)?;
+    }
+    Ok(())
+}
+
+/// Rings without end are refused with ENOSPC, which is counted, and harms nobody.
+pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
+    let (client, server) = (guest.name, "dom0");
+    let port = lab.port();
+    let mut listener = lab.serve(
+        server,
+        &["listen", &port.to_string(), "--hold", "--backlog", "128"],
+    )?;
+    let address = lab.address(server, port)?;
+    let ring = (4 << 20).to_string();
+    let before = lab.counter(client, server, "no_space")?;
+    let mut holder = lab.exercise(
+        client,
+        &["connect", &address, "--ring", &ring, "--hold", "64"],
+    )?;
+    holder.wait_line("holding")?;
+    let after = lab.counter(client, server, "no_space")?;
+    for run in [&mut holder, &mut listener] {
+        run.tell("enough")?;
+    }
+    expect(&holder.report()?, "error", "ENOSPC")?;
+    listener.report()?;
+    ensure!(after > before, "no_space was {before} and is {after}");
+    wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)
+}
+
+/// Waits until a gauge of both drivers is so.
+fn wait_gauge(lab: &Lab, guest: &Guest, name: &str, fine: impl Fn(u64) -> bool) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let mut seen = Vec::new();
+        for (domain, peer) in ways(guest) {
+            seen.push(lab.counter(domain, peer, name)?);
+        }
+        if seen.iter().all(|value| fine(*value)) {
+            return Ok(());
+        }
+        if start.elapsed() > HANG {
+            bail!("{name} stays at {seen:?}");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}

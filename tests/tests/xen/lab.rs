@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The testbed as the tests see it, and what all of them check at their end: no fault in any log,
+//! Xen's tables back at their counts, and a transfer over every tunnel. After a test that fails the
+//! testbed is thrown away, so that the next one begins with a sound one.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{bail, ensure, Context, Result};
+use libtest_mimic::Failed;
+use serde_json::Value;
+use testbed::logs::FaultWatch;
+use testbed::product::module_of;
+use testbed::tables::Tables;
+use testbed::{GuestType, Testbed};
+
+use crate::run::Run;
+use crate::{skips, transfer};
+
+/// The guests of all tests.
+pub const GUESTS: [&str; 2] = ["u1", "u2"];
+/// What runs in the domains.
+const EXERCISE: &str = env!("CARGO_BIN_EXE_idts-exercise");
+/// Where it is there.
+const EXERCISE_THERE: &str = "/tmp/idts-exercise";
+
+/// The guest of a test.
+#[derive(Clone, Copy)]
+pub struct Guest {
+    pub name: &'static str,
+    pub kind: GuestType,
+}
+
+/// A running testbed.
+pub struct Lab {
+    pub tb: Testbed,
+    faults: RefCell<FaultWatch>,
+    /// Every listener of a test run has a port of its own.
+    next_port: Cell<u32>,
+    /// Whether the modules are in.
+    dressed: Cell<bool>,
+    pub seed: u64,
+    /// How much more the long lane does.
+    pub times: u64,
+}
+
+static LAB: Mutex<Option<Lab>> = Mutex::new(None);
+
+/// Runs a test in a testbed with modules loaded and tunnels connected.
+pub fn run(name: &str, guest: &Guest, case: crate::Case) -> Result<(), Failed> {
+    with_lab(name, |lab| {
+        lab.dress()?;
+        let before = lab.tb.tables()?;
+        case(lab, guest)?;
+        lab.check_after(&before)
+    })
+}
+
+/// Runs a test in a testbed without modules.
+pub fn run_bare(name: &str, case: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
+    with_lab(name, |lab| {
+        lab.undress()?;
+        let before = lab.tb.tables()?;
+        case(lab)?;
+        lab.check_logs()?;
+        lab.tb.wait_tables(&before)
+    })
+}
+
+fn with_lab(name: &str, test: impl FnOnce(&Lab) -> Result<()>) -> Result<(), Failed> {
+    let mut slot = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = match slot.take().filter(|lab| lab.tb.is_running()) {
+        Some(lab) => lab,
+        None => Lab::up().map_err(|error| format!("{error:#}"))?,
+    };
+    eprintln!("--- {name}");
+    match test(&lab) {
+        Ok(()) => {
+            *slot = Some(lab);
+            Ok(())
+        }
+        Err(error) => {
+            // Said now, and once more in the summary.
+            eprintln!("--- {name}: {error:#}");
+            let text = format!("{error:#}\n{}", lab.last_words());
+            lab.down();
+            Err(text.into())
+        }
+    }
+}
+
+/// Ends the testbed.
+pub fn close() {
+    let mut slot = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lab) = slot.take() {
+        lab.down();
+    }
+}
+
+impl Lab {
+    fn up() -> Result<Lab> {
+        let script = skips::top().join("scripts/testbed");
+        let guests = GUESTS.len().to_string();
+        let status = Command::new(&script)
+            .args([
+                "up",
+                "--no-build",
+                "--bare",
+                "--guests",
+                &guests,
+                "--type",
+                "pv,pvh",
+            ])
+            .status()
+            .with_context(|| script.display().to_string())?;
+        ensure!(status.success(), "scripts/testbed up: {status}");
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let lab = Lab {
+            tb: Testbed::attach()?,
+            faults: RefCell::default(),
+            next_port: Cell::new(5000),
+            dressed: Cell::new(false),
+            seed: number("IDTS_SEED").unwrap_or(1),
+            times: if number("IDTS_LONG") == Some(1) {
+                10
+            } else {
+                1
+            },
+        };
+        lab.check_logs().context("before any test")?;
+        Ok(lab)
+    }
+
+    fn down(self) {
+        if let Err(error) = self.tb.down() {
+            eprintln!("xen: {error:#}");
+        }
+    }
+
+    /// dom0 and all guests.
+    pub fn domains() -> impl Iterator<Item = &'static str> {
+        std::iter::once("dom0").chain(GUESTS)
+    }
+
+    /// Loads the modules and connects the tunnels.
+    fn dress(&self) -> Result<()> {
+        if self.dressed.get() {
+            return Ok(());
+        }
+        for domain in Lab::domains() {
+            self.equip(domain)?;
+            self.tb.load_module(domain)?;
+        }
+        for guest in GUESTS {
+            self.tb.attach_tunnel(guest)?;
+        }
+        self.dressed.set(true);
+        // What a first transfer leaves for good shall not look like a leak.
+        self.transfers()
+    }
+
+    /// The other way round.
+    fn undress(&self) -> Result<()> {
+        if self.dressed.replace(false) {
+            for guest in GUESTS {
+                self.tb.detach_tunnel(guest)?;
+            }
+            for domain in Lab::domains() {
+                self.tb.unload_module(domain)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what the tests need into a domain.
+    pub fn equip(&self, domain: &str) -> Result<()> {
+        self.tb.push(Path::new(EXERCISE), domain, EXERCISE_THERE)?;
+        let mount = "grep -q debugfs /proc/mounts || mount -t debugfs debugfs /sys/kernel/debug";
+        self.tb.sh(domain, mount).map(drop)
+    }
+
+    /// What a test must leave.
+    fn check_after(&self, before: &Tables) -> Result<()> {
+        self.check_logs()?;
+        self.transfers().context("a new transfer afterwards")?;
+        self.tb.wait_tables(before)?;
+        self.check_logs()
+    }
+
+    fn check_logs(&self) -> Result<()> {
+        let faults = self.faults.borrow_mut().fresh(&self.tb)?;
+        ensure!(faults.is_empty(), "faults in the logs: {faults:#?}");
+        Ok(())
+    }
+
+    /// A transfer each way over every tunnel.
+    fn transfers(&self) -> Result<()> {
+        for guest in GUESTS {
+            for (from, to) in [("dom0", guest), (guest, "dom0")] {
+                transfer::move_bytes(self, from, to, 4097)
+                    .with_context(|| format!("from {from} to {to}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends of the logs, for whoever looks into a failure.
+    fn last_words(&self) -> String {
+        if !self.tb.is_running() {
+            return "the emulator has ended".into();
+        }
+        let script = "dmesg | tail -n 25; for log in /var/log/xen/console/guest-*.log; do \
+            echo \"== $log\"; tail -n 15 $log; done; xl list; tunnel-mgr list";
+        match self.tb.exec("dom0", &["sh", "-c", script]) {
+            Ok(output) => output.stdout_text(),
+            Err(error) => format!("dom0 does not answer: {error:#}"),
+        }
+    }
+
+    /// A port that no other listener has had.
+    pub fn port(&self) -> u32 {
+        self.next_port.set(self.next_port.get() + 1);
+        self.next_port.get()
+    }
+
+    /// A domain's id.
+    pub fn id(&self, domain: &str) -> Result<u32> {
+        if domain == "dom0" {
+            return Ok(0);
+        }
+        let found = self
+            .tb
+            .domains()?
+            .into_iter()
+            .find(|found| found.name == domain);
+        Ok(found.with_context(|| format!("there is no {domain}"))?.id)
+    }
+
+    /// DOM:PORT of a listener.
+    pub fn address(&self, domain: &str, port: u32) -> Result<String> {
+        Ok(format!("{}:{port}", self.id(domain)?))
+    }
+
+    /// Starts a program.
+    pub fn start(&self, domain: &str, argv: &[&str]) -> Result<Run> {
+        let child = self.tb.spawn(domain, argv)?;
+        Ok(Run::new(format!("{domain}: {}", argv.join(" ")), child))
+    }
+
+    /// Starts the exerciser.
+    pub fn exercise(&self, domain: &str, args: &[&str]) -> Result<Run> {
+        let argv: Vec<_> = [EXERCISE_THERE].iter().chain(args).copied().collect();
+        self.start(domain, &argv)
+    }
+
+    /// Starts the exerciser as a server, and waits until it listens.
+    pub fn serve(&self, domain: &str, args: &[&str]) -> Result<Run> {
+        let server = self.exercise(domain, args)?;
+        server.wait_line("listening on")?;
+        Ok(server)
+    }
+
+    /// Runs the exerciser to its end and gives its report.
+    pub fn ask(&self, domain: &str, args: &[&str]) -> Result<Value> {
+        self.exercise(domain, args)?.report()
+    }
+
+    /// A value of a driver's debugfs file on its tunnel with `peer`.
+    pub fn counter(&self, domain: &str, peer: &str, name: &str) -> Result<u64> {
+        let path = format!("/sys/kernel/debug/idts/{}", self.id(peer)?);
+        let text = self.tb.sh(domain, &format!("cat {path}"))?.stdout_text();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        let value = value.with_context(|| format!("{domain}: no {name} in {path}: {text}"))?;
+        value.parse().with_context(|| format!("{name} {value}"))
+    }
+
+    /// Loads a domain's module by insmod.
+    pub fn insmod(&self, domain: &str) -> Result<()> {
+        self.tb.load_module(domain)
+    }
+
+    /// Unloads a domain's module by rmmod.
+    pub fn rmmod(&self, domain: &str) -> Result<()> {
+        self.tb
+            .sh(domain, &format!("rmmod {}", module_of(domain)))
+            .map(drop)
+    }
+
+    /// The sysfs folder of a domain's driver, and the name of the device of the tunnel of `guest`.
+    pub fn device(&self, domain: &str, guest: &str) -> Result<(String, String)> {
+        if domain == "dom0" {
+            let device = format!("idts-{}-0", self.id(guest)?);
+            return Ok(("/sys/bus/xen-backend/drivers/idts".into(), device));
+        }
+        Ok(("/sys/bus/xen/drivers/idts".into(), "idts-0".into()))
+    }
+
+    /// Binds or unbinds the driver of one end of the tunnel of `guest`.
+    pub fn sysfs(&self, verb: &str, domain: &str, guest: &str) -> Result<()> {
+        let (folder, device) = self.device(domain, guest)?;
+        self.tb
+            .sh(domain, &format!("echo {device} >{folder}/{verb}"))
+            .map(drop)
+    }
+
+    /// Makes u3, with module and tunnel.
+    pub fn make_guest(&self, guest: &Guest) -> Result<()> {
+        self.tb.create(&self.new_guest(guest))?;
+        self.tb.wait_answers(guest.name)?;
+        self.equip(guest.name)?;
+        self.tb.load_module(guest.name)?;
+        self.tb.attach_tunnel(guest.name)
+    }
+
+    /// What u3 is made of.
+    pub fn new_guest(&self, guest: &Guest) -> testbed::guests::Guest {
+        testbed::guests::Guest {
+            name: guest.name.into(),
+            kind: guest.kind,
+            cpus: 1,
+            address: None,
+        }
+    }
+
+    /// Ends u3.
+    pub fn drop_guest(&self, guest: &Guest) -> Result<()> {
+        self.tb.destroy(guest.name)?;
+        self.sweep(guest)
+    }
+
+    /// Has what a dead guest left removed: nothing of it may be there afterwards.
+    pub fn sweep(&self, guest: &Guest) -> Result<()> {
+        self.tb
+            .exec("dom0", &["tunnel-mgr", "list", "--sweep"])?
+            .check("the sweep")?;
+        for tunnel in self.tb.tunnels()? {
+            if tunnel["name"] == guest.name || !tunnel["leftover"].is_null() {
+                bail!("the dead domain left {tunnel}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of the build.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let path = skips::top().join("target").join(name);
+    ensure!(
+        path.is_file(),
+        "there is no {}; scripts/test makes it",
+        path.display()
+    );
+    Ok(path)
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The tests on real Xen. They share one testbed: a PV guest u1, a PVH guest u2, and u3, which a
+//! test makes when it wants to destroy one. Each starts with all tunnels connected and must leave
+//! them so: see [`lab`]. tests/README.md has the table of what they prove.
+//!
+//! `scripts/test` runs this program, with the images named to it by the environment. `IDTS_SEED`
+//! and `IDTS_LONG` are its `--seed` and `--long`.
+
+mod c_program;
+mod channels;
+mod command;
+mod errors;
+mod faults;
+mod flow;
+mod hangup;
+mod lab;
+mod lifecycle;
+mod own_host;
+mod polling;
+mod run;
+mod skips;
+mod teardown;
+mod transfer;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use testbed::GuestType;
+
+use lab::{Guest, Lab};
+
+/// A test with one guest.
+type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
+
+/// What is done with the guests u1 and u2 in turn, in this order.
+const WITH_GUEST: [(&str, Case); 30] = [
+    ("transfer::small", transfer::small),
+    ("transfer::large", transfer::large),
+    ("transfer::odd_sizes", transfer::odd_sizes),
+    ("polling::level", polling::level),
+    ("polling::edge", polling::edge),
+    ("channels::sixteen", channels::sixteen),
+    ("channels::region_grows_and_shrinks", channels::region),
+    ("channels::limits", channels::limits),
+    ("errors::connect", errors::connect),
+    ("errors::listen", errors::listen),
+    ("errors::backlog", errors::backlog),
+    ("errors::no_tunnel", errors::no_tunnel),
+    ("hangup::all_read", hangup::all_read),
+    ("hangup::data_unread", hangup::data_unread),
+    ("c_program::both_ways", c_program::both_ways),
+    ("command::send_recv", command::send_recv),
+    ("command::interrupted", command::interrupted),
+    ("command::echo_ping_cat", command::echo_ping_cat),
+    ("faults::write_waits_for_its_buffer", faults::write_mended),
+    ("faults::read_waits_for_its_buffer", faults::read_mended),
+    ("flow::kill_sender", flow::kill_sender),
+    ("flow::kill_receiver", flow::kill_receiver),
+    ("flow::module_in_use", flow::module_in_use),
+    ("flow::pause", flow::pause),
+    ("teardown::detach", teardown::detach),
+    ("teardown::unbind_front", teardown::unbind_front),
+    ("teardown::unbind_back", teardown::unbind_back),
+    ("lifecycle::module_orders", lifecycle::module_orders),
+    ("lifecycle::front_reloaded", lifecycle::front_reloaded),
+    ("lifecycle::back_reloaded", lifecycle::back_reloaded),
+];
+
+/// What is done with a guest that the test makes: u3, of each type.
+const WITH_NEW_GUEST: [(&str, Case); 4] = [
+    (
+        "lifecycle::attach_before_boot",
+        lifecycle::attach_before_boot,
+    ),
+    ("teardown::destroy", teardown::destroy),
+    (
+        "faults::destroy_while_write_stalls",
+        faults::destroy_while_write_stalls,
+    ),
+    (
+        "faults::destroy_while_read_stalls",
+        faults::destroy_while_read_stalls,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments {
+        // One testbed, one test at a time, in order.
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    let skips = match skips::read() {
+        Ok(skips) => skips,
+        Err(error) => {
+            eprintln!("xen: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = vec![Trial::test("own_host", || {
+        lab::run_bare("own_host", own_host::steps)
+    })];
+    for (kind, guest) in [(GuestType::Pv, "u1"), (GuestType::Pvh, "u2")] {
+        for (name, case) in WITH_GUEST {
+            trials.push(trial(
+                format!("{kind}::{name}"),
+                case,
+                Guest { name: guest, kind },
+            ));
+        }
+        for (name, case) in WITH_NEW_GUEST {
+            trials.push(trial(
+                format!("{kind}::{name}"),
+                case,
+                Guest { name: "u3", kind },
+            ));
+        }
+    }
+    let trials = trials.into_iter().map(|trial| {
+        let skipped = skips.contains_key(trial.name());
+        trial.with_ignored_flag(skipped)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    lab::close();
+    conclusion.exit_code()
+}
+
+fn trial(name: String, case: Case, guest: Guest) -> Trial {
+    let known = name.clone();
+    Trial::test(name, move || lab::run(&known, &guest, case))
+}

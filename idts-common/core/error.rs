@@ -34,13 +34,15 @@ pub enum Violation {
     Generation,
     /// A message answers a request that was never made.
     Tag,
+    /// A record's header gives a length of 0 or more than was published.
+    Record,
     /// A message came that this state of the channel does not allow.
     MessageOrder,
 }
 
 impl Violation {
     /// Every variant, in the order of PROTOCOL.md's table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ProducerIndex,
         Self::ConsumerIndex,
         Self::MessageCode,
@@ -51,6 +53,7 @@ impl Violation {
         Self::ChannelId,
         Self::Generation,
         Self::Tag,
+        Self::Record,
         Self::MessageOrder,
     ];
 
@@ -67,6 +70,7 @@ impl Violation {
             Self::ChannelId => "channel-id",
             Self::Generation => "generation",
             Self::Tag => "tag",
+            Self::Record => "record",
             Self::MessageOrder => "message-order",
         }
     }

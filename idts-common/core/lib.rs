@@ -8,7 +8,7 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`control`], [`region`], [`state`], [`nodes`],
-//! [`uapi`]. The document that all of it implements is `PROTOCOL.md`.
+//! [`uapi`], [`policy`], [`sched`]. The document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -26,8 +26,11 @@ pub mod error;
 pub mod index;
 pub mod mem;
 pub mod nodes;
+pub mod policy;
+pub mod record;
 pub mod region;
 pub mod ring;
+pub mod sched;
 pub mod state;
 pub mod uapi;
 pub mod wire;

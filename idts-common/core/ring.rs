@@ -109,6 +109,17 @@ impl Producer {
         span(self.prod, if want < free { want } else { free }, self.size)
     }
 
+    /// As [`Self::next`], but `skip` bytes further on: for what is published
+    /// together with the bytes before it.
+    pub const fn next_after(&self, skip: u32, want: u32) -> Span {
+        let free = self.free_seen().saturating_sub(skip);
+        span(
+            self.prod.wrapping_add(skip),
+            if want < free { want } else { free },
+            self.size,
+        )
+    }
+
     /// Makes `bytes` written at [`Self::next`] visible to the peer; says
     /// whether to notify it.
     ///
@@ -128,16 +139,14 @@ impl Producer {
     }
 
     /// Asks to be notified once at least `want` bytes are free, and says
-    /// whether they are free already. `want` is cut to half of the ring, so
-    /// that a blocked writer is not woken for every few bytes.
+    /// whether they are free already. `want` is cut to the ring's size.
     pub fn arm<M: SharedMem>(
         &mut self,
         mem: &M,
         lines: Lines,
         want: u32,
     ) -> Result<bool, Violation> {
-        let half = self.size / 2;
-        let want = want.clamp(1, if half == 0 { 1 } else { half });
+        let want = if want == 0 { 1 } else { want.min(self.size) };
         let event = self.prod.wrapping_add(want).wrapping_sub(self.size);
         mem.store(lines.own(line::CONS_EVENT), event);
         // ORDER hold-off: pairs with Consumer::release.
@@ -194,6 +203,16 @@ impl Consumer {
         let there = self.available_seen();
         span(
             self.cons,
+            if want < there { want } else { there },
+            self.size,
+        )
+    }
+
+    /// As [`Self::next`], but `skip` bytes further on.
+    pub const fn next_after(&self, skip: u32, want: u32) -> Span {
+        let there = self.available_seen().saturating_sub(skip);
+        span(
+            self.cons.wrapping_add(skip),
             if want < there { want } else { there },
             self.size,
         )

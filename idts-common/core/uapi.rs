@@ -27,6 +27,9 @@ pub const ROLE_FRONT: u32 = 1;
 /// The driver is the backend.
 pub const ROLE_BACK: u32 = 2;
 
+/// Flag of [`Listen`], [`Connect`] and [`Info`]: records instead of a stream.
+pub const RECORD: u32 = 1;
+
 /// Flag of [`Accept`]: `O_CLOEXEC`.
 pub const CLOEXEC: u32 = 0o2_000_000;
 /// Flag of [`Accept`]: `O_NONBLOCK`.
@@ -104,7 +107,7 @@ pub struct Version {
 pub struct Listen {
     /// Connections that may wait.
     pub backlog: u32,
-    /// 0.
+    /// [`RECORD`].
     pub flags: u32,
 }
 
@@ -136,7 +139,7 @@ pub struct Connect {
     pub rx_ring: u32,
     /// Milliseconds; 0 for the default.
     pub timeout_ms: u32,
-    /// 0.
+    /// [`RECORD`].
     pub flags: u32,
 }
 
@@ -161,4 +164,7 @@ pub struct Info {
     pub sleeps: u64,
     pub queued: u32,
     pub refused: u32,
+    pub truncated: u64,
+    pub flags: u32,
+    pub reserved: u32,
 }

@@ -31,6 +31,9 @@ pub const RING_MIN: u32 = PAGE;
 /// The largest ring.
 pub const RING_MAX: u32 = WINDOW * SEGMENT_WINDOWS;
 
+/// Domain ids are below this (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
+pub const DOMAINS: u32 = 0x7ff0;
+
 /// Layout of the control page.
 pub mod page {
     /// Index words of the control ring that the front writes ([`super::line`]).
@@ -135,6 +138,28 @@ pub struct ChannelId {
     pub generation: u32,
 }
 
+/// What a channel carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// Bytes.
+    #[default]
+    Stream = 0,
+    /// Records: each arrives whole or not at all.
+    Record = 1,
+}
+
+impl Kind {
+    /// The kind of a wire value; unknown ones are a violation.
+    pub const fn from_wire(value: u32) -> Result<Self, Violation> {
+        match value {
+            0 => Ok(Self::Stream),
+            1 => Ok(Self::Record),
+            _ => Err(Violation::MessageField),
+        }
+    }
+}
+
 /// Who asks for whom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
@@ -161,6 +186,11 @@ pub struct Open {
     pub front_ring: Slice,
     /// The ring that the back writes.
     pub back_ring: Slice,
+    /// The domain at the far end: asked for by the front, or, with a tag, the
+    /// one that the back named. 0 is the back's own.
+    pub domain: u32,
+    /// What the channel carries.
+    pub kind: Kind,
 }
 
 /// What the front says.
@@ -223,6 +253,10 @@ pub enum BackMessage {
         front_size: u32,
         /// Size of the ring that the back will write.
         back_size: u32,
+        /// The domain that asks; 0 is the back's own.
+        domain: u32,
+        /// What the channel will carry.
+        kind: Kind,
     },
     /// The channel that the front opened is accepted.
     Opened(ChannelId),
@@ -360,8 +394,8 @@ impl FrontMessage {
                     o.back_ring.segment,
                     o.back_ring.offset,
                     o.back_ring.len,
-                    0,
-                    0,
+                    o.domain,
+                    o.kind as u32,
                 ];
             }
             Self::Refuse { tag, why } => {
@@ -395,7 +429,6 @@ impl FrontMessage {
                 })
             }
             code::OPEN => {
-                rest_is_zero(s, 14)?;
                 Ok(Self::Open(Open {
                     channel: channel(s[1], s[2])?,
                     tag: s[3],
@@ -412,6 +445,8 @@ impl FrontMessage {
                         offset: s[12],
                         len: ring_size(s[13])?,
                     },
+                    domain: below(s[14], DOMAINS)?,
+                    kind: Kind::from_wire(s[15])?,
                 }))
             }
             code::REFUSE => {
@@ -446,9 +481,11 @@ impl BackMessage {
                 ports,
                 front_size,
                 back_size,
+                domain,
+                kind,
             } => {
                 [s[0], s[1], s[2], s[3]] = [code::REQUEST, tag, ports.source, ports.target];
-                [s[4], s[5]] = [front_size, back_size];
+                [s[4], s[5], s[6], s[7]] = [front_size, back_size, domain, kind as u32];
             }
             Self::Opened(c) => {
                 [s[0], s[1], s[2]] = [code::OPENED, c.id, c.generation];
@@ -481,12 +518,14 @@ impl BackMessage {
                 })
             }
             code::REQUEST => {
-                rest_is_zero(s, 6)?;
+                rest_is_zero(s, 8)?;
                 Ok(Self::Request {
                     tag: tag(s[1])?,
                     ports: ports(s[2], s[3])?,
                     front_size: ring_size(s[4])?,
                     back_size: ring_size(s[5])?,
+                    domain: below(s[6], DOMAINS)?,
+                    kind: Kind::from_wire(s[7])?,
                 })
             }
             code::OPENED => {

@@ -64,10 +64,19 @@ struct idts_version {
 #define IDTS_ROLE_FRONT		1
 #define IDTS_ROLE_BACK		2
 
+/*
+ * The channel carries records instead of a stream: a write sends one, a read
+ * takes one. It arrives whole or not at all. A buffer that is too small gets
+ * its beginning, and @truncated of struct idts_info grows; FIONREAD gives the
+ * length of the next one. A record of no bytes is not sent.
+ * EMSGSIZE: longer than the ring, less 4 bytes.
+ */
+#define IDTS_RECORD		1
+
 /**
  * struct idts_listen - start to listen on the bound port (IDTS_IOC_LISTEN).
  * @backlog: connections that may wait for accept; 0 asks for the default.
- * @flags: 0.
+ * @flags: IDTS_RECORD to take connections of that kind instead of streams.
  */
 struct idts_listen {
 	__u32 backlog;
@@ -98,7 +107,7 @@ struct idts_accept {
  * @tx_ring: size of the ring that this endpoint writes; 0 for the default.
  * @rx_ring: size of the ring that this endpoint reads; 0 for the default.
  * @timeout_ms: how long to wait for the peer's answer; 0 for the default.
- * @flags: 0.
+ * @flags: IDTS_RECORD for a channel of that kind; the listener must want it.
  *
  * ECONNREFUSED: nobody listens there, or its backlog is full.
  * EACCES: forbidden, or (seen from a guest) no such domain.
@@ -138,6 +147,9 @@ struct idts_connect {
  * @sleeps: times that a read, a write or an accept went to sleep.
  * @queued: connections that wait for accept (listening endpoints).
  * @refused: connections refused because the backlog was full.
+ * @truncated: records that a read got only the beginning of.
+ * @flags: IDTS_RECORD.
+ * @reserved: 0.
  */
 struct idts_info {
 	__u32 state;
@@ -154,6 +166,9 @@ struct idts_info {
 	__u64 sleeps;
 	__u32 queued;
 	__u32 refused;
+	__u64 truncated;
+	__u32 flags;
+	__u32 reserved;
 };
 
 #define IDTS_STATE_IDLE		0

@@ -131,7 +131,7 @@ impl Pair {
     fn arm_writer(&mut self, want: u32) {
         let free = self.tx.arm(&self.mem, WRITER, want).unwrap();
         let size = self.data.len();
-        let want = (want as usize).clamp(1, (size / 2).max(1));
+        let want = (want as usize).clamp(1, size);
         self.cons_event = self.prod as i64 + want as i64 - size as i64;
         assert_eq!(free, size - self.model.len() >= want);
     }

@@ -109,6 +109,7 @@ fn structures() {
         "idts_info" => Info {
             state, error, local, peer, tx_ring, rx_ring, tx_free, rx_avail,
             tx_bytes, rx_bytes, events_sent, sleeps, queued, refused,
+            truncated, flags, reserved,
         }
     };
     assert_eq!(structs(&source()), rust);
@@ -132,6 +133,7 @@ fn constants() {
         "IDTS_BACKLOG_MAX" => BACKLOG_MAX,
         "IDTS_ROLE_FRONT" => ROLE_FRONT,
         "IDTS_ROLE_BACK" => ROLE_BACK,
+        "IDTS_RECORD" => RECORD,
         "IDTS_CLOEXEC" => CLOEXEC,
         "IDTS_NONBLOCK" => NONBLOCK,
         "IDTS_SHUT_RD" => SHUT_RD,

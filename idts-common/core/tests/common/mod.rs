@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
 //! Shared memory for tests: plain atomics (loom's under `cfg(loom)`), a peer
-//! that lies, and two that forget an ordering.
+//! that lies, and three that forget an ordering.
 //!
 //! Environment of all property tests: `PROPTEST_CASES=N` sets how many cases,
 //! `PROPTEST_RNG_SEED=N` repeats a run. A failure prints its smallest input.
@@ -76,6 +76,8 @@ pub enum Without {
     Fence,
     /// Acquire and release: ORDER publish, release, end.
     Order,
+    /// The order of exchanges: ORDER doorbell.
+    Bell,
 }
 
 /// A memory that leaves something out, to see that the models notice.
@@ -87,8 +89,8 @@ impl SharedMem for Weak {
     }
     fn load_acquire(&self, at: u32) -> u32 {
         match self.1 {
-            Without::Fence => self.0.load_acquire(at),
             Without::Order => self.0.load(at),
+            Without::Fence | Without::Bell => self.0.load_acquire(at),
         }
     }
     fn store(&self, at: u32, value: u32) {
@@ -96,15 +98,21 @@ impl SharedMem for Weak {
     }
     fn store_release(&self, at: u32, value: u32) {
         match self.1 {
-            Without::Fence => self.0.store_release(at, value),
             Without::Order => self.0.store(at, value),
+            Without::Fence | Without::Bell => self.0.store_release(at, value),
         }
     }
     fn or64(&self, at: u32, bits: u64) {
-        self.0.or64(at, bits);
+        match self.1 {
+            Without::Bell => drop(self.0.double(at).fetch_or(bits, Relaxed)),
+            Without::Fence | Without::Order => self.0.or64(at, bits),
+        }
     }
     fn swap64(&self, at: u32, value: u64) -> u64 {
-        self.0.swap64(at, value)
+        match self.1 {
+            Without::Bell => self.0.double(at).swap(value, Relaxed),
+            Without::Fence | Without::Order => self.0.swap64(at, value),
+        }
     }
     fn fence(&self) {
         if self.1 != Without::Fence {

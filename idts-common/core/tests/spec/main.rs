@@ -13,7 +13,7 @@ mod table;
 use idts_core::error::Violation;
 use idts_core::state::{back, front, Phase, XenbusState};
 use idts_core::wire::{line, page, Refusal};
-use idts_core::{nodes, wire};
+use idts_core::{nodes, record, wire};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use table::{number, table, DOC};
@@ -219,6 +219,8 @@ fn limits() {
         ("WINDOW_REFS", wire::WINDOW_REFS as u32),
         ("LINE", line::SIZE),
         ("PAIR", line::PAIR),
+        ("HEADER", record::HEADER),
+        ("DOMAINS", wire::DOMAINS),
     ]);
     let rows = table("### 9.2 Limits", "name");
     let doc: BTreeMap<_, _> = rows.iter().map(|r| (r[0], number(r[1]))).collect();

@@ -6,7 +6,7 @@
 //! mapped walks through *every* order of events: duplicates, either side
 //! unbound and bound or broken, detach. Reading the peer's state and acting on
 //! it are two steps, as in life. The tables themselves are held against
-//! PROTOCOL.md by spec/. Proves F-4, F-5, F-6, B-3, B-4, B-5, B-6.
+//! PROTOCOL.md by spec/. Proves F-4, F-5, F-6, B-3, B-4, B-5, B-6, B-16.
 
 #![cfg(not(loom))]
 
@@ -97,6 +97,25 @@ fn release_waits_for_the_unmap() {
         "released while mapped:\n{}",
         all.story(torn)
     );
+}
+
+/// B-16: whatever a front does, it makes no work for a back that gave up.
+#[test]
+fn a_back_that_gave_up_stays_closed() {
+    let all = Explored::new(RULES);
+    let given_up: Vec<_> = all.cause.keys().filter(|w| w.has_given_up()).collect();
+    assert!(!given_up.is_empty(), "no back ever gives up");
+    for w in given_up {
+        for m in CALM.into_iter().chain(ROUGH) {
+            let next = w.after(m, RULES);
+            let ours = matches!(m, Move::Detach | Move::BackUnbinds | Move::BackBinds);
+            assert!(
+                ours || next.is_none_or(|n| n.has_given_up()),
+                "{m:?} of\n{}",
+                all.story([w])
+            );
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use idts_core::state::{back, front, BackStep, FrontStep, Phase, XenbusState as X
 /// Numbers of offers. As a grant reference, one is taken again only when
 /// nothing holds it any more.
 const OFFERS: u8 = 3;
+/// Set-ups that may fail in a row.
+const FAILURES: u8 = 3;
 
 /// What the drivers do beyond the tables; each is needed, as a test shows.
 #[derive(Clone, Copy)]
@@ -100,6 +102,10 @@ pub struct World {
     mapped: u8,
     /// The back has mapped and not yet said so.
     mapping: bool,
+    /// The back has said that it unmaps and not yet done it.
+    unmapping: bool,
+    /// Set-ups of the back that failed since the last that did not.
+    failures: u8,
     /// The front took the step Release while the back had its offer mapped.
     pub torn: bool,
 }
@@ -112,6 +118,7 @@ pub enum Move {
     BackReads,
     BackActs,
     BackConnects,
+    BackUnmaps,
     BackBinds,
     NodesGo,
     FrontUnbinds,
@@ -127,13 +134,14 @@ pub enum Move {
 use Move::*;
 
 /// What happens of itself once nobody unbinds or breaks anything any more.
-pub const CALM: [Move; 8] = [
+pub const CALM: [Move; 9] = [
     FrontReads,
     FrontActs,
     FrontBinds,
     BackReads,
     BackActs,
     BackConnects,
+    BackUnmaps,
     BackBinds,
     NodesGo,
 ];
@@ -160,6 +168,8 @@ impl World {
         leftover: 0,
         mapped: 0,
         mapping: false,
+        unmapping: false,
+        failures: 0,
         torn: false,
     };
 
@@ -178,7 +188,7 @@ impl World {
 
     /// No handler of the back runs.
     fn back_is_idle(&self) -> bool {
-        self.back.bound && self.back.seen.is_none() && !self.mapping
+        self.back.bound && self.back.seen.is_none() && !self.mapping && !self.unmapping
     }
 
     /// Ends the grants by try; what is mapped is left over.
@@ -235,8 +245,14 @@ impl World {
             self.back.go(Phase::Up);
             self.mapping = true;
         } else {
+            self.failures = (self.failures + 1).min(FAILURES);
             self.back_writes(X::Closing);
         }
+    }
+
+    /// B-16: the back waits for the toolstack.
+    pub fn has_given_up(&self) -> bool {
+        self.failures == FAILURES && self.back.own == X::Closed as u32 && self.online
     }
 
     fn unmap(&mut self) {
@@ -256,14 +272,22 @@ impl World {
         {
             step = BackStep::Reset;
         }
+        if self.has_given_up() && peer != X::Unknown {
+            step = BackStep::Stay;
+        }
         match step {
             BackStep::Stay => {}
             BackStep::Announce => self.back_writes(X::InitWait),
             BackStep::Map => self.back_maps(),
-            BackStep::Unmap => self.unmap(),
+            BackStep::Unmap => {
+                self.back_writes(X::Closing);
+                self.unmapping = true;
+            }
             BackStep::Reset if self.online => {
                 self.unmap();
-                self.back_writes(X::InitWait);
+                if self.failures < FAILURES {
+                    self.back_writes(X::InitWait);
+                }
                 self.back.event |= rules.back_looks_again;
             }
             BackStep::Reset | BackStep::Unregister => {
@@ -303,7 +327,12 @@ impl World {
             }
             BackConnects if self.mapping => {
                 self.mapping = false;
+                self.failures = 0;
                 self.back_writes(X::Connected);
+            }
+            BackUnmaps if self.unmapping => {
+                self.unmapping = false;
+                self.unmap();
             }
             // xenbus waits for a running handler before it removes.
             FrontUnbinds if front_idle => {
@@ -320,6 +349,7 @@ impl World {
             }
             BackBinds if !self.back.bound && self.online => {
                 self.back.bound = true;
+                self.failures = 0;
                 self.back.event = true;
                 self.back_writes(X::InitWait);
             }
@@ -346,7 +376,7 @@ impl World {
 
     /// What all calm orders of events are to lead to.
     pub fn is_good(&self) -> bool {
-        if !self.online {
+        if !self.online || self.has_given_up() {
             return self.granted | self.leftover | self.mapped == 0;
         }
         let up = |s: &Side| s.phase() == Phase::Up && s.node == X::Connected as u32;

@@ -6,14 +6,16 @@
 //! out must fail: that is how we know that these can.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p idts-core --test loom --release
-//! --target-dir target/loom`. Proves F-13, B-12.
+//! --target-dir target/loom`. Here: rings. Proves F-13, B-12.
 
 #![cfg(loom)]
 
+mod close;
+#[path = "../common/mod.rs"]
 mod common;
+mod doorbells;
 
 use common::{AtomicMem, Weak, Without};
-use idts_core::doorbell::Doorbell;
 use idts_core::mem::SharedMem;
 use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
 use idts_core::wire::line;
@@ -205,52 +207,5 @@ fn the_end_comes_after_all_data() {
         }
         assert_eq!(got, 2, "the end came before the data");
         writer.join().unwrap();
-    });
-}
-
-const BELL: Doorbell = Doorbell {
-    summary: 0,
-    words: 8,
-};
-
-/// Two channels have news at once; `ring` rings for one.
-fn doorbells(ring: fn(&AtomicMem, u32)) {
-    builder(4).check(move || {
-        let link = Link::new(AtomicMem::new(0, 2));
-        let ringers: Vec<_> = [3, 5]
-            .into_iter()
-            .map(|id| {
-                let link = link.clone();
-                thread::spawn(move || {
-                    ring(&link.mem, id);
-                    link.to_reader.notify();
-                })
-            })
-            .collect();
-        let mut heard = 0u64;
-        loop {
-            BELL.take(&link.mem, |id| heard |= 1 << id);
-            if heard == 1 << 3 | 1 << 5 {
-                break;
-            }
-            link.to_reader.wait();
-        }
-        for ringer in ringers {
-            ringer.join().unwrap();
-        }
-    });
-}
-
-#[test]
-fn no_mark_is_lost() {
-    doorbells(|mem, id| BELL.ring(mem, id));
-}
-
-#[test]
-#[should_panic(expected = "deadlock")]
-fn with_the_summary_first_a_mark_is_lost() {
-    doorbells(|mem, id| {
-        mem.or64(BELL.summary, 1);
-        mem.or64(BELL.words, 1 << id);
     });
 }

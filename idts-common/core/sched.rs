@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The backend's scheduler: which tunnel is served next, and how much.
+//!
+//! A *flow* is one tunnel with all that waits on it. Nothing here has a clock, a
+//! thread or a lock: callers pass `now` in nanoseconds, keep one lock around the
+//! [`Scheduler`], and do what a [`Pick`] says. PROTOCOL.md section 3.2.
+//!
+//! Two kinds of work wait on a flow:
+//! - what a worker does (relay, fan-out, control requests): [`Scheduler::wake`],
+//!   then a worker gets [`Pick::Run`], works, and calls [`Scheduler::done`];
+//! - what programs of this domain do by themselves, while a cap exists
+//!   ([`Scheduler::is_capped`]): they [`Scheduler::claim`] bytes before they copy,
+//!   and sleep when queued, until a worker gets [`Pick::Grant`] and wakes them.
+//!
+//! All flows that wait are on one list, in the order in which they began to. A
+//! flow is served in *turns*: who is in its turn goes on with it, then the first
+//! of the list begins one. The policies differ in how long a turn is and who may
+//! begin one, and so can change at any time.
+
+mod bucket;
+mod flow;
+mod queue;
+
+use bucket::Bucket;
+use flow::Flow;
+use queue::Queue;
+use zerocopy_derive::FromZeros;
+
+/// Flows, at most.
+pub const FLOWS: usize = 256;
+/// What is served at once, at most; and, a weight of 1, a turn.
+pub const QUANTUM: u32 = 64 * 1024;
+/// A turn under `fifo`: what can have been there when the flow began to wait.
+pub const FIFO_TURN: u32 = 4 * 1024 * 1024;
+/// What a turn pays for being served at all, so that empty work ends it too.
+pub const PICK_COST: u32 = 512;
+/// What is left of a turn is served at once when it is less than this.
+pub const BUDGET_MIN: u32 = 4096;
+/// A flow that has work again within so many nanoseconds goes on with its turn.
+pub const GRACE: u64 = 10_000_000;
+/// Highest weight; the lowest is 1.
+pub const WEIGHT_MAX: u32 = 1024;
+/// Highest priority, which is served first; the lowest is 0.
+pub const PRIORITY_MAX: u8 = 7;
+/// Priority of a flow of which nothing is said.
+pub const PRIORITY: u8 = 3;
+/// Highest rate, in bytes a second.
+pub const RATE_MAX: u64 = 1 << 40;
+
+/// Who is served next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+#[repr(u8)]
+pub enum Policy {
+    /// Deficit round robin: turns of weight times [`QUANTUM`].
+    #[default]
+    Drr,
+    /// Whoever waits longest, until it has no more or had [`FIFO_TURN`].
+    Fifo,
+    /// Round robin: turns of [`QUANTUM`].
+    Rr,
+    /// The highest priority that waits, and round robin among equals.
+    Prio,
+}
+
+impl Policy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Drr, Self::Fifo, Self::Rr, Self::Prio];
+
+    /// Its name for people and in xenstore.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drr => "drr",
+            Self::Fifo => "fifo",
+            Self::Rr => "rr",
+            Self::Prio => "prio",
+        }
+    }
+
+    /// Bytes of a turn.
+    fn turn(self, weight: u32) -> i64 {
+        match self {
+            Self::Drr => i64::from(QUANTUM).saturating_mul(weight.into()),
+            Self::Fifo => FIFO_TURN.into(),
+            Self::Rr | Self::Prio => QUANTUM.into(),
+        }
+    }
+}
+
+/// What is set for a flow. Values out of range count as the nearest in range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Its share under `drr`: 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+    /// Its rank under `prio`: 0 to [`PRIORITY_MAX`], which is first.
+    pub priority: u8,
+    /// Bytes a second, at most; 0 for no cap.
+    pub rate: u64,
+}
+
+impl Params {
+    /// What holds when nothing is set.
+    pub const DEFAULT: Self = Self {
+        weight: 1,
+        priority: PRIORITY,
+        rate: 0,
+    };
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Names a flow; worth nothing once the flow has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId {
+    slot: u16,
+    generation: u32,
+}
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Pick {
+    /// Serve this flow: move `budget` bytes or fewer, then call
+    /// [`Scheduler::done`]. No other worker gets the flow before.
+    Run {
+        /// Whom to serve.
+        flow: FlowId,
+        /// Bytes, at least 1. Going over is allowed where work cannot be split,
+        /// and is paid for later.
+        budget: u32,
+    },
+    /// Wake the programs that sleep on a claim of this flow, and ask again.
+    Grant {
+        /// Whose programs.
+        flow: FlowId,
+    },
+    /// Nothing can be served before this time, unless something changes.
+    WaitUntil(u64),
+    /// Nothing waits.
+    Idle,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Claim {
+    /// No cap exists: go on.
+    Free,
+    /// Move so many bytes or fewer; [`Scheduler::refund`] what is left over.
+    Granted(u32),
+    /// Kick a worker, sleep until woken, claim again.
+    Queued,
+    /// The flow has left.
+    Gone,
+}
+
+/// What happened to a flow. Times are in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+pub struct FlowStats {
+    /// Bytes served.
+    pub served: u64,
+    /// Times picked.
+    pub picks: u64,
+    /// Times that it began to wait and its own cap did not let it.
+    pub throttled: u64,
+    /// Time for which it had work and was not being served.
+    pub waited: u64,
+    /// The longest of these waits.
+    pub longest_wait: u64,
+    /// Times that it got work after it had none.
+    pub backlogs: u64,
+    /// Time for which it had work, waiting or being served.
+    pub backlogged: u64,
+}
+
+impl FlowStats {
+    /// Every counter with the name that it is shown under.
+    pub const fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("served_bytes", self.served),
+            ("picks", self.picks),
+            ("throttled", self.throttled),
+            ("waited_ns", self.waited),
+            ("longest_wait_ns", self.longest_wait),
+            ("backlogs", self.backlogs),
+            ("backlogged_ns", self.backlogged),
+        ]
+    }
+}
+
+/// What happened to all flows together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+pub struct Totals {
+    /// Bytes served.
+    pub served: u64,
+    /// Flows picked.
+    pub picks: u64,
+    /// Times that flows waited and the total cap let none be picked.
+    pub throttled: u64,
+}
+
+impl Totals {
+    /// Every counter with the name that it is shown under.
+    pub const fn named(&self) -> [(&'static str, u64); 3] {
+        [
+            ("served_bytes", self.served),
+            ("picks", self.picks),
+            ("throttled", self.throttled),
+        ]
+    }
+}
+
+/// All flows. Memory that is all zero is a valid scheduler, and equal to
+/// [`Scheduler::new`]: it is too large for a kernel's stack.
+#[derive(Debug, FromZeros)]
+pub struct Scheduler {
+    policy: Policy,
+    total: Bucket,
+    flows: [Flow; FLOWS],
+    queue: Queue,
+    totals: Totals,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scheduler {
+    /// No flow, the policy `drr`, no cap.
+    pub const fn new() -> Self {
+        Self {
+            policy: Policy::Drr,
+            total: Bucket::NONE,
+            flows: [Flow::NONE; FLOWS],
+            queue: Queue::EMPTY,
+            totals: Totals {
+                served: 0,
+                picks: 0,
+                throttled: 0,
+            },
+        }
+    }
+
+    fn find(&mut self, id: FlowId) -> Option<(usize, &mut Flow)> {
+        let slot = usize::from(id.slot);
+        let flow = self.flows.get_mut(slot)?;
+        flow.is(id.generation).then_some((slot, flow))
+    }
+
+    fn id(&self, slot: usize) -> Option<FlowId> {
+        Some(FlowId {
+            slot: slot.try_into().ok()?,
+            generation: self.flows.get(slot)?.generation,
+        })
+    }
+
+    /// Adds a flow without work; None when there are [`FLOWS`].
+    pub fn join(&mut self, params: Params, now: u64) -> Option<FlowId> {
+        let slot = self.flows.iter().position(Flow::is_vacant)?;
+        self.flows.get_mut(slot)?.open(params, now);
+        self.id(slot)
+    }
+
+    /// Takes a flow out with all that waits on it. A worker that serves it now
+    /// still calls [`Self::done`]; programs that sleep on claims must be woken.
+    pub fn leave(&mut self, id: FlowId) {
+        let Some((slot, flow)) = self.find(id) else {
+            return;
+        };
+        let allowance = flow.leave();
+        self.total.refund(allowance);
+        self.queue.remove(slot);
+    }
+
+    /// Sets weight, priority and cap, also while the flow has work.
+    pub fn set(&mut self, id: FlowId, params: Params, now: u64) {
+        let policy = self.policy;
+        if let Some((_, flow)) = self.find(id) {
+            flow.set(params, now);
+            flow.trim(policy);
+        }
+    }
+
+    /// The policy that holds.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Changes the policy, also while flows have work: all turns end, the order
+    /// of the list remains.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if policy != self.policy {
+            self.policy = policy;
+            self.flows.iter_mut().for_each(|f| f.turn = 0);
+        }
+    }
+
+    /// The cap of all flows together, in bytes a second; 0 for none.
+    pub const fn total_rate(&self) -> u64 {
+        self.total.rate()
+    }
+
+    /// Sets the cap of all flows together, in bytes a second; 0 for none.
+    pub fn set_total_rate(&mut self, rate: u64, now: u64) {
+        self.total.set(rate, now);
+    }
+
+    /// Whether what programs move on this flow must be claimed first.
+    pub fn is_capped(&self, id: FlowId) -> bool {
+        let flow = self.flows.get(usize::from(id.slot));
+        let own = flow.is_some_and(|f| f.is(id.generation) && f.bucket.is_capped());
+        own || self.total.is_capped()
+    }
+
+    /// There is work for a worker on this flow. True when a worker must be
+    /// kicked: the flow was not waiting before.
+    pub fn wake(&mut self, id: FlowId, now: u64) -> bool {
+        let Some((slot, flow)) = self.find(id) else {
+            return false;
+        };
+        flow.work = true;
+        self.begin_waiting(slot, now)
+    }
+
+    /// Puts a flow that got work on the list, unless it is served or there.
+    fn begin_waiting(&mut self, slot: usize, now: u64) -> bool {
+        let Some(flow) = self.flows.get_mut(slot) else {
+            return false;
+        };
+        if flow.running || self.queue.contains(slot) {
+            return false;
+        }
+        flow.begin_backlog(now);
+        self.enqueue(slot, now);
+        true
+    }
+
+    fn enqueue(&mut self, slot: usize, now: u64) {
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.begin_wait(now);
+            self.queue.push(slot);
+        }
+    }
+
+    /// After a flow was served: waits again, or has no more work.
+    fn settle(&mut self, slot: usize, now: u64) {
+        let policy = self.policy;
+        let Some(flow) = self.flows.get_mut(slot) else {
+            return;
+        };
+        flow.trim(policy);
+        if flow.has_work() {
+            self.enqueue(slot, now);
+            return;
+        }
+        if policy == Policy::Fifo {
+            flow.turn = 0;
+        }
+        flow.end_backlog(now);
+    }
+
+    /// What to do next. To be asked again when a worker is done, when the time
+    /// has come that it named, and after every kick and every change of policy,
+    /// parameters or caps.
+    pub fn next(&mut self, now: u64) -> Pick {
+        if self.queue.is_empty() {
+            return Pick::Idle;
+        }
+        if self.total.ready_at() > now {
+            self.totals.throttled = self.totals.throttled.wrapping_add(1);
+            return Pick::WaitUntil(self.total.ready_at());
+        }
+        match self.choose(now) {
+            Ok(slot) => self.start(slot, now).unwrap_or(Pick::Idle),
+            Err(time) => Pick::WaitUntil(time),
+        }
+    }
+
+    /// The flow to serve, in its turn; or when there will be one.
+    fn choose(&mut self, now: u64) -> Result<usize, u64> {
+        let level = self.level(now)?;
+        let at_level = |f: &Flow| f.is_ready(now) && level.is_none_or(|l| f.priority == l);
+        if let Some(slot) = self.first(|f| at_level(f) && f.turn > 0) {
+            return Ok(slot);
+        }
+        // Each in order begins a turn. Whoever is in debt still waits for the
+        // next round, behind the others.
+        for _ in 0..self.queue.len() {
+            let Some(slot) = self.first(at_level) else {
+                break;
+            };
+            if self.credit(slot, 1) > 0 {
+                return Ok(slot);
+            }
+            self.queue.remove(slot);
+            self.queue.push(slot);
+        }
+        self.skip_rounds(at_level);
+        self.first(|f| at_level(f) && f.turn > 0).ok_or(now)
+    }
+
+    /// The priority to serve, None when priorities don't count; or when there
+    /// will be something to serve.
+    fn level(&self, now: u64) -> Result<Option<u8>, u64> {
+        let mut found = None;
+        let mut earliest = u64::MAX;
+        for flow in self.queue.iter().filter_map(|s| self.flows.get(s)) {
+            if flow.is_ready(now) {
+                found = found.max(Some(flow.priority));
+            } else {
+                earliest = earliest.min(flow.bucket.ready_at());
+            }
+        }
+        let level = found.ok_or(earliest)?;
+        Ok((self.policy == Policy::Prio).then_some(level))
+    }
+
+    /// The first of the list for which `wanted` holds.
+    fn first(&self, wanted: impl Fn(&Flow) -> bool) -> Option<usize> {
+        self.queue
+            .iter()
+            .find(|slot| self.flows.get(*slot).is_some_and(&wanted))
+    }
+
+    /// Adds turns to what a flow has; gives what it has then.
+    fn credit(&mut self, slot: usize, turns: i64) -> i64 {
+        let policy = self.policy;
+        self.flows.get_mut(slot).map_or(0, |flow| {
+            let size = policy.turn(flow.weight);
+            flow.turn = flow.turn.saturating_add(size.saturating_mul(turns));
+            flow.turn
+        })
+    }
+
+    /// All are in debt: skips the rounds in which none would be served.
+    fn skip_rounds(&mut self, wanted: impl Fn(&Flow) -> bool) {
+        let policy = self.policy;
+        let waiting = self.queue.iter().filter_map(|slot| self.flows.get(slot));
+        let rounds = waiting
+            .filter(|f| wanted(f))
+            .map(|f| f.rounds_of_debt(policy.turn(f.weight)))
+            .min()
+            .unwrap_or(0);
+        let mut cursor = self.queue.first();
+        while let Some(slot) = cursor {
+            cursor = self.queue.after(slot);
+            if self.flows.get(slot).is_some_and(&wanted) {
+                self.credit(slot, rounds);
+            }
+        }
+    }
+
+    /// Serves a flow that is in its turn.
+    fn start(&mut self, slot: usize, now: u64) -> Option<Pick> {
+        let id = self.id(slot)?;
+        let tokens = self.total.tokens(now);
+        self.queue.remove(slot);
+        self.totals.picks = self.totals.picks.wrapping_add(1);
+        let flow = self.flows.get_mut(slot)?;
+        flow.end_wait(now);
+        let budget = flow.budget(tokens, now);
+        flow.bucket.spend(budget, now);
+        self.total.spend(budget, now);
+        if flow.is_for_programs() {
+            flow.grant(budget);
+            self.settle(slot, now);
+            return Some(Pick::Grant { flow: id });
+        }
+        flow.run(budget);
+        Some(Pick::Run { flow: id, budget })
+    }
+
+    /// A worker served `used` bytes of a [`Pick::Run`]; `more` when it left
+    /// work behind. Another worker may have to be kicked.
+    pub fn done(&mut self, id: FlowId, used: u32, more: bool, now: u64) {
+        let slot = usize::from(id.slot);
+        let Some(flow) = self.flows.get_mut(slot) else {
+            return;
+        };
+        if !flow.running || flow.generation != id.generation {
+            return;
+        }
+        let budget = flow.end_run(used, more, now);
+        self.totals.served = self.totals.served.wrapping_add(used.into());
+        self.total.settle(budget, used, now);
+        if flow.is_leaving() {
+            flow.close();
+        } else {
+            self.settle(slot, now);
+        }
+    }
+
+    /// A program of this domain wants to move `want` bytes, at least 1, on this
+    /// flow.
+    pub fn claim(&mut self, id: FlowId, want: u32, now: u64) -> Claim {
+        let want = want.max(1);
+        let tokens = self.total.tokens(now);
+        let free = self.queue.is_empty() && self.total.ready_at() <= now;
+        let (policy, capped) = (self.policy, self.total.is_capped());
+        let Some((slot, flow)) = self.find(id) else {
+            return Claim::Gone;
+        };
+        if !capped && !flow.bucket.is_capped() {
+            return Claim::Free;
+        }
+        if flow.allowance == 0 && free && !flow.direct && flow.is_ready(now) {
+            // Nobody is waiting: no need to queue and be woken.
+            let budget = flow.budget(tokens, now).min(want);
+            flow.bucket.spend(budget, now);
+            flow.grant(budget);
+            flow.trim(policy);
+            self.total.spend(budget, now);
+            self.totals.picks = self.totals.picks.wrapping_add(1);
+        }
+        let Some((_, flow)) = self.find(id) else {
+            return Claim::Gone;
+        };
+        let taken = flow.take_allowance(want);
+        if taken > 0 {
+            self.totals.served = self.totals.served.wrapping_add(taken.into());
+            return Claim::Granted(taken);
+        }
+        flow.direct = true;
+        self.begin_waiting(slot, now);
+        Claim::Queued
+    }
+
+    /// Gives back what is left over of a claim.
+    pub fn refund(&mut self, id: FlowId, unused: u32) {
+        let policy = self.policy;
+        let Some((_, flow)) = self.find(id) else {
+            return;
+        };
+        flow.refund(unused);
+        flow.trim(policy);
+        self.total.refund(unused);
+        self.totals.served = self.totals.served.wrapping_sub(unused.into());
+    }
+
+    /// A flow's counters until now.
+    pub fn stats(&self, id: FlowId, now: u64) -> Option<FlowStats> {
+        let slot = usize::from(id.slot);
+        let flow = self.flows.get(slot).filter(|f| f.is(id.generation))?;
+        Some(flow.stats_at(self.queue.contains(slot), now))
+    }
+
+    /// Counters of all flows together.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Flows that wait to be served.
+    pub const fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+}

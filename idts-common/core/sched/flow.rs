@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! What is known of one flow, and how it changes when the scheduler decides.
+
+use super::bucket::Bucket;
+use super::{
+    FlowStats, Params, Policy, BUDGET_MIN, GRACE, PICK_COST, PRIORITY_MAX, QUANTUM, WEIGHT_MAX,
+};
+use zerocopy_derive::FromZeros;
+
+/// Who has the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
+#[repr(u8)]
+enum Life {
+    Vacant,
+    Member,
+    /// Has left while a worker serves it.
+    Leaving,
+}
+
+#[derive(Clone, Copy, Debug, FromZeros)]
+pub(super) struct Flow {
+    /// How many flows had this slot before.
+    pub(super) generation: u32,
+    life: Life,
+    /// A worker serves it.
+    pub(super) running: bool,
+    /// There is work for a worker, more than what one serves now.
+    pub(super) work: bool,
+    /// A program sleeps on a claim.
+    pub(super) direct: bool,
+    /// Programs were served last, so that both kinds of work get their share.
+    was_direct: bool,
+    backlogged: bool,
+    pub(super) priority: u8,
+    pub(super) weight: u32,
+    pub(super) bucket: Bucket,
+    /// What is left of its turn; below 0 what it owes to its next ones.
+    pub(super) turn: i64,
+    /// What the worker that serves it may move.
+    budget: u32,
+    /// What programs may move without asking.
+    pub(super) allowance: u32,
+    waits_since: u64,
+    backlog_since: u64,
+    backlog_end: u64,
+    stats: FlowStats,
+}
+
+impl Flow {
+    pub(super) const NONE: Self = Self {
+        generation: 0,
+        life: Life::Vacant,
+        running: false,
+        work: false,
+        direct: false,
+        was_direct: false,
+        backlogged: false,
+        priority: 0,
+        weight: 0,
+        bucket: Bucket::NONE,
+        turn: 0,
+        budget: 0,
+        allowance: 0,
+        waits_since: 0,
+        backlog_since: 0,
+        backlog_end: 0,
+        stats: FlowStats {
+            served: 0,
+            picks: 0,
+            throttled: 0,
+            waited: 0,
+            longest_wait: 0,
+            backlogs: 0,
+            backlogged: 0,
+        },
+    };
+
+    pub(super) fn is_vacant(&self) -> bool {
+        self.life == Life::Vacant
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.life == Life::Leaving
+    }
+
+    /// Whether this is the member of that generation.
+    pub(super) fn is(&self, generation: u32) -> bool {
+        self.life == Life::Member && self.generation == generation
+    }
+
+    pub(super) fn open(&mut self, params: Params, now: u64) {
+        *self = Self {
+            generation: self.generation,
+            life: Life::Member,
+            ..Self::NONE
+        };
+        self.set(params, now);
+    }
+
+    /// Makes the slot vacant, for a flow of the next generation.
+    pub(super) fn close(&mut self) {
+        *self = Self {
+            generation: self.generation.wrapping_add(1),
+            ..Self::NONE
+        };
+    }
+
+    /// Leaves, at once or when the worker is done; gives the allowance back.
+    pub(super) fn leave(&mut self) -> u32 {
+        let allowance = core::mem::take(&mut self.allowance);
+        if self.running {
+            self.life = Life::Leaving;
+        } else {
+            self.close();
+        }
+        allowance
+    }
+
+    pub(super) fn set(&mut self, params: Params, now: u64) {
+        self.weight = params.weight.clamp(1, WEIGHT_MAX);
+        self.priority = params.priority.min(PRIORITY_MAX);
+        self.bucket.set(params.rate, now);
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.work || self.direct
+    }
+
+    /// Whether its own cap lets it be served.
+    pub(super) fn is_ready(&self, now: u64) -> bool {
+        self.bucket.ready_at() <= now
+    }
+
+    /// Has work after it had none. After a longer pause nothing is left of its
+    /// turn, and nothing owed.
+    pub(super) fn begin_backlog(&mut self, now: u64) {
+        if now.saturating_sub(self.backlog_end) > GRACE {
+            self.turn = 0;
+        }
+        self.backlogged = true;
+        self.backlog_since = now;
+        self.stats.backlogs = self.stats.backlogs.wrapping_add(1);
+    }
+
+    pub(super) fn end_backlog(&mut self, now: u64) {
+        if self.backlogged {
+            let time = now.saturating_sub(self.backlog_since);
+            self.stats.backlogged = self.stats.backlogged.wrapping_add(time);
+        }
+        self.backlogged = false;
+        self.backlog_end = now;
+    }
+
+    pub(super) fn begin_wait(&mut self, now: u64) {
+        self.waits_since = now;
+        if !self.is_ready(now) {
+            self.stats.throttled = self.stats.throttled.wrapping_add(1);
+        }
+    }
+
+    /// Was picked.
+    pub(super) fn end_wait(&mut self, now: u64) {
+        let time = now.saturating_sub(self.waits_since);
+        self.stats.waited = self.stats.waited.wrapping_add(time);
+        self.stats.longest_wait = self.stats.longest_wait.max(time);
+    }
+
+    /// Holds the turn to what the policy allows: no more than a whole one, and
+    /// debts under `drr` alone.
+    pub(super) fn trim(&mut self, policy: Policy) {
+        self.turn = self.turn.min(policy.turn(self.weight));
+        if policy != Policy::Drr {
+            self.turn = self.turn.max(0);
+        }
+    }
+
+    /// Turns that it must be given until it can be served.
+    pub(super) fn rounds_of_debt(&self, size: i64) -> i64 {
+        let whole = self.turn.saturating_neg().checked_div(size).unwrap_or(0);
+        whole.saturating_add(1)
+    }
+
+    /// What it may be served now, at least 1: of its turn, its bucket and the
+    /// `total` bucket.
+    pub(super) fn budget(&self, total: u64, now: u64) -> u32 {
+        let most = self.turn.clamp(BUDGET_MIN.into(), QUANTUM.into());
+        let tokens = self.bucket.tokens(now).min(total).max(1);
+        u32::try_from(most).map_or(BUDGET_MIN, |most| {
+            u32::try_from(tokens).unwrap_or(u32::MAX).min(most)
+        })
+    }
+
+    /// Whether a pick serves programs, and not a worker.
+    pub(super) fn is_for_programs(&self) -> bool {
+        self.direct && !(self.work && self.was_direct)
+    }
+
+    /// Lets programs move bytes that are paid for.
+    pub(super) fn grant(&mut self, bytes: u32) {
+        self.stats.picks = self.stats.picks.wrapping_add(1);
+        self.direct = false;
+        self.was_direct = true;
+        self.allowance = self.allowance.saturating_add(bytes);
+        self.turn = self.turn.saturating_sub(bytes.into());
+    }
+
+    /// Bytes that a program gets of what was granted.
+    pub(super) fn take_allowance(&mut self, want: u32) -> u32 {
+        let taken = want.min(self.allowance);
+        self.allowance = self.allowance.wrapping_sub(taken);
+        self.stats.served = self.stats.served.wrapping_add(taken.into());
+        taken
+    }
+
+    /// Takes back what a program did not move.
+    pub(super) fn refund(&mut self, bytes: u32) {
+        self.bucket.refund(bytes);
+        self.turn = self.turn.saturating_add(bytes.into());
+        self.stats.served = self.stats.served.wrapping_sub(bytes.into());
+    }
+
+    /// A worker begins to serve all work that there is.
+    pub(super) fn run(&mut self, budget: u32) {
+        self.stats.picks = self.stats.picks.wrapping_add(1);
+        self.running = true;
+        self.work = false;
+        self.was_direct = false;
+        self.budget = budget;
+    }
+
+    /// The worker is done; gives the budget that it had.
+    pub(super) fn end_run(&mut self, used: u32, more: bool, now: u64) -> u32 {
+        self.running = false;
+        self.work |= more;
+        self.turn = self.turn.saturating_sub(used.max(PICK_COST).into());
+        self.stats.served = self.stats.served.wrapping_add(used.into());
+        self.bucket.settle(self.budget, used, now);
+        core::mem::take(&mut self.budget)
+    }
+
+    /// The counters, with what is under way.
+    pub(super) fn stats_at(&self, waits: bool, now: u64) -> FlowStats {
+        let mut stats = self.stats;
+        if waits {
+            let time = now.saturating_sub(self.waits_since);
+            stats.waited = stats.waited.wrapping_add(time);
+            stats.longest_wait = stats.longest_wait.max(time);
+        }
+        if self.backlogged {
+            let time = now.saturating_sub(self.backlog_since);
+            stats.backlogged = stats.backlogged.wrapping_add(time);
+        }
+        stats
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The fuzz targets of `../fuzz`, run without a fuzzer: on random bytes, and on
+//! bytes that are nearly what the target reads.
+//!
+//! Seed and number of cases: see common/mod.rs. Proves F-12, B-7, B-11.
+
+#![cfg(not(loom))]
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Bytes that mean something to the targets more often than not.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        3 => any::<u8>(),
+        3 => 0..6u8,
+        1 => 100..110u8,
+        1 => 208..223u8,
+        1 => Just(255u8),
+    ];
+    vec(byte, 0..600)
+}
+
+/// Messages, as the target `control` reads a slot: kind, words, a byte a word.
+fn messages() -> impl Strategy<Value = Vec<u8>> {
+    let window = (0..3u8, 1..4u8).prop_map(|(s, n)| vec![2, 5, 1, s, n, 0, 0]);
+    let retire = (0..3u8).prop_map(|s| vec![2, 2, 2, s]);
+    let page = || prop_oneof![Just(0u8), 100..150u8];
+    let size = || 212..218u8;
+    let open = (
+        (1..9u8, 0..3u8),
+        (0..3u8, page(), prop_oneof![Just(0u8), Just(207), Just(208)]),
+        (0..3u8, page(), size()),
+        (0..3u8, page(), size()),
+        (0..3u8, 0..3u8),
+    )
+        .prop_map(|((id, tag), lines, front, back, (domain, kind))| {
+            let at = if lines.2 == 0 { lines.1 } else { lines.2 };
+            vec![
+                2, 16, 3, id, 1, tag, 0, 7, lines.0, at, front.0, front.1, front.2, back.0, back.1,
+                back.2, domain, kind,
+            ]
+        });
+    let one = prop_oneof![2 => window, 1 => retire, 5 => open];
+    vec(one, 0..40).prop_map(|all| all.concat())
+}
+
+/// Three texts as the target `policy` splits them, after its target.
+fn policies() -> impl Strategy<Value = (Vec<u8>, String)> {
+    let value = prop_oneof![
+        "[0-9]{1,14}",
+        "(all|none|dom0|fifo|drr|prio)",
+        "(dom0|[a-z][a-z0-9-]{0,4}|[0-9]{1,5})(:([0-9]{1,4}(-[0-9]{1,4})?|\\*))?(,[a-z0-9:*-]{1,9}){0,3}",
+        "[a-z][a-z0-9-]{0,4}[*]?(,[a-z][a-z0-9-]{0,4}[*]?){0,17}",
+        "[ -~]{0,20}",
+    ];
+    let texts = (value, "[a-z0-9-]{0,6}", "[a-z0-9-]{0,6}");
+    let head = vec(0..120u8, 3);
+    (
+        head,
+        texts.prop_map(|(value, alias, group)| format!("{value}\0{alias}\0{group}")),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn control(data in prop_oneof![bytes(), messages()]) {
+        targets::control::fuzz_one(&data);
+    }
+
+    #[test]
+    fn nodes(head in vec(0..20u8, 4), text in "[0-9]{0,11}|[0-9 +-]{0,11}|.{0,12}") {
+        targets::nodes::fuzz_one(&[head.as_slice(), text.as_bytes()].concat());
+    }
+
+    #[test]
+    fn policy((head, text) in policies()) {
+        targets::policy::fuzz_one(&[head.as_slice(), text.as_bytes()].concat());
+    }
+
+    #[test]
+    fn record(data in bytes()) {
+        targets::record::fuzz_one(&data);
+    }
+
+    #[test]
+    fn ring(data in bytes()) {
+        targets::ring::fuzz_one(&data);
+    }
+}

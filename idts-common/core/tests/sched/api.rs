@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Single calls: who may be picked, what claims get, what leaving ends.
+
+use idts_core::sched::{
+    Claim, FlowId, Params, Pick, Policy, Scheduler, FLOWS, PICK_COST, QUANTUM, RATE_MAX,
+};
+
+fn sched() -> Box<Scheduler> {
+    Box::new(Scheduler::new())
+}
+
+fn join(s: &mut Scheduler) -> FlowId {
+    s.join(Params::DEFAULT, 0).unwrap()
+}
+
+fn run(flow: FlowId) -> Pick {
+    Pick::Run {
+        flow,
+        budget: QUANTUM,
+    }
+}
+
+#[test]
+fn zeroed_memory_is_a_new_scheduler() {
+    use zerocopy::FromZeros;
+    let zeroed: Box<Scheduler> = Box::new(Scheduler::new_zeroed());
+    assert_eq!(format!("{zeroed:?}"), format!("{:?}", sched()));
+}
+
+#[test]
+fn a_flow_is_picked_once_and_again_when_woken_meanwhile() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    assert_eq!(s.next(0), Pick::Idle);
+    assert!(s.wake(flow, 0));
+    assert!(!s.wake(flow, 0), "no need to kick twice");
+    assert_eq!(s.next(1), run(flow));
+    assert_eq!(s.next(1), Pick::Idle);
+    assert!(!s.wake(flow, 2), "its worker looks again");
+    s.done(flow, 10, false, 3);
+    assert!(matches!(s.next(3), Pick::Run { .. }));
+    s.done(flow, 10, false, 3);
+    assert_eq!(s.next(3), Pick::Idle);
+    // Done twice, or without being served, is nothing.
+    s.done(flow, 10, true, 3);
+    assert_eq!(
+        (s.next(3), s.stats(flow, 3).unwrap().served),
+        (Pick::Idle, 20)
+    );
+    assert_eq!((s.totals().served, s.totals().picks), (20, 2));
+}
+
+#[test]
+fn time_is_counted() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.wake(flow, 100);
+    assert_eq!(s.stats(flow, 150).unwrap().waited, 50);
+    let _ = s.next(160);
+    s.done(flow, 1, true, 200);
+    let _ = s.next(230);
+    s.done(flow, 1, false, 240);
+    let stats = s.stats(flow, 1000).unwrap();
+    assert_eq!((stats.waited, stats.longest_wait), (90, 60));
+    assert_eq!((stats.backlogged, stats.backlogs, stats.picks), (140, 1, 2));
+    let shown = stats.named().map(|(_, value)| value);
+    assert_eq!(shown, [2, 2, 0, 90, 60, 1, 140]);
+}
+
+#[test]
+fn who_left_is_not_picked() {
+    let mut s = sched();
+    let (a, b) = (join(&mut s), join(&mut s));
+    s.wake(a, 0);
+    s.wake(b, 0);
+    s.leave(a);
+    assert_eq!(s.next(0), run(b));
+    // Left while served: the slot is not free before the worker is done.
+    s.leave(b);
+    assert_eq!(s.stats(b, 0), None);
+    let others: Vec<_> = (1..FLOWS).map(|_| join(&mut s)).collect();
+    assert!(s.join(Params::DEFAULT, 0).is_none());
+    s.done(b, 5, true, 0);
+    let last = join(&mut s);
+    assert!(!others.contains(&last) && last != b && last != a);
+    // Old names are worth nothing.
+    assert!(!s.wake(a, 0) && !s.wake(b, 0));
+    s.set(b, Params::DEFAULT, 0);
+    s.leave(b);
+    s.done(b, 5, true, 0);
+    s.refund(b, 1);
+    assert_eq!(s.claim(b, 1, 0), Claim::Gone);
+    assert_eq!(s.next(0), Pick::Idle);
+    assert!(s.wake(last, 0));
+}
+
+#[test]
+fn claims_are_free_without_a_cap() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    assert!(!s.is_capped(flow));
+    assert_eq!(s.claim(flow, 1, 0), Claim::Free);
+    s.set_total_rate(1, 0);
+    assert!(s.is_capped(flow));
+    s.set_total_rate(0, 0);
+    let capped = Params {
+        rate: u64::MAX,
+        ..Params::DEFAULT
+    };
+    s.set(flow, capped, 0);
+    assert!(s.is_capped(flow));
+    s.set_total_rate(u64::MAX, 0);
+    assert_eq!(s.total_rate(), RATE_MAX);
+}
+
+#[test]
+fn a_claim_waits_for_tokens_and_is_granted() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(1_000_000, 0);
+    assert_eq!(s.claim(flow, 1000, 0), Claim::Queued);
+    let Pick::WaitUntil(time) = s.next(0) else {
+        panic!("nothing to wait for")
+    };
+    assert_eq!(s.next(time - 1), Pick::WaitUntil(time));
+    assert_eq!(s.next(time), Pick::Grant { flow });
+    assert_eq!(s.claim(flow, 1000, time), Claim::Granted(1000));
+    // What is left of the grant is there for the next.
+    let Claim::Granted(rest) = s.claim(flow, u32::MAX, time) else {
+        panic!("nothing left")
+    };
+    assert_eq!(s.claim(flow, 1, time), Claim::Queued);
+    assert_eq!(s.stats(flow, time).unwrap().served, u64::from(rest) + 1000);
+    s.refund(flow, rest);
+    assert_eq!(s.stats(flow, time).unwrap().served, 1000);
+    // Who sleeps is woken when the cap goes.
+    s.set_total_rate(0, time);
+    assert_eq!(s.next(time), Pick::Grant { flow });
+    assert_eq!(s.claim(flow, 1, time), Claim::Free);
+}
+
+#[test]
+fn a_claim_that_nobody_contests_is_granted_at_once() {
+    let mut s = sched();
+    let (flow, other) = (join(&mut s), join(&mut s));
+    s.set_total_rate(100_000_000, 0);
+    let later = 1_000_000_000;
+    assert_eq!(s.claim(flow, 1000, later), Claim::Granted(1000));
+    assert_eq!(s.stats(flow, later).unwrap().picks, 1);
+    s.wake(other, later);
+    assert_eq!(s.claim(flow, 1000, later), Claim::Queued);
+}
+
+#[test]
+fn workers_and_programs_of_a_flow_take_turns() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(10_000_000, 0);
+    s.wake(flow, 0);
+    assert_eq!(s.claim(flow, 1, 0), Claim::Queued);
+    let mut now = 0;
+    for turn in 0..10 {
+        let Pick::WaitUntil(time) = s.next(now) else {
+            panic!("the cap lets more through than it should")
+        };
+        now = time;
+        let pick = s.next(now);
+        match turn % 2 {
+            0 => assert_eq!(pick, Pick::Grant { flow }),
+            _ => {
+                let Pick::Run { budget, .. } = pick else {
+                    panic!("{pick:?}")
+                };
+                s.done(flow, budget, true, now);
+            }
+        }
+        while s.claim(flow, u32::MAX, now) != Claim::Queued {}
+    }
+}
+
+#[test]
+fn empty_work_ends_a_turn_too() {
+    let mut s = sched();
+    let (storm, quiet) = (join(&mut s), join(&mut s));
+    s.wake(storm, 0);
+    s.wake(quiet, 0);
+    let mut picks = 0;
+    while s.next(0) != run(quiet) {
+        s.done(storm, 0, true, 0);
+        picks += 1;
+    }
+    assert_eq!(picks, QUANTUM / PICK_COST);
+}
+
+#[test]
+fn a_new_cap_takes_effect_on_who_waits() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.wake(flow, 0);
+    let slow = Params {
+        rate: 1,
+        ..Params::DEFAULT
+    };
+    s.set(flow, slow, 0);
+    assert!(matches!(s.next(0), Pick::WaitUntil(_)));
+    s.set(flow, Params::DEFAULT, 0);
+    assert_eq!(s.next(0), run(flow));
+}
+
+#[test]
+fn policies_have_names() {
+    let names = Policy::ALL.map(Policy::name);
+    assert_eq!(names, ["drr", "fifo", "rr", "prio"]);
+    assert_eq!(sched().policy(), Policy::Drr);
+}

@@ -23,7 +23,7 @@ struct IdtsBack {
 impl kernel::Module for IdtsBack {
     fn init(module: &'static ThisModule) -> Result<Self> {
         // SAFETY: Once, here.
-        let hub = unsafe { Installed::new(Role::Back)? };
+        let hub = unsafe { Installed::new(Role::Back, *module_parameters::poll_us.value())? };
         let chardev = CharDev::register(module)?;
         let driver = KBox::pin_init(
             Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),
@@ -44,4 +44,10 @@ module! {
     description: "Inter-domain data transfer over shared memory: dom0 side",
     license: "GPL",
     alias: ["xen-backend:idts"],
+    params: {
+        poll_us: u32 {
+            default: 50,
+            description: "How long a reader or a writer looks again before it sleeps, in microseconds, at most 200; 0: not at all",
+        },
+    },
 }

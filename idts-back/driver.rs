@@ -79,6 +79,8 @@ impl Link {
                 dev_info!(device.device(), "connected to domain {}\n", device.peer());
             }
             BackStep::Unmap => {
+                // A front whose domain shuts down waits for this.
+                device.switch(XenbusState::Closing);
                 self.unmap();
                 device.switch(XenbusState::Closed);
             }

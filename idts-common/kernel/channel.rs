@@ -7,14 +7,16 @@
 //! opening and closing to [`crate::tunnel`].
 
 use idts_core::error::Violation;
+use idts_core::record::{framed, longest};
 use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
-use idts_core::wire::{line, ChannelId, Ports};
+use idts_core::wire::{self, line, ChannelId, Kind, Open, Ports};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::errno::Errno;
+use crate::patience::Patience;
 use crate::shared::{Live, Piece, RingMemory};
 use crate::tunnel::Tunnel;
 
@@ -31,14 +33,12 @@ pub(crate) enum Stop {
     Fault,
     /// End of stream.
     End,
-    /// An error for the application.
-    Error(Error),
-}
-
-impl From<Errno> for Stop {
-    fn from(errno: Errno) -> Self {
-        Stop::Error(errno.into())
-    }
+    /// The peer reads no more.
+    Deaf,
+    /// The record does not fit into the ring.
+    TooLong,
+    /// The channel is broken: [`Channel::fate`] tells why.
+    Broken,
 }
 
 /// Shared memory of a channel.
@@ -51,14 +51,18 @@ pub(crate) struct Memory {
     pub(crate) rx: RingMemory,
 }
 
-struct Tx {
-    ring: Producer,
-    bytes: u64,
+pub(crate) struct Tx {
+    pub(crate) ring: Producer,
+    pub(crate) bytes: u64,
+    /// Room that the last record did not find: poll waits for that much.
+    pub(crate) want: u32,
 }
 
-struct Rx {
-    ring: Consumer,
-    bytes: u64,
+pub(crate) struct Rx {
+    pub(crate) ring: Consumer,
+    pub(crate) bytes: u64,
+    /// Records that a read got only the beginning of.
+    pub(crate) truncated: u64,
 }
 
 /// What poll wants to know.
@@ -85,12 +89,16 @@ pub(crate) struct Channel {
     pub(crate) id: ChannelId,
     /// Ports, from the opener's view.
     pub(crate) ports: Ports,
-    lines: Lines,
-    memory: Memory,
+    /// The domain at the far end.
+    pub(crate) far: u16,
+    /// What it carries.
+    pub(crate) kind: Kind,
+    pub(crate) lines: Lines,
+    pub(crate) memory: Memory,
     #[pin]
-    tx: Mutex<Tx>,
+    pub(crate) tx: Mutex<Tx>,
     #[pin]
-    rx: Mutex<Rx>,
+    pub(crate) rx: Mutex<Rx>,
     /// Flags that this side set in its line.
     flags: Atomic<u32>,
     /// The peer made its last access.
@@ -102,11 +110,12 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// A channel on fresh rings. `lines` are offsets in `memory.lines`.
+    /// A channel on fresh rings. `lines` are offsets in `memory.lines`, `sizes`
+    /// those of the rings that this side writes and reads.
     pub(crate) fn new(
         tunnel: Arc<Tunnel>,
-        id: ChannelId,
-        ports: Ports,
+        open: &Open,
+        far: u16,
         lines: Lines,
         memory: Memory,
         sizes: (u32, u32),
@@ -115,12 +124,14 @@ impl Channel {
         Arc::pin_init(
             pin_init!(Self {
                 tunnel,
-                id,
-                ports,
+                id: open.channel,
+                ports: open.ports,
+                far,
+                kind: open.kind,
                 lines,
                 memory,
-                tx <- new_mutex!(Tx { ring: Producer::new(tx_size), bytes: 0 }),
-                rx <- new_mutex!(Rx { ring: Consumer::new(rx_size), bytes: 0 }),
+                tx <- new_mutex!(Tx { ring: Producer::new(tx_size), bytes: 0, want: 0 }),
+                rx <- new_mutex!(Rx { ring: Consumer::new(rx_size), bytes: 0, truncated: 0 }),
                 flags: Atomic::new(0),
                 peer_closed: Atomic::new(false),
                 error: Atomic::new(0),
@@ -171,7 +182,7 @@ impl Channel {
     }
 
     /// Ends the channel because the peer broke the protocol; logged once.
-    fn broken(&self, violation: Violation) -> Stop {
+    pub(crate) fn broken(&self, violation: Violation) -> Stop {
         if self.error.cmpxchg(0, Errno::Proto as u32, Relaxed).is_ok() {
             self.tunnel.stats.violations.add(1);
             pr_warn!(
@@ -182,15 +193,15 @@ impl Channel {
                 violation.name()
             );
         }
-        Errno::Proto.into()
+        Stop::Broken
     }
 
     /// Enters the tunnel's gate, if nothing broke.
-    fn enter(&self) -> Result<Live, Stop> {
+    pub(crate) fn enter(&self) -> Result<Live, Stop> {
         if self.error.load(Relaxed) != 0 {
-            return Err(self.fate().into());
+            return Err(Stop::Broken);
         }
-        self.tunnel.gate.enter().ok_or_else(|| self.fate().into())
+        self.tunnel.gate.enter().ok_or(Stop::Broken)
     }
 
     /// The peer's flags; a closed channel has all but the reset.
@@ -204,45 +215,34 @@ impl Channel {
         }
     }
 
-    fn notify(&self, live: &Live, wanted: bool) {
+    pub(crate) fn notify(&self, live: &Live, wanted: bool) {
         if wanted {
             self.events.add(1, Relaxed);
             self.tunnel.notify(live, self.id.id);
         }
     }
 
-    /// Reads what is there into the user's buffer.
-    pub(crate) fn try_read(&self, to: &mut IovIterDest<'_>) -> Result<usize, Stop> {
-        let mut rx = self.rx.lock();
-        let live = self.enter()?;
-        if self.flags.load(Relaxed) & line::DEAF != 0 {
-            return Err(Stop::End);
+    /// Reads what is there into the user's buffer, at most `limit` bytes; of
+    /// records one, however long.
+    pub(crate) fn try_read(&self, to: &mut IovIterDest<'_>, limit: u32) -> Result<usize, Stop> {
+        if self.kind == Kind::Record {
+            return self.try_read_record(to);
         }
+        let mut rx = self.rx.lock();
+        let live = self.enter_to_read()?;
         let words = self.memory.lines.words(&live);
         let mut total = 0u32;
         let mut notify = false;
         let mut stop = Stop::Fault;
-        while total < TRY_MAX && !to.is_empty() {
-            if rx.ring.available_seen() == 0 {
-                let flags = self.peer_flags(&live);
-                let there = rx.ring.available(&words, self.lines);
-                if there.map_err(|v| self.broken(v))? == 0 {
-                    stop = if flags & line::RESET != 0 {
-                        self.fail(Errno::ConnReset);
-                        if total == 0 {
-                            self.fate().into()
-                        } else {
-                            Stop::End
-                        }
-                    } else if flags & line::FIN != 0 {
-                        Stop::End
-                    } else {
-                        Stop::Blocked
-                    };
-                    break;
-                }
+        let limit = limit.min(TRY_MAX);
+        while total < limit && !to.is_empty() {
+            if let Err(why) = self.refill(&mut rx.ring, &live) {
+                stop = why;
+                break;
             }
-            let span = rx.ring.next(to.len().min(TRY_MAX as usize) as u32);
+            let span = rx
+                .ring
+                .next(to.len().min(limit.wrapping_sub(total) as usize) as u32);
             let n = self.memory.rx.drain(&live, span, to.as_raw());
             notify |= rx.ring.release(&words, self.lines, n);
             total = total.wrapping_add(n);
@@ -259,18 +259,65 @@ impl Channel {
         Ok(total as usize)
     }
 
-    /// Writes what there is room for from the user's buffer.
-    pub(crate) fn try_write(&self, from: &mut IovIterSource<'_>) -> Result<usize, Stop> {
-        let mut tx = self.tx.lock();
+    /// Makes sure that there is something to read, or says why not.
+    pub(crate) fn refill(&self, ring: &mut Consumer, live: &Live) -> Result<(), Stop> {
+        if ring.available_seen() > 0 {
+            return Ok(());
+        }
+        // The flags before the index: what was published before them is there.
+        let flags = self.peer_flags(live);
+        let words = self.memory.lines.words(live);
+        let there = ring.available(&words, self.lines);
+        if there.map_err(|v| self.broken(v))? > 0 {
+            return Ok(());
+        }
+        if flags & line::RESET != 0 {
+            self.fail(Errno::ConnReset);
+            return Err(Stop::Broken);
+        }
+        Err(if flags & line::FIN != 0 {
+            Stop::End
+        } else {
+            Stop::Blocked
+        })
+    }
+
+    /// Enters to read, unless this side ended that.
+    pub(crate) fn enter_to_read(&self) -> Result<Live, Stop> {
+        let live = self.enter()?;
+        if self.flags.load(Relaxed) & line::DEAF != 0 {
+            return Err(Stop::End);
+        }
+        Ok(live)
+    }
+
+    /// Enters to write, unless one side ended that.
+    pub(crate) fn enter_to_write(&self) -> Result<Live, Stop> {
         let live = self.enter()?;
         if self.flags.load(Relaxed) & line::FIN != 0 || self.peer_flags(&live) & line::DEAF != 0 {
-            return Err(Stop::Error(EPIPE));
+            return Err(Stop::Deaf);
         }
+        Ok(live)
+    }
+
+    /// Writes what there is room for from the user's buffer, at most `limit`
+    /// bytes; of records one, however long.
+    pub(crate) fn try_write(
+        &self,
+        from: &mut IovIterSource<'_>,
+        limit: u32,
+    ) -> Result<usize, Stop> {
+        if self.kind == Kind::Record {
+            return self.try_write_record(from);
+        }
+        let mut tx = self.tx.lock();
+        let live = self.enter_to_write()?;
         let words = self.memory.lines.words(&live);
         let mut total = 0u32;
         let mut notify = false;
         let mut stop = Stop::Fault;
-        while total < TRY_MAX && !from.is_empty() {
+        let limit = limit.min(TRY_MAX);
+        while total < limit && !from.is_empty() {
             if tx.ring.free_seen() == 0 {
                 let free = tx.ring.free(&words, self.lines);
                 if free.map_err(|v| self.broken(v))? == 0 {
@@ -278,7 +325,9 @@ impl Channel {
                     break;
                 }
             }
-            let span = tx.ring.next(from.len().min(TRY_MAX as usize) as u32);
+            let span = tx
+                .ring
+                .next(from.len().min(limit.wrapping_sub(total) as usize) as u32);
             let n = self.memory.tx.fill(&live, span, from.as_raw());
             notify |= tx.ring.publish(&words, self.lines, n);
             total = total.wrapping_add(n);
@@ -295,10 +344,40 @@ impl Channel {
         Ok(total as usize)
     }
 
+    /// Looks for a next byte for a while; `true`: try again.
+    pub(crate) fn look_for_data(&self, patience: &Patience) -> bool {
+        let mut rx = self.rx.lock();
+        let Ok(live) = self.enter() else {
+            return true;
+        };
+        let words = self.memory.lines.words(&live);
+        patience.look(|| {
+            !rx.ring
+                .available(&words, self.lines)
+                .is_ok_and(|there| there == 0)
+                || peer_flags(&words, self.lines) & line::FIN != 0
+        })
+    }
+
+    /// Looks for `want` bytes of room for a while; `true`: try again.
+    pub(crate) fn look_for_room(&self, patience: &Patience, want: u32) -> bool {
+        let mut tx = self.tx.lock();
+        let Ok(live) = self.enter() else {
+            return true;
+        };
+        let words = self.memory.lines.words(&live);
+        patience.look(|| {
+            !tx.ring
+                .free(&words, self.lines)
+                .is_ok_and(|free| free < want)
+                || peer_flags(&words, self.lines) & line::DEAF != 0
+        })
+    }
+
     /// Asks the peer for an event at the next byte. `true`: no need to wait.
     pub(crate) fn arm_read(&self) -> bool {
         let mut rx = self.rx.lock();
-        let Ok(live) = self.enter_quietly() else {
+        let Ok(live) = self.enter() else {
             return true;
         };
         let words = self.memory.lines.words(&live);
@@ -313,16 +392,13 @@ impl Channel {
 
     /// Asks the peer for an event at room for `want` bytes. `true`: no need to
     /// wait.
-    pub(crate) fn arm_write(&self, want: usize) -> bool {
+    pub(crate) fn arm_write(&self, want: u32) -> bool {
         let mut tx = self.tx.lock();
-        let Ok(live) = self.enter_quietly() else {
+        let Ok(live) = self.enter() else {
             return true;
         };
         let words = self.memory.lines.words(&live);
-        match tx
-            .ring
-            .arm(&words, self.lines, want.min(u32::MAX as usize) as u32)
-        {
+        match tx.ring.arm(&words, self.lines, want) {
             Ok(free) => free || self.peer_flags(&live) & line::DEAF != 0,
             Err(violation) => {
                 self.broken(violation);
@@ -331,18 +407,22 @@ impl Channel {
         }
     }
 
-    /// Enters the gate without telling, and so using up, what broke.
-    fn enter_quietly(&self) -> Result<Live, ()> {
-        if self.error.load(Relaxed) != 0 {
-            return Err(());
+    /// Room that a blocked write of `len` bytes waits for. A writer that is
+    /// woken for each byte costs more than it brings, and one that waits for
+    /// more than the reader will give waits for ever: half of the ring, or all
+    /// that is left to write.
+    pub(crate) fn room_for(&self, len: usize) -> u32 {
+        let len = len.min(wire::RING_MAX as usize) as u32;
+        match self.kind {
+            Kind::Stream => len.min(self.tx.lock().ring.size() / 2),
+            Kind::Record => framed(len).unwrap_or(len),
         }
-        self.tunnel.gate.enter().ok_or(())
     }
 
-    /// Room that makes the channel writable again for poll: a writer that is
-    /// woken for each byte costs more than it brings.
-    pub(crate) fn write_low_mark(&self) -> usize {
-        (self.tx.lock().ring.size() / 4) as usize
+    /// Room that makes the channel writable again for poll.
+    pub(crate) fn room_for_poll(&self) -> u32 {
+        let tx = self.tx.lock();
+        tx.want.max(tx.ring.size() / 4)
     }
 
     /// What a read and a write would do now.
@@ -356,7 +436,7 @@ impl Channel {
         };
         let mut rx = self.rx.lock();
         let mut tx = self.tx.lock();
-        let Ok(live) = self.enter_quietly() else {
+        let Ok(live) = self.enter() else {
             return gone;
         };
         let words = self.memory.lines.words(&live);
@@ -376,7 +456,7 @@ impl Channel {
         let write_ended = flags & line::DEAF != 0 || own & line::FIN != 0;
         Readiness {
             readable: there > 0 || read_ended,
-            writable: write_ended || free >= tx.ring.size() / 4,
+            writable: write_ended || free >= tx.want.max(tx.ring.size() / 4),
             read_ended,
             hung_up: read_ended && write_ended,
             error: flags & line::RESET != 0,
@@ -387,33 +467,48 @@ impl Channel {
     pub(crate) fn levels(&self) -> (u32, u32) {
         let mut rx = self.rx.lock();
         let mut tx = self.tx.lock();
-        let Ok(live) = self.enter_quietly() else {
+        let Ok(live) = self.enter() else {
             return (0, 0);
         };
         let words = self.memory.lines.words(&live);
-        (
-            rx.ring.available(&words, self.lines).unwrap_or(0),
-            tx.ring.free(&words, self.lines).unwrap_or(0),
-        )
+        let there = rx.ring.available(&words, self.lines).unwrap_or(0);
+        let free = tx.ring.free(&words, self.lines).unwrap_or(0);
+        match self.kind {
+            Kind::Stream => (there, free),
+            Kind::Record => {
+                let next = self.next_record(&rx.ring, &live).unwrap_or(0);
+                (next, longest(free))
+            }
+        }
+    }
+
+    /// Records that a read got only the beginning of.
+    pub(crate) fn truncated(&self) -> u64 {
+        self.rx.lock().truncated
     }
 
     /// Ring sizes and byte counts: written, read.
     pub(crate) fn totals(&self) -> ((u32, u64), (u32, u64)) {
-        let tx = self.tx.lock();
         let rx = self.rx.lock();
+        let tx = self.tx.lock();
         ((tx.ring.size(), tx.bytes), (rx.ring.size(), rx.bytes))
     }
 
     /// Ends one or both directions and tells the peer.
     pub(crate) fn shutdown(&self, flags: u32) {
         let _tx = self.tx.lock();
-        let Ok(live) = self.enter_quietly() else {
+        let Ok(live) = self.enter() else {
             return;
         };
         let flags = self.flags.load(Relaxed) | flags;
         self.flags.store(flags, Relaxed);
         set_flags(&self.memory.lines.words(&live), self.lines, flags);
         self.notify(&live, true);
+    }
+
+    /// Tells the peer that what is under way is lost.
+    pub(crate) fn reset(&self) {
+        self.shutdown(line::FIN | line::DEAF | line::RESET);
     }
 
     /// The last words of a channel that its application closed.

@@ -9,6 +9,7 @@
 use core::pin::Pin;
 
 use idts_core::uapi;
+use idts_core::wire::Kind;
 use kernel::error::to_result;
 use kernel::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use kernel::iov::{IovIterDest, IovIterSource};
@@ -278,15 +279,17 @@ fn dispatch(
         }
         nr::LISTEN => {
             let listen: uapi::Listen = arg.read()?;
-            if listen.flags != 0 {
-                return Err(EINVAL);
-            }
-            endpoint.listen(listen.backlog)
+            let kind = match listen.flags {
+                0 => Kind::Stream,
+                uapi::RECORD => Kind::Record,
+                _ => return Err(EINVAL),
+            };
+            endpoint.listen(listen.backlog, kind)
         }
         nr::ACCEPT => accept(&endpoint, fops, arg, nonblock),
         nr::CONNECT => {
             let request: uapi::Connect = arg.read()?;
-            if request.flags != 0 || request.peer.reserved != 0 {
+            if request.peer.reserved != 0 {
                 return Err(EINVAL);
             }
             owned().connect(&request, nonblock)

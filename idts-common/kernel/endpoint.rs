@@ -9,18 +9,22 @@
 
 use core::pin::Pin;
 
+use idts_core::control::Role;
 use idts_core::uapi;
-use idts_core::wire::line;
+use idts_core::wire::{self, line, Kind, Ports};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
-use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 use kernel::time::msecs_to_jiffies;
 
 use crate::bindings;
 use crate::channel::{Channel, Readiness, Stop};
 use crate::errno::Errno;
 use crate::hub::Hub;
+use crate::opening::Wanted;
+use crate::patience::Patience;
+use crate::relay::Relay;
 use crate::tunnel::Tunnel;
 use crate::wait::{WaitQueue, Woken};
 
@@ -56,10 +60,25 @@ impl Armed {
     }
 }
 
+/// A leg's place in the mover's inbox.
+pub(crate) struct Inbox {
+    /// 1 while it is in.
+    pub(crate) queued: Atomic<u32>,
+    pub(crate) next: Atomic<*mut Endpoint>,
+}
+
+/// What came of a leg's connect.
+pub(crate) enum Outcome {
+    Waiting,
+    Connected,
+    Failed(Errno),
+}
+
 enum State {
     Idle,
     Bound,
     Listening {
+        kind: Kind,
         backlog: usize,
         queue: KVec<Arc<Endpoint>>,
         refused: u32,
@@ -91,10 +110,17 @@ pub(crate) struct Endpoint {
     write: Armed,
     /// State changes: a connection to accept, an answer to connect.
     change: Armed,
+    reading: Patience,
+    writing: Patience,
     /// Somebody polled: news must come even if nobody reads or writes.
     polled: Atomic<bool>,
     channel: SetOnce<Arc<Channel>>,
     sleeps: Atomic<u32>,
+    /// This is a leg of a relay: it has no file, and its news go to the mover.
+    is_leg: Atomic<bool>,
+    pub(crate) inbox: Inbox,
+    #[pin]
+    relay: Mutex<Option<Arc<Relay>>>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -109,9 +135,17 @@ impl Endpoint {
                 read: Armed::new(),
                 write: Armed::new(),
                 change: Armed::new(),
+                reading: Patience::new(),
+                writing: Patience::new(),
                 polled: Atomic::new(false),
                 channel: SetOnce::new(),
                 sleeps: Atomic::new(0),
+                is_leg: Atomic::new(false),
+                inbox: Inbox {
+                    queued: Atomic::new(0),
+                    next: Atomic::new(core::ptr::null_mut()),
+                },
+                relay <- new_mutex!(None),
                 inner <- new_mutex!(Inner {
                     state: State::Idle,
                     port: 0,
@@ -142,7 +176,7 @@ impl Endpoint {
         inner.state = State::Connected;
         inner.port = local;
         inner.peer = uapi::Addr {
-            domid: channel.tunnel.peer,
+            domid: channel.far,
             reserved: 0,
             port: remote,
         };
@@ -154,7 +188,7 @@ impl Endpoint {
         let read = self.read.disarm();
         let write = self.write.disarm();
         if read || write {
-            self.queue.wake_all();
+            self.wake();
         }
         read || write
     }
@@ -164,7 +198,18 @@ impl Endpoint {
         self.read.disarm();
         self.write.disarm();
         self.change.disarm();
-        self.queue.wake_all();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.is_leg.load(Acquire) {
+            // SAFETY: Endpoints are only ever made inside an `Arc`, and this one
+            // is borrowed.
+            let this = unsafe { ArcBorrow::from_raw(self) };
+            self.hub.mover.news(this);
+        } else {
+            self.queue.wake_all();
+        }
     }
 
     /// Sleeps until `armed` is disarmed. Nothing is held.
@@ -187,7 +232,18 @@ impl Endpoint {
             return Ok(0);
         }
         loop {
-            match channel.try_read(to) {
+            let claimed = match channel.tunnel.is_capped() {
+                false => u32::MAX,
+                true => match channel.levels().0 {
+                    0 => u32::MAX,
+                    there => channel.tunnel.claim(there.min(len_u32(to.len())))?,
+                },
+            };
+            let result = channel.try_read(to, claimed);
+            channel
+                .tunnel
+                .settle(claimed, result.as_ref().map_or(0, |n| *n));
+            match result {
                 Ok(n) => {
                     if (nonblock || self.polled.load(Relaxed)) && channel.levels().0 == 0 {
                         self.watch_read(channel);
@@ -195,9 +251,15 @@ impl Endpoint {
                     return Ok(n);
                 }
                 Err(Stop::End) => return Ok(0),
-                Err(Stop::Error(error)) => return Err(error),
-                Err(Stop::Fault) => fault_in_writable(to)?,
+                Err(Stop::Deaf | Stop::TooLong | Stop::Broken) => {
+                    return Err(channel.fate().into())
+                }
+                Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
                 Err(Stop::Blocked) => {
+                    if !nonblock && channel.look_for_data(&self.reading) {
+                        channel.tunnel.stats.looks.add(1);
+                        continue;
+                    }
                     self.read.arm();
                     if channel.arm_read() {
                         continue;
@@ -206,7 +268,7 @@ impl Endpoint {
                         return Err(EAGAIN);
                     }
                     channel.tunnel.stats.sleeps.add(1);
-                    self.sleep(&self.read, None)?;
+                    self.reading.learn(|| self.sleep(&self.read, None))?;
                 }
             }
         }
@@ -217,27 +279,35 @@ impl Endpoint {
         let channel = self.channel()?;
         let mut total = 0usize;
         while !from.is_empty() {
-            let error = match channel.try_write(from) {
+            let claimed = match channel.tunnel.is_capped() {
+                false => Ok(u32::MAX),
+                true => match channel.levels().1 {
+                    0 => Ok(u32::MAX),
+                    free => channel.tunnel.claim(free.min(len_u32(from.len()))),
+                },
+            };
+            let result = match claimed {
+                Ok(claimed) => {
+                    let result = channel.try_write(from, claimed);
+                    let moved = result.as_ref().map_or(0, |n| *n);
+                    channel.tunnel.settle(claimed, moved);
+                    result
+                }
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let error = match result {
                 Ok(n) => {
                     total = total.wrapping_add(n);
                     continue;
                 }
-                Err(Stop::Fault) => fault_in_readable(from).err(),
-                Err(Stop::Blocked) => {
-                    self.write.arm();
-                    let low = channel.write_low_mark();
-                    let want = if nonblock { low } else { from.len() };
-                    if channel.arm_write(want) {
-                        None
-                    } else if nonblock {
-                        Some(EAGAIN)
-                    } else {
-                        channel.tunnel.stats.sleeps.add(1);
-                        self.sleep(&self.write, None).err()
-                    }
-                }
-                Err(Stop::Error(error)) => Some(error),
-                Err(Stop::End) => Some(EPIPE),
+                Err(Stop::Fault) => fault_in_readable(from, channel.kind).err(),
+                Err(Stop::Blocked) => self.blocked_write(channel, from.len(), nonblock).err(),
+                // What was written comes first; the next write tells the rest.
+                Err(_) if total > 0 => break,
+                Err(Stop::Broken) => Some(channel.fate().into()),
+                Err(Stop::TooLong) => Some(Errno::MsgSize.into()),
+                Err(Stop::Deaf | Stop::End) => Some(EPIPE),
             };
             match error {
                 None => {}
@@ -246,6 +316,30 @@ impl Endpoint {
             }
         }
         Ok(total)
+    }
+
+    /// Waits for room to write some of `len` bytes.
+    fn blocked_write(&self, channel: &Channel, len: usize, nonblock: bool) -> Result {
+        let room = channel.room_for(len);
+        if !nonblock && channel.look_for_room(&self.writing, room) {
+            channel.tunnel.stats.looks.add(1);
+            return Ok(());
+        }
+        self.write.arm();
+        let want = if nonblock {
+            channel.room_for_poll()
+        } else {
+            room
+        };
+        if channel.arm_write(want) {
+            return Ok(());
+        }
+        if nonblock {
+            return Err(EAGAIN);
+        }
+        channel.tunnel.stats.sleeps.add(1);
+        self.writing.learn(|| self.sleep(&self.write, None))?;
+        Ok(())
     }
 
     /// Arms without blocking; news that came in between are told at once.
@@ -289,7 +383,7 @@ impl Endpoint {
         }
         if !ready.writable {
             self.write.arm();
-            if channel.arm_write(channel.write_low_mark()) {
+            if channel.arm_write(channel.room_for_poll()) {
                 ready = channel.readiness();
             }
         }
@@ -324,16 +418,19 @@ impl Endpoint {
     }
 
     /// Listens on the bound port.
-    pub(crate) fn listen(&self, backlog: u32) -> Result {
+    pub(crate) fn listen(&self, backlog: u32, wanted: Kind) -> Result {
         let backlog = match backlog {
             0 => BACKLOG_DEFAULT,
             n => n.min(uapi::BACKLOG_MAX),
         } as usize;
         let mut inner = self.inner.lock();
         match &mut inner.state {
-            State::Listening { backlog: b, .. } => *b = backlog,
+            State::Listening {
+                backlog: b, kind, ..
+            } if *kind == wanted => *b = backlog,
             State::Bound => {
                 inner.state = State::Listening {
+                    kind: wanted,
                     backlog,
                     queue: KVec::with_capacity(backlog, GFP_KERNEL)?,
                     refused: 0,
@@ -350,6 +447,7 @@ impl Endpoint {
         {
             let mut inner = self.inner.lock();
             let State::Listening {
+                kind,
                 backlog,
                 queue,
                 refused,
@@ -357,6 +455,9 @@ impl Endpoint {
             else {
                 return Err(child);
             };
+            if child.channel.as_ref().is_none_or(|c| c.kind != *kind) {
+                return Err(child);
+            }
             if queue.len() >= *backlog {
                 *refused = refused.wrapping_add(1);
                 return Err(child);
@@ -439,6 +540,11 @@ impl Endpoint {
             State::Listening { .. } => return Err(EINVAL),
             State::Idle | State::Bound => {}
         }
+        let kind = match request.flags {
+            0 => Kind::Stream,
+            uapi::RECORD => Kind::Record,
+            _ => return Err(EINVAL),
+        };
         let tunnel = self.hub.reach(request.peer.domid)?;
         inner.error = None;
         inner.state = State::Connecting {
@@ -448,11 +554,21 @@ impl Endpoint {
         let source = inner.port;
         // The answer takes this lock.
         drop(inner);
-        let ports = idts_core::wire::Ports {
-            source,
-            target: request.peer.port,
+        let wanted = Wanted {
+            ports: Ports {
+                source,
+                target: request.peer.port,
+            },
+            tx,
+            rx,
+            // The back asks in its own name, the front for somebody.
+            domain: match self.hub.role {
+                Role::Front => request.peer.domid.into(),
+                Role::Back => 0,
+            },
+            kind,
         };
-        if let Err(errno) = tunnel.connect(self, ports, (tx, rx)) {
+        if let Err(errno) = tunnel.connect(self, wanted) {
             self.refused(errno);
         }
         Ok(())
@@ -490,13 +606,73 @@ impl Endpoint {
     }
 
     /// Stops waiting for an answer.
-    fn give_up(&self, errno: Errno) {
+    pub(crate) fn give_up(&self, errno: Errno) {
         let tunnel = match &self.inner.lock().state {
             State::Connecting { tunnel } => tunnel.clone(),
             _ => return,
         };
         tunnel.abandon(self);
         self.refused(errno);
+    }
+
+    // --- Legs of relays ---
+
+    /// Makes a new endpoint a leg.
+    pub(crate) fn make_leg(&self, relay: Arc<Relay>) {
+        *self.relay.lock() = Some(relay);
+        self.is_leg.store(true, Release);
+    }
+
+    /// The relay of a leg.
+    pub(crate) fn relay(&self) -> Option<Arc<Relay>> {
+        self.relay.lock().clone()
+    }
+
+    /// Connects a leg to the other domain.
+    pub(crate) fn connect_leg(self: &Arc<Self>, tunnel: &Arc<Tunnel>, wanted: Wanted) {
+        self.inner.lock().state = State::Connecting {
+            tunnel: tunnel.clone(),
+        };
+        if let Err(errno) = tunnel.connect(self, wanted) {
+            self.refused(errno);
+        }
+    }
+
+    /// What came of that.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let inner = self.inner.lock();
+        match inner.state {
+            State::Connecting { .. } => Outcome::Waiting,
+            State::Connected => Outcome::Connected,
+            _ => Outcome::Failed(inner.error.unwrap_or(Errno::NetDown)),
+        }
+    }
+
+    /// Whether a leg's channel is broken or its tunnel gone.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.channel
+            .as_ref()
+            .is_some_and(|c| c.error() != 0 || !c.tunnel.gate.is_open())
+    }
+
+    /// The mover wants to know of the next byte.
+    pub(crate) fn arm_leg_read(&self) {
+        self.read.arm();
+    }
+
+    /// The mover wants to know of room.
+    pub(crate) fn arm_leg_write(&self) {
+        self.write.arm();
+    }
+
+    /// Closes a leg.
+    pub(crate) fn end_leg(self: &Arc<Self>) {
+        let relay = self.relay.lock().take();
+        if let Some(channel) = self.channel.as_ref() {
+            channel.tunnel.close(channel);
+            self.hub.reaper.retire(self.clone());
+        }
+        drop(relay);
     }
 
     /// `shutdown(2)`.
@@ -556,6 +732,11 @@ impl Endpoint {
             (info.rx_ring, info.rx_bytes) = (rx_ring, rx_bytes);
             (info.rx_avail, info.tx_free) = channel.levels();
             info.events_sent = channel.events.load(Relaxed).into();
+            info.truncated = channel.truncated();
+            info.flags = match channel.kind {
+                Kind::Stream => 0,
+                Kind::Record => uapi::RECORD,
+            };
             info.error = channel.error();
             if info.error != 0 || !channel.tunnel.gate.is_open() {
                 info.state = uapi::STATE_BROKEN;
@@ -589,6 +770,11 @@ impl Endpoint {
     }
 }
 
+/// A length, cut to what a ring can hold.
+fn len_u32(len: usize) -> u32 {
+    len.min(wire::RING_MAX as usize) as u32
+}
+
 /// The poll events of a readiness.
 fn events(ready: Readiness) -> u32 {
     let when = |condition, events| if condition { events } else { 0 };
@@ -599,12 +785,17 @@ fn events(ready: Readiness) -> u32 {
         | when(ready.error, bindings::POLLERR)
 }
 
-/// Bytes that a fault brings in at once.
-const FAULT_IN: usize = 64 * 1024;
+/// Bytes to fault in at once, of `len`. A record must be there as a whole.
+fn fault_in(len: usize, kind: Kind) -> usize {
+    match kind {
+        Kind::Stream => len.min(wire::WINDOW as usize),
+        Kind::Record => len.min(wire::RING_MAX as usize),
+    }
+}
 
 /// Faults a destination in; may sleep for as long as the buffer's owner likes.
-fn fault_in_writable(to: &mut IovIterDest<'_>) -> Result {
-    let want = to.len().min(FAULT_IN);
+fn fault_in_writable(to: &mut IovIterDest<'_>, kind: Kind) -> Result {
+    let want = fault_in(to.len(), kind);
     // SAFETY: The iterator is valid.
     let left = unsafe { bindings::fault_in_iov_iter_writeable(to.as_raw(), want) };
     if left == want {
@@ -614,8 +805,8 @@ fn fault_in_writable(to: &mut IovIterDest<'_>) -> Result {
 }
 
 /// Faults a source in, as [`fault_in_writable`].
-fn fault_in_readable(from: &mut IovIterSource<'_>) -> Result {
-    let want = from.len().min(FAULT_IN);
+fn fault_in_readable(from: &mut IovIterSource<'_>, kind: Kind) -> Result {
+    let want = fault_in(from.len(), kind);
     // SAFETY: The iterator is valid.
     let left = unsafe { bindings::fault_in_iov_iter_readable(from.as_raw(), want) };
     if left == want {

@@ -37,6 +37,8 @@ pub enum Errno {
     AddrInUse = bindings::EADDRINUSE,
     /// Forbidden.
     Access = bindings::EACCES,
+    /// The record does not fit into the ring.
+    MsgSize = bindings::EMSGSIZE,
     /// No room within the limits.
     NoSpace = bindings::ENOSPC,
 }
@@ -58,6 +60,7 @@ impl Errno {
             IsConn,
             AddrInUse,
             Access,
+            MsgSize,
             NoSpace,
         ]
         .into_iter()

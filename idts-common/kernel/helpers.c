@@ -8,6 +8,9 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
+#include <linux/sched.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -54,6 +57,17 @@ void idts_poll_wait(struct file *file, struct wait_queue_head *queue,
 		    struct poll_table_struct *table)
 {
 	poll_wait(file, queue, table);
+}
+
+u64 idts_clock(void)
+{
+	return local_clock();
+}
+
+bool idts_cpu_is_wanted(void)
+{
+	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY) ||
+	       signal_pending(current);
 }
 
 bool idts_net_bind_service(void)

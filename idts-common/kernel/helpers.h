@@ -20,6 +20,8 @@ size_t idts_copy_to_iter(const void *from, size_t bytes, struct iov_iter *to);
 void idts_init_waitqueue(struct wait_queue_head *queue);
 void idts_poll_wait(struct file *file, struct wait_queue_head *queue,
 		    struct poll_table_struct *table);
+u64 idts_clock(void);
+bool idts_cpu_is_wanted(void);
 bool idts_net_bind_service(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags);

@@ -6,7 +6,7 @@
 //! reconnect.
 
 use idts_core::control::Role;
-use idts_core::uapi;
+use idts_core::{uapi, wire};
 use kernel::debugfs;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -14,9 +14,12 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
+use crate::mover::Mover;
+use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
-use crate::stats::Report;
+use crate::stats::{Report, SchedulerReport};
 use crate::tunnel::Tunnel;
+use crate::xenbus::Watch;
 
 /// Ports that may be bound at once.
 const PORTS_MAX: usize = 4096;
@@ -46,6 +49,11 @@ pub struct Hub {
     pub role: Role,
     /// Frees what cannot be freed at once.
     pub(crate) reaper: Arc<Reaper>,
+    /// Moves what is relayed.
+    pub(crate) mover: Arc<Mover>,
+    /// What each domain may.
+    #[pin]
+    pub(crate) policies: Policies,
     #[pin]
     tunnels: Mutex<KVec<Entry>>,
     #[pin]
@@ -59,31 +67,45 @@ kernel::sync::global_lock! {
 }
 
 /// Makes a hub the module's own while it lives, and finishes its work then.
-pub struct Installed(Arc<Hub>);
+pub struct Installed {
+    /// Back: watches what the administrator sets. Goes first.
+    watch: Option<Pin<KBox<Watch>>>,
+    /// Back: the debugfs file of the scheduler.
+    _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
+    hub: Arc<Hub>,
+}
 
 impl Installed {
-    /// Installs the module's hub.
+    /// Installs the module's hub. `poll_us` is how long a reader or a writer
+    /// may look again before it sleeps, in microseconds; 0: not at all.
     ///
     /// # Safety
     ///
     /// Called once, from the module's `init`.
-    pub unsafe fn new(role: Role) -> Result<Self> {
+    pub unsafe fn new(role: Role, poll_us: u32) -> Result<Self> {
+        crate::patience::set_longest(poll_us);
         // SAFETY: Called once, as this function requires.
         unsafe { CURRENT.init() };
         let hub = Hub::new(role)?;
         *CURRENT.lock() = Some(hub.clone());
-        Ok(Self(hub))
-    }
-
-    /// The hub.
-    pub fn hub(&self) -> Arc<Hub> {
-        self.0.clone()
+        let mut installed = Self {
+            watch: None,
+            _scheduler: None,
+            hub,
+        };
+        if role == Role::Back {
+            installed._scheduler = installed.hub.report_scheduler();
+            installed.watch = Some(Watch::new(c"idts", policy::changed)?);
+        }
+        Ok(installed)
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        self.0.reaper.finish();
+        self.watch = None;
+        self.hub.mover.finish();
+        self.hub.reaper.finish();
         *CURRENT.lock() = None;
     }
 }
@@ -97,10 +119,13 @@ impl Hub {
     /// A hub without tunnels and ports.
     pub fn new(role: Role) -> Result<Arc<Self>> {
         let reaper = Reaper::new()?;
+        let mover = Mover::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
                 reaper,
+                mover,
+                policies <- Policies::new(),
                 tunnels <- new_mutex!(KVec::new()),
                 ports <- new_mutex!(Ports {
                     bound: KVec::new(),
@@ -110,6 +135,14 @@ impl Hub {
             }),
             GFP_KERNEL,
         )
+    }
+
+    fn report_scheduler(&self) -> Option<Pin<KBox<debugfs::File<SchedulerReport>>>> {
+        let report = Ok(SchedulerReport(self.mover.clone()));
+        let file = self
+            .debugfs
+            .read_only_file::<_, Error>(c"scheduler", report);
+        KBox::pin_init(file, GFP_KERNEL).ok()
     }
 
     /// Makes a tunnel reachable.
@@ -150,17 +183,36 @@ impl Hub {
             .map(|e| e.tunnel.clone())
     }
 
-    /// The tunnel over which this domain reaches another. In a guest every
-    /// domain but dom0 is forbidden, so that nobody can enumerate.
-    pub fn reach(&self, domid: u16) -> Result<Arc<Tunnel>> {
-        let (unknown, may) = match self.role {
-            Role::Front => (Errno::NetDown, domid == 0),
-            Role::Back => (Errno::HostUnreach, true),
-        };
-        if !may {
-            return Err(Errno::Access.into());
+    /// The tunnel over which this domain reaches another: from a guest every
+    /// domain is behind dom0, which decides.
+    pub(crate) fn reach(&self, domid: u16) -> Result<Arc<Tunnel>> {
+        match self.role {
+            Role::Front if u32::from(domid) >= wire::DOMAINS => Err(Errno::Access.into()),
+            Role::Front => self.tunnel(0).ok_or(Errno::NetDown.into()),
+            Role::Back => self.tunnel(domid).ok_or(Errno::HostUnreach.into()),
         }
-        self.tunnel(domid).ok_or(unknown.into())
+    }
+
+    /// Obeys what is set for one domain, or, with none, for all.
+    pub(crate) fn obey(&self, domid: Option<u16>) {
+        if domid.is_none() {
+            let (policy, rate) = policy::scheduler();
+            self.mover.set_policy(policy, rate);
+        }
+        let mut index = 0usize;
+        loop {
+            let tunnel = {
+                let tunnels = self.tunnels.lock();
+                let Some(entry) = tunnels.get(index) else {
+                    return;
+                };
+                entry.tunnel.clone()
+            };
+            index = index.wrapping_add(1);
+            if domid.is_none_or(|d| d == tunnel.peer) {
+                tunnel.obey();
+            }
+        }
     }
 
     /// The role, as the UAPI numbers it.

@@ -4,7 +4,8 @@
 //!
 //! Wrappers, which alone are `unsafe`: [`xenbus`], [`grant`], [`evtchn`],
 //! [`shared`], [`wait`], [`slots`], [`chardev`]. On them: [`tunnel`] with
-//! [`opening`] and [`segments`], [`channel`], [`endpoint`], [`hub`], [`reaper`],
+//! [`opening`] and [`segments`], [`channel`], [`endpoint`] with
+//! [`patience`], [`hub`], [`reaper`],
 //! [`stats`]. The protocol itself is `idts_core`.
 //!
 //! Arrows go one way: {grant, evtchn, shared} <- segments <- tunnel <- opening
@@ -36,8 +37,13 @@ pub mod errno;
 mod evtchn;
 mod grant;
 pub mod hub;
+mod mover;
 mod opening;
+mod patience;
+mod policy;
 mod reaper;
+mod records;
+mod relay;
 mod segments;
 mod shared;
 mod slots;

@@ -11,8 +11,8 @@ use idts_core::error::Violation;
 use idts_core::region::LinesAt;
 use idts_core::ring::Lines;
 use idts_core::wire::{
-    line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Slot, CHANNELS, PAGE,
-    SEGMENT_WINDOWS, WINDOW_PAGES, WINDOW_REFS,
+    line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slot, CHANNELS, PAGE,
+    SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES, WINDOW_REFS,
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -21,6 +21,7 @@ use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::grant::MappedPages;
+use crate::relay::Relay;
 use crate::segments::{self, Memory, Windows};
 use crate::tunnel::{Inner, Tunnel};
 
@@ -45,6 +46,21 @@ enum Answer {
     None,
     /// Awaited by an endpoint, or by nobody any more.
     Awaited(Option<Arc<Endpoint>>),
+    /// Back: we owe it, for another domain is being asked.
+    Owed,
+}
+
+/// What a local endpoint asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) ports: Ports,
+    /// Size of the ring that it will write.
+    pub(crate) tx: u32,
+    /// Size of the ring that it will read.
+    pub(crate) rx: u32,
+    /// Front: the domain it wants. Back: the domain that asks.
+    pub(crate) domain: u32,
+    pub(crate) kind: Kind,
 }
 
 /// An opening that has no channel yet.
@@ -56,6 +72,17 @@ struct Pending {
     ports: Ports,
     front_size: u32,
     back_size: u32,
+    domain: u32,
+    kind: Kind,
+}
+
+impl Pending {
+    /// Whether the front's answer keeps to what was asked.
+    fn is_met_by(&self, open: &Open) -> bool {
+        (self.front_size, self.back_size) == (open.front_ring.len, open.back_ring.len)
+            && self.ports == open.ports
+            && (self.domain, self.kind) == (open.domain, open.kind)
+    }
 }
 
 /// A segment that comes in, window by window.
@@ -183,18 +210,23 @@ fn free(inner: &mut Inner, open: &Open) {
 
 impl Tunnel {
     /// Begins to open a channel for a local endpoint; its `connected` or
-    /// `refused` is called later, or before this returns. Sizes are those of
-    /// the rings that it writes and reads.
+    /// `refused` is called later, or before this returns.
     pub(crate) fn connect(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
-        ports: Ports,
-        (tx, rx): (u32, u32),
+        wanted: Wanted,
     ) -> Result<(), Errno> {
         let mut inner = self.inner.lock();
         if !self.gate.is_open() {
             return Err(Errno::NetDown);
         }
+        let Wanted {
+            ports,
+            tx,
+            rx,
+            domain,
+            kind,
+        } = wanted;
         let (front_size, back_size) = match self.role {
             Role::Front => (tx, rx),
             Role::Back => (rx, tx),
@@ -214,6 +246,8 @@ impl Tunnel {
             ports,
             front_size,
             back_size,
+            domain,
+            kind,
         };
         self.pend(&mut inner, pending)?;
         match self.role {
@@ -224,6 +258,8 @@ impl Tunnel {
                     ports,
                     front_size,
                     back_size,
+                    domain,
+                    kind,
                 };
                 self.post(&mut inner, request.encode());
             }
@@ -312,7 +348,7 @@ impl Tunnel {
     /// CLOSED of the peer.
     fn peer_closed(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) -> Result<(), Violation> {
         let record = inner.openings.record(id)?;
-        if record.peer_closed || matches!(record.answer, Answer::Awaited(_)) {
+        if record.peer_closed || !matches!(record.answer, Answer::None) {
             return Err(Violation::MessageOrder);
         }
         record.peer_closed = true;
@@ -370,6 +406,8 @@ impl Tunnel {
                     ports,
                     front_size,
                     back_size,
+                    domain,
+                    kind,
                 } => {
                     let pending = Pending {
                         endpoint: None,
@@ -377,8 +415,10 @@ impl Tunnel {
                         ports,
                         front_size,
                         back_size,
+                        domain,
+                        kind,
                     };
-                    let refusal = if self.hub.bound(ports.target, self.peer).is_none() {
+                    let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
                         Some(Refusal::Refused)
                     } else {
                         self.pend(inner, pending).err().map(|_| Refusal::NoSpace)
@@ -472,6 +512,8 @@ impl Tunnel {
     fn place(self: &Arc<Self>, inner: &mut Inner, pending: Pending, mut open: Open) {
         open.tag = pending.tag;
         open.ports = pending.ports;
+        open.domain = pending.domain;
+        open.kind = pending.kind;
         let channel = inner.openings.next_id().and_then(|id| {
             open.channel = id;
             self.make_channel(inner, &open)
@@ -638,6 +680,8 @@ impl Tunnel {
                 return Err(Violation::Segment);
             }
             let total = inner.segments.windows().wrapping_add(windows as usize);
+            let memory = self.hub.policies.numbers(self.peer).memory;
+            let bytes = (total as u64).saturating_mul(WINDOW.into());
             inner.openings.incoming = Some(Incoming {
                 segment,
                 windows,
@@ -645,7 +689,7 @@ impl Tunnel {
                 half: 0,
                 refs: [0; WINDOW_PAGES as usize],
                 mapped: KVec::new(),
-                failed: total > REGION_WINDOWS_MAX,
+                failed: total > REGION_WINDOWS_MAX || bytes > memory,
             });
         }
         let Some(incoming) = inner.openings.incoming.as_mut() else {
@@ -713,9 +757,7 @@ impl Tunnel {
             None
         } else {
             let pending = inner.openings.take_pending(open.tag)?;
-            if (pending.front_size, pending.back_size) != (open.front_ring.len, open.back_ring.len)
-                || pending.ports != open.ports
-            {
+            if !pending.is_met_by(&open) {
                 return Err(Violation::MessageField);
             }
             Some(pending)
@@ -739,23 +781,86 @@ impl Tunnel {
                 return Ok(());
             }
         };
-        if pending.is_none() && self.hand_over(&channel).is_err() {
-            self.decline(inner, &open, Refusal::Refused);
+        let relayed = pending.is_none() && open.domain != 0;
+        let refusal = if pending.is_some() {
+            None
+        } else if let Err(why) = self.may_open(inner, &open) {
+            Some(why)
+        } else if relayed {
+            self.relay(&channel, &open).err()
+        } else {
+            self.hand_over(&channel).err().map(|()| Refusal::Refused)
+        };
+        if let Some(why) = refusal {
+            self.decline(inner, &open, why);
             return Ok(());
         }
         inner.openings.insert(Record {
             open,
             channel: channel.clone(),
-            answer: Answer::None,
+            answer: if relayed { Answer::Owed } else { Answer::None },
             local_closed: false,
             peer_closed: false,
         });
+        if relayed {
+            return Ok(());
+        }
         self.stats.opened.add(1);
         match pending {
             None => self.post(inner, BackMessage::Opened(open.channel).encode()),
             Some(pending) => self.deliver(inner, pending.endpoint, channel),
         }
         Ok(())
+    }
+
+    /// Whether policy and limits let the front open a channel.
+    fn may_open(&self, inner: &Inner, open: &Open) -> Result<(), Refusal> {
+        let policies = &self.hub.policies;
+        let target = open.ports.target;
+        if !policies.may_connect(self.peer, open.domain as u16, target) {
+            return Err(Refusal::Forbidden);
+        }
+        let limit = policies.numbers(self.peer).channels as usize;
+        if inner.openings.channels() >= limit {
+            self.stats.no_space.add(1);
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Begins to ask the domain that the front wants; its answer is owed.
+    fn relay(self: &Arc<Self>, channel: &Arc<Channel>, open: &Open) -> Result<(), Refusal> {
+        let leg = Endpoint::accepted(self.hub.clone(), channel.clone());
+        let leg = leg.map_err(|_| Refusal::NoSpace)?;
+        self.slots.set(channel.id.id, &leg);
+        Relay::begin(self, leg.clone(), open).map_err(|_| {
+            self.slots.clear(channel.id.id);
+            self.hub.reaper.retire(leg);
+            Refusal::NoSpace
+        })
+    }
+
+    /// Gives the front the answer that is owed.
+    pub(crate) fn answer(&self, id: ChannelId, refusal: Option<Refusal>) {
+        let mut inner = self.inner.lock();
+        // Not there: the tunnel was stopped.
+        let Ok(record) = inner.openings.record(id) else {
+            return;
+        };
+        record.answer = Answer::None;
+        match refusal {
+            None => {
+                self.stats.opened.add(1);
+                self.post(&mut inner, BackMessage::Opened(id).encode());
+            }
+            Some(why) => {
+                self.slots.clear(id.id);
+                if let Some(record) = inner.openings.remove(id.id) {
+                    self.decline(&mut inner, &record.open, why);
+                }
+            }
+        }
+        self.flush(&mut inner);
     }
 
     /// Refuses a channel that the front opened; its slices are free again.
@@ -799,10 +904,14 @@ impl Tunnel {
             ),
         };
         self.slots.prepare(open.channel.id)?;
+        let far = match self.role {
+            Role::Front => open.domain as u16,
+            Role::Back => self.peer,
+        };
         Channel::new(
             self.clone(),
-            open.channel,
-            open.ports,
+            open,
+            far,
             at,
             ChannelMemory {
                 lines,

@@ -232,6 +232,53 @@ impl SharedMem for Words<'_> {
     }
 }
 
+/// Copies `len` bytes between memories that peers may write at the same time.
+///
+/// # Safety
+///
+/// Both are mapped for that long, and do not overlap.
+unsafe fn copy_raw(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: As the caller guarantees; the direction flag is clear in Rust. The
+    // kernel's memcpy is dearer without FSRM, and Rust's must not meet a racing
+    // writer: this is one opaque copy.
+    unsafe {
+        asm!(
+            "rep movsq",
+            "mov ecx, {tail:e}",
+            "rep movsb",
+            tail = in(reg) len & 7,
+            inout("rcx") len / 8 => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// One side of a copy from ring to ring: memory, the proof that it is mapped,
+/// and where.
+pub(crate) type Side<'a> = (&'a RingMemory, &'a Live, Span);
+
+/// Copies the beginning of one span into the other; the number of bytes.
+pub(crate) fn copy((from, _, source): Side<'_>, (to, _, sink): Side<'_>) -> u32 {
+    let pieces =
+        from.word_at(source.at)
+            .zip(to.word_at(sink.at))
+            .map(|((from, at), (to, at_sink))| {
+                let len = min(source.len, sink.len)
+                    .min(WINDOW.wrapping_sub(at))
+                    .min(WINDOW.wrapping_sub(at_sink));
+                (from.part(at, len), to.part(at_sink, len))
+            });
+    let Some((Some(from), Some(to))) = pieces else {
+        return 0;
+    };
+    // SAFETY: Both parts are inside their pieces, which stay mapped while the
+    // proofs are borrowed; they belong to different rings.
+    unsafe { copy_raw(from.base.as_ptr(), to.base.as_ptr(), to.len as usize) };
+    to.len
+}
+
 /// The memory of a ring: one piece, or whole windows.
 pub(crate) struct RingMemory {
     pieces: KVec<Piece>,
@@ -260,6 +307,24 @@ impl RingMemory {
             }
         }
         done
+    }
+
+    /// The piece that the byte at `at` lies in, and its place there.
+    fn word_at(&self, at: u32) -> Option<(&Piece, u32)> {
+        Some((self.pieces.get((at / WINDOW) as usize)?, at % WINDOW))
+    }
+
+    /// Reads the word at `at`, once.
+    pub(crate) fn word(&self, live: &Live, at: u32) -> u32 {
+        self.word_at(at)
+            .map_or(0, |(piece, at)| piece.words(live).load(at))
+    }
+
+    /// Writes the word at `at`.
+    pub(crate) fn set_word(&self, live: &Live, at: u32, value: u32) {
+        if let Some((piece, at)) = self.word_at(at) {
+            piece.words(live).store(at, value);
+        }
     }
 
     /// Copies from a user's buffer into `span`; a short count is a fault.

@@ -8,6 +8,7 @@ use kernel::fmt;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
+use crate::mover::Mover;
 use crate::tunnel::Tunnel;
 
 /// A counter.
@@ -55,6 +56,10 @@ counters! {
     tx_bytes,
     /// Bytes read from rings by this side's applications.
     rx_bytes,
+    /// Bytes that came from this tunnel and went to another.
+    relayed_in,
+    /// Bytes that came from another tunnel and went to this one.
+    relayed_out,
     /// Channels opened.
     opened,
     /// Channels closed by both sides.
@@ -71,6 +76,8 @@ counters! {
     spurious,
     /// Times that an application went to sleep on a channel.
     sleeps,
+    /// Times that it looked a little longer instead, and that paid.
+    looks,
     /// Rules of the protocol that the peer broke.
     violations,
     /// Segments added to the data region.
@@ -92,6 +99,29 @@ impl Writer for Report {
         writeln!(f, "pages_awaited {}", self.0.hub.reaper.waiting())?;
         writeln!(f, "granted_pages {}", crate::grant::granted())?;
         writeln!(f, "mapped_pages {}", crate::grant::mapped())?;
+        if let Some(stats) = self.0.flow_stats() {
+            for (name, value) in stats.named() {
+                writeln!(f, "flow_{name} {value}")?;
+            }
+        }
         self.0.stats.write(f)
+    }
+}
+
+/// What the debugfs file `scheduler` shows.
+pub(crate) struct SchedulerReport(pub(crate) Arc<Mover>);
+
+impl Writer for SchedulerReport {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (policy, rate, waiting, totals) = self
+            .0
+            .with(|s| (s.policy(), s.total_rate(), s.waiting(), s.totals()));
+        writeln!(f, "policy {}", policy.name())?;
+        writeln!(f, "rate {rate}")?;
+        writeln!(f, "waiting {waiting}")?;
+        for (name, value) in totals.named() {
+            writeln!(f, "{name} {value}")?;
+        }
+        Ok(())
     }
 }

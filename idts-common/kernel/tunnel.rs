@@ -13,12 +13,13 @@ use idts_core::control::{ControlRing, Role};
 use idts_core::error::Violation;
 use idts_core::nodes;
 use idts_core::region::Region;
+use idts_core::sched::{Claim, FlowId, FlowStats};
 use idts_core::state::XenbusState;
 use idts_core::wire::{self, Slot};
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
-use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::bindings;
@@ -27,10 +28,12 @@ use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::grant::{GrantedPages, MappedPages};
 use crate::hub::Hub;
 use crate::opening::Openings;
+use crate::patience::clock;
 use crate::segments::{self, Memory, Segments};
 use crate::shared::{Gate, Live, Piece};
 use crate::slots::Slots;
 use crate::stats::Stats;
+use crate::wait::WaitQueue;
 use crate::xenbus::{Device, DeviceRef};
 
 /// Messages handled before the worker lets others run.
@@ -90,6 +93,14 @@ pub struct Tunnel {
     /// Back: grant reference of the control page that is mapped.
     reference: u32,
     irq: Atomic<u32>,
+    /// Back: the scheduler's name for this tunnel.
+    flow: SetOnce<FlowId>,
+    /// Back: programs of this domain claim what they move.
+    capped: Atomic<bool>,
+    /// Turns that were handed to this domain's own programs, and who waits.
+    turns: Atomic<u32>,
+    #[pin]
+    turn: WaitQueue,
     /// The worker waits for an event of the control ring.
     armed: Atomic<u32>,
     /// Events that may still come whose doorbells were taken already, together
@@ -122,6 +133,10 @@ impl Tunnel {
                 page,
                 reference,
                 irq: Atomic::new(0),
+                flow: SetOnce::new(),
+                capped: Atomic::new(false),
+                turns: Atomic::new(0),
+                turn <- WaitQueue::new(),
                 armed: Atomic::new(0),
                 early: Atomic::new(0),
                 work <- new_work!("idts_tunnel"),
@@ -224,6 +239,12 @@ impl Tunnel {
             // an unused control page.
             self.grow(&mut self.inner.lock(), wire::FIRST_WINDOWS)?;
         }
+        if self.role == Role::Back {
+            let numbers = self.hub.policies.load(self.peer);
+            let flow = self.hub.mover.join(self, numbers.params)?;
+            self.flow.populate(flow);
+            self.obey();
+        }
         self.hub.add(self)?;
         self.schedule();
         Ok(())
@@ -233,10 +254,15 @@ impl Tunnel {
     /// under way, none of which sleeps. May be called twice.
     pub fn stop(self: &Arc<Self>, errno: Errno) {
         self.hub.remove(self);
-        self.gate.shut();
+        if let Some(flow) = self.flow() {
+            self.hub.mover.leave(flow);
+            self.hub.policies.forget(self.peer);
+        }
         let events = {
             let mut inner = self.inner.lock();
+            // First the errno, then the gate: whoever finds it shut has one.
             self.fail_all(&mut inner, errno);
+            self.gate.shut();
             inner.events.take()
         };
         // Waits for a running handler, which takes no lock.
@@ -245,8 +271,6 @@ impl Tunnel {
         // SAFETY: The work is initialised; process context. It runs rather than
         // being cancelled, for it owns a reference to the tunnel.
         unsafe { bindings::flush_work(Work::raw_get(&self.work)) };
-        // A message that was being handled may have come after `fail_all`.
-        self.fail_all(&mut self.inner.lock(), errno);
     }
 
     /// Gives all memory back, newest first, after [`Self::stop`].
@@ -275,14 +299,78 @@ impl Tunnel {
             self.peer,
             violation.name()
         );
-        self.gate.shut();
         self.fail_all(inner, Errno::Proto);
+        self.gate.shut();
         self.device.switch(XenbusState::Closing);
     }
 
     /// Wakes everyone with an error.
     fn fail_all(&self, inner: &mut Inner, errno: Errno) {
         inner.openings.fail_all(self, errno);
+    }
+
+    /// Back: obeys what is set for the domain.
+    pub(crate) fn obey(&self) {
+        let Some(flow) = self.flow() else {
+            return;
+        };
+        let numbers = self.hub.policies.load(self.peer);
+        self.hub.mover.set(flow, numbers.params);
+        self.capped.store(self.hub.mover.is_capped(flow), Relaxed);
+    }
+
+    /// Whether programs of this domain must claim what they move.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.capped.load(Relaxed)
+    }
+
+    /// What this domain's program may move now of `want` bytes: all, without a
+    /// cap; otherwise it waits for its turn, even with O_NONBLOCK, as a read of
+    /// a disk does. [`Self::settle`] gives the rest back.
+    pub(crate) fn claim(&self, want: u32) -> Result<u32> {
+        loop {
+            if !self.capped.load(Relaxed) {
+                return Ok(u32::MAX);
+            }
+            let Some(flow) = self.flow() else {
+                return Ok(u32::MAX);
+            };
+            let seen = self.turns.load(Relaxed);
+            match self.hub.mover.claim(flow, want) {
+                Claim::Granted(bytes) => return Ok(bytes),
+                Claim::Free | Claim::Gone => return Ok(u32::MAX),
+                Claim::Queued => {
+                    self.turn.wait(None, || self.turns.load(Relaxed) != seen)?;
+                }
+            }
+        }
+    }
+
+    /// Gives back what is left of a claim.
+    pub(crate) fn settle(&self, claimed: u32, used: usize) {
+        if claimed != u32::MAX {
+            if let Some(flow) = self.flow() {
+                let unused = claimed.saturating_sub(used as u32);
+                self.hub.mover.refund(flow, unused);
+            }
+        }
+    }
+
+    /// What the scheduler counted.
+    pub(crate) fn flow_stats(&self) -> Option<FlowStats> {
+        let flow = self.flow()?;
+        self.hub.mover.with(|s| s.stats(flow, clock()))
+    }
+
+    /// The scheduler's name for this tunnel.
+    pub(crate) fn flow(&self) -> Option<FlowId> {
+        self.flow.copy()
+    }
+
+    /// This domain's programs may claim again.
+    pub(crate) fn grant_turn(&self) {
+        self.turns.add(1, Relaxed);
+        self.turn.wake_all();
     }
 
     /// Numbers for the debugfs file.
@@ -310,8 +398,8 @@ impl Tunnel {
         if inner.outbox.push(slot, GFP_KERNEL).is_err() {
             // A message that cannot be kept would leave both sides waiting.
             pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
-            self.gate.shut();
             self.fail_all(inner, Errno::ConnReset);
+            self.gate.shut();
             self.device.switch(XenbusState::Closing);
         }
     }

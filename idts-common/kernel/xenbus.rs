@@ -108,27 +108,94 @@ impl Device {
     /// Reads a number that the peer wrote, within `min` and `max`. A missing
     /// node is `ENOENT`, anything else that is not such a number `EPROTO`.
     pub fn read_peer(&self, node: &str, min: u32, max: u32) -> Result<u32> {
-        let name = CString::try_from_fmt(fmt!("{node}"))?;
-        let mut len: c_uint = 0;
-        // SAFETY: All pointers are valid; `otherend` is fixed while bound.
-        let text = unsafe {
-            bindings::xenbus_read(
-                bindings::XBT_NIL,
-                (*self.as_raw()).otherend,
-                name.as_char_ptr(),
-                &mut len,
-            )
-        };
-        let text = kernel::error::from_err_ptr(text)?.cast::<u8>();
-        // SAFETY: xenbus_read gives `len` bytes, owned by us; private memory.
-        let value = nodes::number(
-            unsafe { core::slice::from_raw_parts(text, len as usize) },
-            min,
-            max,
-        );
-        // SAFETY: Allocated by xenbus_read with kmalloc, not used after this.
-        unsafe { bindings::kfree(text.cast()) };
-        value.ok_or(Errno::Proto.into())
+        // SAFETY: `otherend` is a C string, fixed while bound.
+        let dir = unsafe { CStr::from_char_ptr((*self.as_raw()).otherend) };
+        let text = read(dir, node)?;
+        nodes::number(&text, min, max).ok_or(Errno::Proto.into())
+    }
+}
+
+/// Reads a node of a directory.
+pub(crate) fn read(dir: &CStr, node: &str) -> Result<KVec<u8>> {
+    let node = CString::try_from_fmt(fmt!("{node}"))?;
+    let mut len: c_uint = 0;
+    // SAFETY: All pointers are valid.
+    let text = unsafe {
+        bindings::xenbus_read(
+            bindings::XBT_NIL,
+            dir.as_char_ptr(),
+            node.as_char_ptr(),
+            &mut len,
+        )
+    };
+    let text = kernel::error::from_err_ptr(text)?.cast::<u8>();
+    let mut copy = KVec::new();
+    // SAFETY: xenbus_read gives `len` bytes, private memory that is ours.
+    let bytes = unsafe { core::slice::from_raw_parts(text, len as usize) };
+    let copied = copy.extend_from_slice(bytes, GFP_KERNEL);
+    // SAFETY: Allocated by xenbus_read with kmalloc, not used after this.
+    unsafe { bindings::kfree(text.cast()) };
+    copied?;
+    Ok(copy)
+}
+
+/// A watch on a path of xenstore. Its function is called on the xenwatch
+/// thread, once at the beginning and at every change of the path or below.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Watch {
+    #[pin]
+    raw: Opaque<bindings::xenbus_watch>,
+    function: fn(&[u8]),
+}
+
+// SAFETY: Registered and unregistered from any thread.
+unsafe impl Send for Watch {}
+// SAFETY: As above.
+unsafe impl Sync for Watch {}
+
+impl Watch {
+    /// Watches `path`.
+    pub(crate) fn new(path: &'static CStr, function: fn(&[u8])) -> Result<Pin<KBox<Self>>> {
+        let watch = KBox::pin_init(
+            pin_init!(Self {
+                raw: Opaque::zeroed(),
+                function,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: Not registered yet; pinned until `drop` unregistered it.
+        to_result(unsafe {
+            let raw = watch.raw.get();
+            (*raw).node = path.as_char_ptr();
+            (*raw).callback = Some(Self::callback);
+            bindings::register_xenbus_watch(raw)
+        })?;
+        Ok(watch)
+    }
+
+    extern "C" fn callback(
+        raw: *mut bindings::xenbus_watch,
+        path: *const c_char,
+        _token: *const c_char,
+    ) {
+        // SAFETY: `raw` is the field of a `Watch` that is registered.
+        let watch = unsafe { &*kernel::container_of!(Opaque::cast_from(raw), Self, raw) };
+        // SAFETY: xenbus passes a C string.
+        let path = unsafe { CStr::from_char_ptr(path) };
+        (watch.function)(path.to_bytes());
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Watch {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: A watch that was not registered has no callback; the call
+        // waits for one that runs.
+        unsafe {
+            if !(*self.raw.get()).list.next.is_null() {
+                bindings::unregister_xenbus_watch(self.raw.get());
+            }
+        }
     }
 }
 

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How long a reader or a writer looks again before it sleeps.
+//!
+//! Falling asleep and being woken costs more than a short wait, so a short wait
+//! is spent looking. The time adapts to whether that pays, as the kernel's halt
+//! polling does (Documentation/virt/guest-halt-polling.rst): a sleep that ended
+//! soon makes it longer, a long one shorter, down to nothing.
+
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+use crate::bindings;
+
+/// The longest time that may be asked for, in microseconds.
+pub(crate) const POLL_US_MAX: u32 = 200;
+/// The shortest look that is worth it, and the first step from nothing.
+const SHORTEST_NS: u32 = 4_000;
+/// Looks between two glances at the clock.
+const GLANCE: u32 = 16;
+
+/// The longest look of this module, in nanoseconds; 0: never look.
+static LONGEST_NS: Atomic<u32> = Atomic::new(0);
+
+/// Sets the longest look of this module.
+pub(crate) fn set_longest(us: u32) {
+    LONGEST_NS.store(us.min(POLL_US_MAX).wrapping_mul(1000), Relaxed);
+}
+
+/// Nanoseconds since some moment.
+pub(crate) fn clock() -> u64 {
+    // SAFETY: No requirements.
+    unsafe { bindings::idts_clock() }
+}
+
+/// How long one waiter looks before it sleeps.
+pub(crate) struct Patience(Atomic<u32>);
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(SHORTEST_NS))
+    }
+
+    /// Looks until `ready`, or until the time is over or the CPU is wanted for
+    /// something else. Says whether it became ready.
+    pub(crate) fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
+        let ns = self.0.load(Relaxed).min(LONGEST_NS.load(Relaxed));
+        if ns == 0 {
+            return false;
+        }
+        let end = clock().wrapping_add(ns.into());
+        loop {
+            for _ in 0..GLANCE {
+                if ready() {
+                    return true;
+                }
+                core::hint::spin_loop();
+            }
+            // SAFETY: No requirements.
+            if unsafe { bindings::idts_cpu_is_wanted() } || clock() > end {
+                return false;
+            }
+        }
+    }
+
+    /// Sleeps with `sleep`, and learns from how long that was.
+    pub(crate) fn learn<R>(&self, sleep: impl FnOnce() -> R) -> R {
+        let longest = LONGEST_NS.load(Relaxed);
+        if longest == 0 {
+            return sleep();
+        }
+        let start = clock();
+        let result = sleep();
+        let slept = clock().wrapping_sub(start);
+        let ns = self.0.load(Relaxed);
+        let ns = if slept <= longest.into() {
+            ns.saturating_mul(2).clamp(SHORTEST_NS, longest)
+        } else if ns > SHORTEST_NS {
+            ns / 2
+        } else {
+            0
+        };
+        self.0.store(ns, Relaxed);
+        result
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the administrator lets each domain do: the values that tunnel-mgr wrote
+//! into xenstore, kept in memory, so that a guest's request is answered from
+//! there. Guests can neither read nor write the keys.
+//!
+//! Owns reading and watching; what a value means is `idts_core::policy`'s.
+
+use idts_core::policy::{self, Key, Numbers, Target};
+use idts_core::sched::Policy;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::{new_mutex, Mutex};
+
+use crate::hub::Hub;
+use crate::xenbus;
+
+/// What is set for one domain.
+struct Entry {
+    domid: u16,
+    numbers: Numbers,
+    alias: Option<KVec<u8>>,
+    connect: Option<KVec<u8>>,
+}
+
+/// What is set for all domains that have a tunnel.
+#[pin_data]
+pub(crate) struct Policies {
+    #[pin]
+    entries: Mutex<KVec<Entry>>,
+}
+
+/// Reads one key of a domain; `None` if it is not set or has no valid value.
+fn read(domid: u16, key: Key) -> Option<KVec<u8>> {
+    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid)).ok()?;
+    let text = xenbus::read(&dir, key.name()).ok()?;
+    if !key.accepts(&text) {
+        pr_warn!(
+            "{}/{}/{}: no valid value\n",
+            policy::DOMAINS,
+            domid,
+            key.name()
+        );
+        return None;
+    }
+    Some(text)
+}
+
+impl Policies {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            entries <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// Reads all that is set for a domain, and gives its numbers.
+    pub(crate) fn load(&self, domid: u16) -> Numbers {
+        let mut numbers = Numbers::DEFAULT;
+        for key in Key::LIST {
+            if key.range().is_some() {
+                numbers.set(key, read(domid, key).as_deref());
+            }
+        }
+        let entry = Entry {
+            domid,
+            numbers,
+            alias: read(domid, Key::Alias),
+            connect: read(domid, Key::Connect),
+        };
+        let mut entries = self.entries.lock();
+        match entries.iter_mut().find(|e| e.domid == domid) {
+            Some(place) => *place = entry,
+            None => {
+                // Without memory what holds without any key holds: it allows
+                // least.
+                let _ = entries.push(entry, GFP_KERNEL);
+            }
+        }
+        numbers
+    }
+
+    /// Forgets a domain.
+    pub(crate) fn forget(&self, domid: u16) {
+        self.entries.lock().retain(|e| e.domid != domid);
+    }
+
+    /// What is set in numbers for a domain.
+    pub(crate) fn numbers(&self, domid: u16) -> Numbers {
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|e| e.domid == domid);
+        entry.map_or(Numbers::DEFAULT, |e| e.numbers)
+    }
+
+    /// Whether a guest may connect to a port of domain `to`; 0 is ours.
+    pub(crate) fn may_connect(&self, from: u16, to: u16, port: u32) -> bool {
+        let entries = self.entries.lock();
+        let entry = |domid: u16| entries.iter().find(|e| e.domid == domid);
+        let target = Target {
+            domain: to,
+            is_home: to == 0,
+            alias: entry(to).and_then(|e| e.alias.as_deref()),
+            port,
+        };
+        policy::may_connect(entry(from).and_then(|e| e.connect.as_deref()), target)
+    }
+}
+
+/// What is set for the scheduler.
+pub(crate) fn scheduler() -> (Policy, u64) {
+    let value = |node| {
+        let dir = CString::try_from_fmt(fmt!("{}", policy::SCHEDULER)).ok()?;
+        xenbus::read(&dir, node).ok()
+    };
+    (
+        value(policy::SCHEDULER_POLICY)
+            .and_then(|text| policy::scheduler_policy(&text))
+            .unwrap_or_default(),
+        value(policy::SCHEDULER_RATE)
+            .and_then(|text| policy::scheduler_rate(&text))
+            .unwrap_or(0),
+    )
+}
+
+/// Something below [`policy::DIR`] changed: `path` says what.
+pub(crate) fn changed(path: &[u8]) {
+    let Ok(hub) = Hub::current() else {
+        return;
+    };
+    // What comes after the directory's name, relative or absolute.
+    let domain = path
+        .windows(policy::DOMAINS.len())
+        .position(|w| w == policy::DOMAINS.as_bytes())
+        .and_then(|at| path.get(at.wrapping_add(policy::DOMAINS.len()).wrapping_add(1)..))
+        .and_then(|rest| rest.split(|b| *b == b'/').next())
+        .and_then(|id| policy::number(id, 0, u16::MAX.into()));
+    match domain {
+        Some(domid) => hub.obey(Some(domid as u16)),
+        None => hub.obey(None),
+    }
+}

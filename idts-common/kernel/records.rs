@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Single tries of reading and writing a record, as [`crate::channel`] has them
+//! for a stream. How a record stands in a ring is `idts_core::record`'s.
+
+use idts_core::index::Untrusted;
+use idts_core::record::{check, framed, longest, HEADER};
+use idts_core::ring::Consumer;
+use kernel::iov::{IovIterDest, IovIterSource};
+
+use crate::channel::{Channel, Stop};
+use crate::shared::Live;
+
+impl Channel {
+    /// Length of the next record, 0 if there is none. What is read of it is
+    /// checked; a lie breaks the channel.
+    pub(crate) fn next_record(&self, ring: &Consumer, live: &Live) -> Result<u32, Stop> {
+        let available = ring.available_seen();
+        if available == 0 {
+            return Ok(0);
+        }
+        let header = self.memory.rx.word(live, ring.next(HEADER).at);
+        check(Untrusted::new(header), available).map_err(|v| self.broken(v))
+    }
+
+    /// Reads the next record, or its beginning, into the user's buffer.
+    pub(crate) fn try_read_record(&self, to: &mut IovIterDest<'_>) -> Result<usize, Stop> {
+        let mut rx = self.rx.lock();
+        let live = self.enter_to_read()?;
+        self.refill(&mut rx.ring, &live)?;
+        let len = self.next_record(&rx.ring, &live)?;
+        let want = len.min(to.len().min(u32::MAX as usize) as u32);
+        let mut done = 0u32;
+        while done < want {
+            let (skip, rest) = (HEADER.wrapping_add(done), want.wrapping_sub(done));
+            let span = rx.ring.next_after(skip, rest);
+            let n = self.memory.rx.drain(&live, span, to.as_raw());
+            done = done.wrapping_add(n);
+            if n < span.len || n == 0 {
+                // SAFETY: Just advanced by this many bytes.
+                unsafe { to.revert(done as usize) };
+                return Err(Stop::Fault);
+            }
+        }
+        let words = self.memory.lines.words(&live);
+        let frame = framed(len).unwrap_or(len);
+        let notify = rx.ring.release(&words, self.lines, frame);
+        rx.bytes = rx.bytes.wrapping_add(len.into());
+        rx.truncated = rx.truncated.wrapping_add((want < len).into());
+        self.notify(&live, notify);
+        self.tunnel.stats.rx_bytes.add(len.into());
+        Ok(want as usize)
+    }
+
+    /// Writes the user's buffer as one record.
+    pub(crate) fn try_write_record(&self, from: &mut IovIterSource<'_>) -> Result<usize, Stop> {
+        let mut tx = self.tx.lock();
+        let live = self.enter_to_write()?;
+        if from.len() > longest(tx.ring.size()) as usize {
+            return Err(Stop::TooLong);
+        }
+        let len = from.len() as u32;
+        let frame = framed(len).unwrap_or(len);
+        let words = self.memory.lines.words(&live);
+        if tx.ring.free_seen() < frame {
+            let free = tx.ring.free(&words, self.lines);
+            if free.map_err(|v| self.broken(v))? < frame {
+                tx.want = frame;
+                return Err(Stop::Blocked);
+            }
+        }
+        let header = tx.ring.next(HEADER).at;
+        self.memory.tx.set_word(&live, header, len);
+        let mut done = 0u32;
+        while done < len {
+            let (skip, rest) = (HEADER.wrapping_add(done), len.wrapping_sub(done));
+            let span = tx.ring.next_after(skip, rest);
+            let n = self.memory.tx.fill(&live, span, from.as_raw());
+            done = done.wrapping_add(n);
+            if n < span.len || n == 0 {
+                // Nothing is published: the next try starts anew.
+                // SAFETY: Just advanced by this many bytes.
+                unsafe { from.revert(done as usize) };
+                return Err(Stop::Fault);
+            }
+        }
+        let notify = tx.ring.publish(&words, self.lines, frame);
+        tx.want = 0;
+        tx.bytes = tx.bytes.wrapping_add(len.into());
+        self.notify(&live, notify);
+        self.tunnel.stats.tx_bytes.add(len.into());
+        Ok(len as usize)
+    }
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A channel between two guests: the back moves bytes from one tunnel's ring
+//! straight into the other's and keeps none of them. A full ring is the
+//! back-pressure.
+//!
+//! Owns the life of a relay and single stretches of moving. When which one is
+//! moved is decided by [`crate::mover`], which alone calls this.
+
+use idts_core::record::{framed, HEADER};
+use idts_core::wire::{line, Kind, Open, Refusal};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Full};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use crate::channel::{Channel, Rx, Stop, Tx};
+use crate::endpoint::{Endpoint, Outcome};
+use crate::errno::Errno;
+use crate::opening::Wanted;
+use crate::shared::{self, Live};
+use crate::tunnel::Tunnel;
+
+/// One of a relay's two directions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the domain that asked.
+    Forth,
+    /// To the domain that asked.
+    Back,
+}
+
+/// What a stretch of moving came to.
+pub(crate) struct Moved {
+    /// Bytes moved.
+    pub(crate) bytes: u32,
+    /// There is more to move at once.
+    pub(crate) more: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The other domain has not been asked yet.
+    New,
+    /// It has been asked.
+    Asked,
+    /// Bytes move.
+    Open,
+    /// Over: nothing refers to the legs any more.
+    Over,
+}
+
+struct State {
+    phase: Phase,
+    /// Directions in which nothing moves any more.
+    ended: [bool; 2],
+}
+
+/// Two channels, joined. Each has a leg: an endpoint without a file.
+#[pin_data]
+pub(crate) struct Relay {
+    /// The leg to the domain that asked, and its tunnel.
+    asker: Arc<Endpoint>,
+    tunnel: Arc<Tunnel>,
+    open: Open,
+    /// The leg to the other domain.
+    target: Arc<Endpoint>,
+    /// Which direction the mover has queued.
+    queued: [Atomic<u32>; 2],
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Relay {
+    /// A relay for a channel that `tunnel`'s front asked for; its answer is
+    /// owed. The mover does the rest.
+    pub(crate) fn begin(tunnel: &Arc<Tunnel>, asker: Arc<Endpoint>, open: &Open) -> Result {
+        let target = Endpoint::new(tunnel.hub.clone())?;
+        let (tunnel, open) = (tunnel.clone(), *open);
+        let legs = (asker.clone(), target.clone());
+        let relay = Arc::pin_init(
+            pin_init!(Self {
+                asker,
+                tunnel,
+                open,
+                target,
+                queued: [const { Atomic::new(0) }; 2],
+                state <- new_mutex!(State { phase: Phase::New, ended: [false; 2] }),
+            }),
+            GFP_KERNEL,
+        )?;
+        let (asker, target) = legs;
+        asker.make_leg(relay.clone());
+        target.make_leg(relay);
+        asker.kick();
+        Ok(())
+    }
+
+    fn queued(&self, way: Way) -> &Atomic<u32> {
+        let [forth, back] = &self.queued;
+        match way {
+            Way::Forth => forth,
+            Way::Back => back,
+        }
+    }
+
+    /// The mover queues a direction; `false`: it is queued already.
+    pub(crate) fn mark_queued(&self, way: Way) -> bool {
+        self.queued(way).xchg(1, Full) == 0
+    }
+
+    /// The mover took a direction out of its queue.
+    pub(crate) fn unmark_queued(&self, way: Way) {
+        self.queued(way).xchg(0, Full);
+    }
+
+    /// Goes on after news on a leg. `true`: there may be something to move.
+    pub(crate) fn step(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Over {
+            return false;
+        }
+        if state.phase != Phase::Open && self.asker.is_broken() {
+            self.target.give_up(Errno::ConnReset);
+            self.finish(&mut state);
+            return false;
+        }
+        if state.phase == Phase::New {
+            state.phase = Phase::Asked;
+            if let Err(why) = self.ask() {
+                self.answer(&mut state, Some(why));
+                return false;
+            }
+        }
+        if state.phase == Phase::Asked {
+            match self.target.outcome() {
+                Outcome::Waiting => return false,
+                Outcome::Connected => self.answer(&mut state, None),
+                Outcome::Failed(errno) => {
+                    self.answer(&mut state, Some(refusal(errno)));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Asks the other domain.
+    fn ask(&self) -> Result<(), Refusal> {
+        let tunnel = u16::try_from(self.open.domain)
+            .ok()
+            .and_then(|domid| self.tunnel.hub.tunnel(domid))
+            .ok_or(Refusal::Forbidden)?;
+        let wanted = Wanted {
+            ports: self.open.ports,
+            // What the asker's front writes, we write to the other.
+            tx: self.open.front_ring.len,
+            rx: self.open.back_ring.len,
+            domain: self.tunnel.peer.into(),
+            kind: self.open.kind,
+        };
+        self.target.connect_leg(&tunnel, wanted);
+        Ok(())
+    }
+
+    /// Gives the asker the answer that is owed.
+    fn answer(&self, state: &mut State, refusal: Option<Refusal>) {
+        self.tunnel.answer(self.open.channel, refusal);
+        match refusal {
+            None => state.phase = Phase::Open,
+            Some(_) => self.finish(state),
+        }
+    }
+
+    /// The tunnel whose domain sends in a direction.
+    pub(crate) fn sender(&self, way: Way) -> Option<Arc<Tunnel>> {
+        match way {
+            Way::Forth => Some(self.tunnel.clone()),
+            Way::Back => Some(self.target.channel().ok()?.tunnel.clone()),
+        }
+    }
+
+    /// Moves up to `budget` bytes in one direction.
+    pub(crate) fn run(&self, way: Way, budget: u32) -> Moved {
+        let mut state = self.state.lock();
+        let nothing = Moved {
+            bytes: 0,
+            more: false,
+        };
+        let (Phase::Open, [forth, back]) = (state.phase, &mut state.ended) else {
+            return nothing;
+        };
+        let (from, to, ended) = match way {
+            Way::Forth => (&self.asker, &self.target, forth),
+            Way::Back => (&self.target, &self.asker, back),
+        };
+        let (Ok(source), Ok(sink)) = (from.channel(), to.channel()) else {
+            return nothing;
+        };
+        if *ended {
+            return nothing;
+        }
+        let (bytes, stop) = stretch((from, source), (to, sink), budget);
+        match stop {
+            None => return Moved { bytes, more: true },
+            Some(Stop::Blocked | Stop::Fault) => {}
+            Some(Stop::End) => {
+                sink.shutdown(line::FIN);
+                *ended = true;
+            }
+            Some(Stop::Deaf | Stop::TooLong) => {
+                source.shutdown(line::DEAF);
+                *ended = true;
+            }
+            Some(Stop::Broken) => {
+                // Whichever broke, the other is told.
+                source.reset();
+                sink.reset();
+                state.ended = [true; 2];
+            }
+        }
+        if state.ended == [true; 2] {
+            self.finish(&mut state);
+        }
+        Moved { bytes, more: false }
+    }
+
+    /// Closes both legs.
+    fn finish(&self, state: &mut State) {
+        state.phase = Phase::Over;
+        for leg in [&self.asker, &self.target] {
+            leg.end_leg();
+        }
+    }
+}
+
+/// What a refusal of one domain looks like to another.
+fn refusal(errno: Errno) -> Refusal {
+    match errno {
+        Errno::ConnRefused => Refusal::Refused,
+        Errno::NoSpace => Refusal::NoSpace,
+        _ => Refusal::Forbidden,
+    }
+}
+
+/// A leg and its channel.
+type Leg<'a> = (&'a Endpoint, &'a Channel);
+
+/// Moves up to `budget` bytes, or says why it stopped. Notifies both sides.
+fn stretch((from, source): Leg<'_>, (to, sink): Leg<'_>, budget: u32) -> (u32, Option<Stop>) {
+    let mut rx = source.rx.lock();
+    let mut tx = sink.tx.lock();
+    let entered = source
+        .enter_to_read()
+        .and_then(|l| Ok((l, sink.enter_to_write()?)));
+    let (live, live_sink) = match entered {
+        Ok(both) => both,
+        Err(stop) => return (0, Some(stop)),
+    };
+    let mut job = Stretch {
+        source,
+        sink,
+        live: &live,
+        live_sink: &live_sink,
+        data: false,
+        room: false,
+    };
+    let mut done = 0u32;
+    let stop = loop {
+        if done >= budget {
+            break None;
+        }
+        match job.once(from, to, &mut rx, &mut tx, budget.wrapping_sub(done)) {
+            Ok(n) => done = done.wrapping_add(n),
+            Err(stop) => break Some(stop),
+        }
+    };
+    sink.notify(&live_sink, job.data);
+    source.notify(&live, job.room);
+    rx.bytes = rx.bytes.wrapping_add(done.into());
+    tx.bytes = tx.bytes.wrapping_add(done.into());
+    source.tunnel.stats.relayed_in.add(done.into());
+    sink.tunnel.stats.relayed_out.add(done.into());
+    (done, stop)
+}
+
+struct Stretch<'a> {
+    source: &'a Channel,
+    sink: &'a Channel,
+    live: &'a Live,
+    live_sink: &'a Live,
+    /// The sink's reader is to be notified.
+    data: bool,
+    /// The source's writer is to be notified.
+    room: bool,
+}
+
+impl Stretch<'_> {
+    /// Moves what is there and fits, at most `want` bytes but at least a record.
+    fn once(
+        &mut self,
+        from: &Endpoint,
+        to: &Endpoint,
+        rx: &mut Rx,
+        tx: &mut Tx,
+        want: u32,
+    ) -> Result<u32, Stop> {
+        let words = self.source.memory.lines.words(self.live);
+        let words_sink = self.sink.memory.lines.words(self.live_sink);
+        if let Err(stop) = self.source.refill(&mut rx.ring, self.live) {
+            if !matches!(stop, Stop::Blocked) {
+                return Err(stop);
+            }
+            from.arm_leg_read();
+            let there = rx.ring.arm(&words, self.source.lines);
+            if !there.map_err(|v| self.source.broken(v))? {
+                // The end may have come before the arming.
+                self.source.refill(&mut rx.ring, self.live)?;
+            }
+            return Ok(0);
+        }
+        let (need, least, header) = match self.source.kind {
+            Kind::Stream => (rx.ring.available_seen().min(want), 1, None),
+            Kind::Record => {
+                let len = self.source.next_record(&rx.ring, self.live)?;
+                let frame = framed(len).unwrap_or(len);
+                if frame > tx.ring.size() {
+                    return Err(Stop::TooLong);
+                }
+                (frame, frame, Some(len))
+            }
+        };
+        if tx.ring.free_seen() < need {
+            let free = tx.ring.free(&words_sink, self.sink.lines);
+            if free.map_err(|v| self.sink.broken(v))? < least {
+                to.arm_leg_write();
+                let low = least.max(tx.ring.size() / 2).min(tx.ring.size());
+                let room = tx.ring.arm(&words_sink, self.sink.lines, low);
+                if !room.map_err(|v| self.sink.broken(v))? {
+                    return Err(Stop::Blocked);
+                }
+                return Ok(0);
+            }
+        }
+        let bytes = need.min(tx.ring.free_seen());
+        self.copy(rx, tx, bytes, header);
+        self.data |= tx.ring.publish(&words_sink, self.sink.lines, bytes);
+        self.room |= rx.ring.release(&words, self.source.lines, bytes);
+        Ok(bytes)
+    }
+
+    /// Copies `bytes` from ring to ring. A record's header is not copied but
+    /// written anew from what was checked.
+    fn copy(&self, rx: &Rx, tx: &Tx, bytes: u32, header: Option<u32>) {
+        let mut done = 0u32;
+        if let Some(len) = header {
+            done = HEADER;
+            let at = tx.ring.next(HEADER).at;
+            self.sink.memory.tx.set_word(self.live_sink, at, len);
+        }
+        while done < bytes {
+            let rest = bytes.wrapping_sub(done);
+            let from = rx.ring.next_after(done, rest);
+            let to = tx.ring.next_after(done, rest);
+            let n = shared::copy(
+                (&self.source.memory.rx, self.live, from),
+                (&self.sink.memory.tx, self.live_sink, to),
+            );
+            if n == 0 {
+                return;
+            }
+            done = done.wrapping_add(n);
+        }
+    }
+}

@@ -8,7 +8,8 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`control`], [`region`], [`state`], [`nodes`],
-//! [`uapi`], [`policy`], [`sched`]. The document that all of it implements is `PROTOCOL.md`.
+//! [`uapi`], [`policy`], [`sched`]. The document that all of it implements is
+//! `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]

@@ -24,9 +24,14 @@ impl Back {
         if self.book.claim(slice).is_err() {
             return false;
         }
-        assert!(slice.offset % PAGE == 0 && slice.len % PAGE == 0 && slice.len > 0);
+        assert!(
+            slice.offset.is_multiple_of(PAGE) && slice.len.is_multiple_of(PAGE) && slice.len > 0
+        );
         let end = slice.offset.checked_add(slice.len).expect("a slice wraps");
-        assert!(end <= WINDOW * SEGMENT_WINDOWS, "a slice leaves its segment");
+        assert!(
+            end <= WINDOW * SEGMENT_WINDOWS,
+            "a slice leaves its segment"
+        );
         for page in slice.offset / PAGE..end / PAGE {
             let new = self.rings.insert((slice.segment, page));
             let lines = |at: &(u32, u32)| (at.0, at.1 / PAGE) == (slice.segment, page);

@@ -59,7 +59,7 @@ impl<'a> Lying<'a> {
     }
 
     fn index(at: u32) -> usize {
-        assert!(at < 4096 && at % 4 == 0, "offset {at}");
+        assert!(at < 4096 && at.is_multiple_of(4), "offset {at}");
         at as usize / 4
     }
 }
@@ -83,13 +83,13 @@ impl SharedMem for Lying<'_> {
         self.store(at, value);
     }
     fn or64(&self, at: u32, bits: u64) {
-        assert!(at % 8 == 0, "offset {at}");
+        assert!(at.is_multiple_of(8), "offset {at}");
         let (low, high) = (bits as u32, (bits >> 32) as u32);
         self.words.borrow_mut()[Self::index(at)] |= low;
         self.words.borrow_mut()[Self::index(at) + 1] |= high;
     }
     fn swap64(&self, at: u32, value: u64) -> u64 {
-        assert!(at % 8 == 0, "offset {at}");
+        assert!(at.is_multiple_of(8), "offset {at}");
         let (low, high) = (self.load(at), self.load(at + 4));
         self.store(at, value as u32);
         self.store(at + 4, (value >> 32) as u32);

@@ -16,7 +16,11 @@ fn texts<'a>(input: &Input<'a>) -> [&'a [u8]; 3] {
 /// Reads a target, then a value for every key, an alias and a group.
 pub fn fuzz_one(data: &[u8]) {
     let input = Input::new(data);
-    let (domain, port, is_home) = (input.count() as u16, input.count(), input.byte() % 2 == 0);
+    let (domain, port, is_home) = (
+        input.count() as u16,
+        input.count(),
+        input.byte().is_multiple_of(2),
+    );
     let [value, alias, group] = texts(&input);
     let target = Target {
         domain,

@@ -11,6 +11,9 @@ const SECOND: u64 = 1_000_000_000;
 /// A bucket that holds less than this part of a second waits, so that what is
 /// served is worth the wake-up.
 const CHUNKS: u64 = 256;
+/// It holds this part of a second's tokens, so that a worker whose timer is some
+/// ticks late loses none.
+const BURSTS: u64 = 20;
 
 #[derive(Clone, Copy, Debug, FromZeros)]
 pub(super) struct Bucket {
@@ -61,7 +64,7 @@ impl Bucket {
 
     /// Time in which it fills.
     fn depth(&self) -> u64 {
-        self.time(u64::from(QUANTUM).max(self.rate / 100)).0
+        self.time(u64::from(QUANTUM).max(self.rate / BURSTS)).0
     }
 
     /// From when on something can be taken.

@@ -228,7 +228,7 @@ fn a_burst_is_bounded() {
     sim.sched.wake(sim.id(flow), sim.now);
     let endless = sim.add(Load::Endless, rate(cap));
     sim.run(60 * SECOND);
-    let burst = u64::from(QUANTUM).max(cap / 100);
+    let burst = u64::from(QUANTUM).max(cap / 20);
     assert!(sim.stats(endless).served <= 60 * cap + burst);
     // The same for claims of a program that was away.
     let id = sim.id(flow);

@@ -23,6 +23,8 @@ Examples:
   tunnel-mgr attach u1            until the tunnel with u1 is connected
   tunnel-mgr attach u1 --wait 0   for a guest that has yet to boot
   tunnel-mgr list --json
+  tunnel-mgr set u1 weight=4 rate=100M
+  tunnel-mgr watch --attach all
   tunnel-mgr detach u1
 
 Exit status:
@@ -34,13 +36,17 @@ Files:
   /run/xenstored/socket (or /dev/xen/xenbus)
                          the way to xenstore
   /sys/kernel/debug/idts/DOMID
-                         counters of a tunnel, shown by list";
+                         counters of a tunnel, shown by list and stats";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Attach(Attach),
     Detach(Detach),
     List(List),
+    Set(Set),
+    Scheduler(Scheduler),
+    Stats(Stats),
+    Watch(Watch),
 }
 
 /// Set a tunnel up with a domain.
@@ -95,6 +101,94 @@ pub struct List {
     /// Remove leftovers first
     #[arg(long)]
     pub sweep: bool,
+}
+
+/// Show or set what a domain may do and how it is served.
+///
+/// Takes effect at once. It lives as long as the domain, also without a tunnel,
+/// over reboot, save and restore. An empty value takes a setting away. No guest
+/// can read or write any of it.
+#[derive(Debug, Args)]
+#[command(after_help = SET_HELP)]
+pub struct Set {
+    /// The domain, by id or name
+    #[arg(value_name = "DOM", value_parser = domain)]
+    pub domain: String,
+    /// What to set; without any, all settings are shown
+    #[arg(value_name = "KEY=VALUE")]
+    pub changes: Vec<String>,
+}
+
+const SET_HELP: &str = "\
+Keys:
+  weight=N           share under the policy drr, 1 to 1024 [1]
+  prio=N             rank under the policy prio, 0 to 7, which is first [3]
+  rate=SIZE          cap, in bytes a second; 0 for none [0]
+  limit-channels=N   channels that may be open [4095]
+  limit-memory=SIZE  size of the shared memory, 128K to 128M [128M]
+  alias=NAME         name under which other domains may connect to it
+  connect=RULES      where it may connect to [dom0]
+  publish=GROUPS     groups that it may publish [none]
+  subscribe=GROUPS   groups that it may subscribe to [none]
+
+  RULES is all, none, or up to 16 of dom0 and DOM:PORTS with commas between;
+  DOM is a domain id, an alias, or dom0; PORTS is a port, a range A-B, or *.
+  GROUPS is all, none, or up to 16 names, or beginnings of names with * behind.
+  SIZE is a number, or one with K, M or G behind.
+
+Example:
+  tunnel-mgr set u1 weight=4 rate=100M alias=web connect=dom0,db:5432";
+
+/// Show or set in which order domains are served, and how fast together.
+///
+/// Takes effect at once, also on data under way.
+#[derive(Debug, Args)]
+#[command(after_help = SCHEDULER_HELP)]
+pub struct Scheduler {
+    /// A policy, rate=SIZE, or both; without any, both are shown
+    #[arg(value_name = "POLICY|rate=SIZE")]
+    pub changes: Vec<String>,
+}
+
+const SCHEDULER_HELP: &str = "\
+Policies:
+  drr   deficit round robin: each domain gets its share by weight; the default
+  rr    round robin: each domain gets the same
+  prio  the highest prio first, and round robin among equals
+  fifo  who waits longest, until it has no more
+
+  rate=SIZE is the cap of all domains together, in bytes a second; 0 for none.";
+
+/// Show all that the backend's driver counts.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// One domain only, by id or name
+    #[arg(value_name = "DOM", value_parser = domain)]
+    pub domain: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Set tunnels up as domains come, and remove what they leave.
+///
+/// Stays in the foreground. At its start, and whenever a domain comes or goes, it
+/// removes leftovers and sets up the tunnels that --attach names, also those of
+/// domains that were restored. It may be killed and started again at any time. A
+/// tunnel that was detached by hand stays so, until its domain comes anew or asks
+/// for it.
+///
+/// A guest that --attach names asks for a tunnel, and keeps it, by writing
+/// `attach` to its own xenstore node data/idts.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Domains that get a tunnel, by name, or `all`
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub attach: Vec<String>,
+    /// Detach these domains while they have had no channel for so long
+    #[arg(long, value_name = "SECONDS", requires = "attach",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub idle: Option<u32>,
 }
 
 /// What can be an id or a name; which domain it is, xenstore knows.

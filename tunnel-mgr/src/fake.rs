@@ -2,7 +2,7 @@
 //! A xenstore in memory for the tests: values, permissions as they are
 //! inherited, transactions that can fail, and peers that act while one waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::Instant;
 
@@ -31,6 +31,7 @@ pub struct Fake {
     pub loose_writes: u32,
     /// One for each wait; without any the deadline has passed.
     pub steps: VecDeque<Step>,
+    pub watches: BTreeSet<String>,
 }
 
 impl Fake {
@@ -41,6 +42,10 @@ impl Fake {
         for (id, name) in domains {
             fake.set(&format!("/local/domain/{id}"), "");
             fake.set(&format!("/local/domain/{id}/name"), name);
+            fake.set(
+                &format!("/local/domain/{id}/vm"),
+                &format!("/vm/uuid-of-{name}"),
+            );
             fake.set(&format!("/local/domain/{id}/device"), "");
             fake.set(&format!("/local/domain/{id}/backend"), "");
         }
@@ -158,7 +163,13 @@ impl Store for Fake {
         Ok(!commit || passes)
     }
 
-    fn watch(&mut self, _path: &str) -> io::Result<()> {
+    fn watch(&mut self, path: &str) -> io::Result<()> {
+        self.watches.insert(path.into());
+        Ok(())
+    }
+
+    fn unwatch(&mut self, path: &str) -> io::Result<()> {
+        self.watches.remove(path);
         Ok(())
     }
 

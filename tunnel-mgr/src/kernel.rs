@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use idts_core::nodes::DEVICE;
+use serde_json::Value;
 
 use crate::model::Tunnel;
 
@@ -17,6 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The counters of a tunnel, by name.
 pub type Counters = BTreeMap<String, u64>;
+
+/// All that the driver shows of something, by name: numbers, or words.
+pub type Report = BTreeMap<String, Value>;
 
 /// The kernel, seen from `root`.
 #[derive(Clone, Debug)]
@@ -47,21 +51,28 @@ impl Kernel {
 
     /// The driver's counters, where it shows them.
     pub fn counters(&self, tunnel: Tunnel) -> Option<Counters> {
-        let path = format!("sys/kernel/debug/{DEVICE}/{}", tunnel.front);
-        fs::read_to_string(self.root.join(path))
-            .ok()
-            .map(|text| parse(&text))
+        let report = self.report(&tunnel.front.to_string())?;
+        let number = |(name, value): (String, Value)| Some((name, value.as_u64()?));
+        Some(report.into_iter().filter_map(number).collect())
+    }
+
+    /// What the driver shows under a name: a tunnel's domain, or `scheduler`.
+    pub fn report(&self, name: &str) -> Option<Report> {
+        let path = format!("sys/kernel/debug/{DEVICE}/{name}");
+        let text = fs::read_to_string(self.root.join(path)).ok()?;
+        Some(parse(&text))
     }
 }
 
-/// Lines of a name and a number; others are for other readers.
-fn parse(text: &str) -> Counters {
+/// Lines of a name and a value.
+fn parse(text: &str) -> Report {
     let line = |line: &str| {
         let (name, value) = line.split_once(char::is_whitespace)?;
-        Some((
-            name.trim_end_matches(':').to_string(),
-            value.trim().parse().ok()?,
-        ))
+        let value = value.trim();
+        let value = value
+            .parse::<u64>()
+            .map_or_else(|_| Value::from(value), Value::from);
+        Some((name.trim_end_matches(':').to_string(), value))
     };
     text.lines().filter_map(line).collect()
 }
@@ -71,14 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_lines_of_name_and_number() {
-        let counters = parse("tx_bytes 12\nrx_bytes: 7\nstate Connected\n\nchannels\t3\n");
-        let expected = [("channels", 3), ("rx_bytes", 7), ("tx_bytes", 12)];
+    fn reports_are_lines_of_name_and_value() {
+        let report = parse("tx_bytes 12\nrx_bytes: 7\nbroken no\n\nchannels\t3\n");
+        let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
-            counters,
-            expected
-                .map(|(name, value)| (name.to_string(), value))
-                .into()
+            json,
+            r#"{"broken":"no","channels":3,"rx_bytes":7,"tx_bytes":12}"#
         );
     }
 

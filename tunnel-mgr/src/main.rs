@@ -10,6 +10,8 @@ mod fake;
 mod kernel;
 mod model;
 mod output;
+mod settings;
+mod size;
 mod store;
 mod sweep;
 
@@ -41,5 +43,9 @@ fn run(command: &Command) -> Result<()> {
         Command::Attach(args) => command::attach::run(&mut manager, args),
         Command::Detach(args) => command::detach::run(&mut manager, args),
         Command::List(args) => command::list::run(&mut manager, args),
+        Command::Set(args) => command::set::run(&mut manager, args),
+        Command::Scheduler(args) => command::scheduler::run(&mut manager, args),
+        Command::Stats(args) => command::stats::run(&mut manager, args),
+        Command::Watch(args) => command::watch::run(&mut manager, args),
     }
 }

@@ -148,6 +148,24 @@ impl Tunnel {
     }
 }
 
+/// What a guest writes to ask for a tunnel, and asks as long as it stands there.
+const ASK: &str = "attach";
+
+/// Where a domain asks for a tunnel: a node of its own.
+pub fn ask_path(domain: u16) -> String {
+    format!("/local/domain/{domain}/data/{DEVICE}")
+}
+
+/// Whether a domain asks for a tunnel.
+pub fn asks(store: &mut dyn Store, domain: u16) -> Result<bool> {
+    Ok(read(store, &ask_path(domain))?.as_deref() == Some(ASK))
+}
+
+/// Takes the domain's asking away.
+pub fn remove_ask(store: &mut dyn Store, domain: u16) -> Result<()> {
+    remove(store, &ask_path(domain))
+}
+
 /// The states of both ends; None where there is no such node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {

@@ -26,6 +26,8 @@ pub trait Store: Tree {
     fn end(&mut self, commit: bool) -> io::Result<bool>;
     /// Has changes told by `wait`.
     fn watch(&mut self, path: &str) -> io::Result<()>;
+    /// Ends a watch; fine when there is none.
+    fn unwatch(&mut self, path: &str) -> io::Result<()>;
     /// Waits for a change; false when the deadline passed first.
     fn wait(&mut self, deadline: Instant) -> io::Result<bool>;
 }
@@ -55,6 +57,13 @@ impl Store for Client {
         // Twice is as good as once.
         match Client::watch(self, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    fn unwatch(&mut self, path: &str) -> io::Result<()> {
+        match Client::unwatch(self, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
     }
@@ -123,6 +132,27 @@ pub fn name_of(store: &mut dyn Store, domain: u16) -> Option<String> {
         .read(&format!("/local/domain/{domain}/name"))
         .ok()
         .flatten()
+}
+
+/// All domains that exist and have a name, which comes after their folders.
+pub fn named_domains(store: &mut dyn Store) -> Result<Vec<(u16, String)>> {
+    let path = "/local/domain";
+    let ids = store
+        .list(path)
+        .with_context(|| format!("cannot list {path}"))?;
+    let ids = ids.iter().filter_map(|id| domain_id(id));
+    Ok(ids
+        .filter_map(|id| Some((id, name_of(store, id)?)))
+        .collect())
+}
+
+/// What Xen's tools call a domain for its whole life, over save and restore.
+pub fn uuid_of(store: &mut dyn Store, domain: u16) -> Option<String> {
+    let vm = store.read(&format!("/local/domain/{domain}/vm"));
+    let vm = vm.ok().flatten()?;
+    let uuid = vm.strip_prefix("/vm/")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (!uuid.is_empty() && uuid.bytes().all(is_plain)).then(|| uuid.into())
 }
 
 /// A domain's id from its text; None for what Xen would not give a domain.

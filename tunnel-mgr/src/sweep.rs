@@ -60,7 +60,8 @@ pub fn leftover(store: &mut dyn Store, tunnel: Tunnel) -> Result<Option<&'static
     })
 }
 
-/// Removes all leftovers and says so; gives the domains that they were of.
+/// Removes all leftovers and says so, and puts away what is set for domains that
+/// are gone; gives the domains that they were of.
 pub fn run(manager: &mut Manager<'_>) -> Result<Vec<u16>> {
     let mut removed = Vec::new();
     for tunnel in tunnels(manager.store, manager.domain)? {
@@ -80,6 +81,7 @@ pub fn run(manager: &mut Manager<'_>) -> Result<Vec<u16>> {
             removed.push(tunnel.front);
         }
     }
+    manager.settings().sweep(manager.store)?;
     Ok(removed)
 }
 

@@ -30,8 +30,10 @@ pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
     Ok(())
 }
 
-/// Creates the tunnel; gives what its ends do when there is one already.
-fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Option<Ends>> {
+/// Creates the tunnel, with what was set for the domain under another id; gives
+/// what its ends do when there is one already.
+pub fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Option<Ends>> {
+    let settings = manager.settings();
     transact(manager.store, |store| {
         if !is_alive(store, tunnel.front)? {
             bail!("there is no domain {}", tunnel.front);
@@ -40,6 +42,7 @@ fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Option<Ends>> {
         if !ends.are_absent() {
             return Ok(Some(ends));
         }
+        settings.give_back(store, tunnel.front)?;
         tunnel.create(store)?;
         Ok(None)
     })

@@ -9,7 +9,7 @@ use idts_core::state::XenbusState;
 
 use super::Manager;
 use crate::cli::Detach;
-use crate::model::{Ends, Tunnel};
+use crate::model::{remove_ask, Ends, Tunnel};
 use crate::store::{is_alive, transact};
 use crate::sweep;
 
@@ -34,10 +34,23 @@ pub fn run(manager: &mut Manager<'_>, args: &Detach) -> Result<()> {
     if !args.force && somebody_will_act(ends) {
         wait_until_closed(manager, tunnel, &label, args.wait)?;
     }
-    transact(manager.store, |store| tunnel.remove(store))?;
+    transact(manager.store, |store| {
+        remove_ask(store, tunnel.front)?;
+        tunnel.remove(store)
+    })?;
     sweep::wait_for_kernel(manager, tunnel)?;
     println!("the tunnel with {label} is removed");
     Ok(())
+}
+
+/// Starts the closing and leaves the rest to a sweep; at once where nobody will
+/// act.
+pub fn begin(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<()> {
+    let label = manager.label(tunnel.front);
+    if somebody_will_act(close(manager, tunnel, &label)?) {
+        return Ok(());
+    }
+    transact(manager.store, |store| tunnel.remove(store))
 }
 
 /// Starts the closing; gives what the ends did before.

@@ -5,11 +5,16 @@
 pub mod attach;
 pub mod detach;
 pub mod list;
+pub mod scheduler;
+pub mod set;
+pub mod stats;
+pub mod watch;
 
 use anyhow::{bail, Result};
 
 use crate::kernel::Kernel;
 use crate::model::Tunnel;
+use crate::settings::Settings;
 use crate::store::{self, Store};
 
 /// What the verbs work on.
@@ -28,6 +33,11 @@ impl<'a> Manager<'a> {
             kernel,
             domain,
         })
+    }
+
+    /// What is set for domains, in this one.
+    pub fn settings(&self) -> Settings {
+        Settings { home: self.domain }
     }
 
     /// The tunnel with the domain that `text` means, which need not be alive.

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `tunnel-mgr set`: what a domain may do and how it is served.
+
+use anyhow::{bail, Context, Result};
+use idts_core::policy::Key;
+
+use super::Manager;
+use crate::cli::Set;
+use crate::size;
+use crate::store::{is_alive, transact};
+
+pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
+    let changes: Vec<_> = args
+        .changes
+        .iter()
+        .map(|text| change(text))
+        .collect::<Result<_>>()?;
+    let domain = manager.tunnel(&args.domain)?.front;
+    let settings = manager.settings();
+    settings.sweep(manager.store)?;
+    transact(manager.store, |store| {
+        if !is_alive(store, domain)? {
+            bail!("there is no domain {domain}");
+        }
+        settings.give_back(store, domain)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        settings.write(store, domain, &changes)
+    })?;
+    if changes.is_empty() {
+        print!("{}", show(&settings.read(manager.store, domain)?));
+    }
+    Ok(())
+}
+
+/// The key and value that `KEY=VALUE` means; no value takes the key away.
+fn change(text: &str) -> Result<(Key, Option<String>)> {
+    let (name, value) = text
+        .split_once('=')
+        .with_context(|| format!("`{text}` is not KEY=VALUE"))?;
+    let Some(key) = Key::from_name(name) else {
+        let known = Key::LIST.map(Key::name).join(", ");
+        bail!("there is no key `{name}`; there are {known}");
+    };
+    if value.is_empty() {
+        return Ok((key, None));
+    }
+    let is_size = matches!(key, Key::Rate | Key::Memory);
+    let value = match size::parse(value).filter(|_| is_size) {
+        Some(bytes) => bytes.to_string(),
+        None => value.into(),
+    };
+    if !key.accepts(value.as_bytes()) {
+        bail!("`{text}`: not {}", key.grammar());
+    }
+    Ok((key, Some(value)))
+}
+
+/// A line for each key, with what holds where nothing is set.
+fn show(values: &[(Key, Option<String>)]) -> String {
+    let line = |(key, value): &(Key, Option<String>)| match value {
+        Some(value) => format!("{}={value}\n", key.name()),
+        None => format!("{}={}  (default)\n", key.name(), key.default_text()),
+    };
+    values.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::tests::{manager, Ground};
+
+    fn set(ground: &mut Ground, domain: &str, changes: &[&str]) -> Result<()> {
+        let args = Set {
+            domain: domain.into(),
+            changes: changes.iter().map(|c| c.to_string()).collect(),
+        };
+        run(&mut manager(ground), &args)
+    }
+
+    #[test]
+    fn writes_all_at_once_or_nothing() {
+        let mut ground = Ground::new(&[3]);
+        let changes = ["weight=4", "rate=10M", "connect=dom0,4:1-9", "alias=web"];
+        ground.store.conflicts = 1;
+        set(&mut ground, "u3", &changes).unwrap();
+        let dir = "/local/domain/0/idts/domain/3";
+        for (key, value) in [
+            ("weight", "4"),
+            ("rate", "10485760"),
+            ("connect", "dom0,4:1-9"),
+            ("alias", "web"),
+        ] {
+            let path = format!("{dir}/{key}");
+            assert_eq!(ground.store.value(&path), Some(value));
+        }
+        assert_eq!((ground.store.commits, ground.store.loose_writes), (1, 0));
+        let before = ground.store.paths();
+        assert!(set(&mut ground, "u3", &["weight=", "prio=9"]).is_err());
+        assert_eq!(ground.store.paths(), before);
+        set(&mut ground, "u3", &["weight=", "alias="]).unwrap();
+        assert_eq!(ground.store.value(&format!("{dir}/weight")), None);
+        set(&mut ground, "u3", &[]).unwrap();
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let mut ground = Ground::new(&[3]);
+        for (changes, expected) in [
+            ("weight", "is not KEY=VALUE"),
+            ("wait=3", "no key `wait`; there are weight, prio"),
+            ("weight=0", "not number, 1 to 1024"),
+            ("weight=1K", "not number"),
+            ("limit-memory=1K", "not number, 131072"),
+            ("alias=Web", "not NAME"),
+            ("connect=web", "not all, none, dom0"),
+        ] {
+            let error = set(&mut ground, "3", &[changes]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = set(&mut ground, "9", &["weight=1"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("no domain 9"), "{error}");
+        assert!(set(&mut ground, "0", &["weight=1"]).is_err());
+    }
+
+    #[test]
+    fn shows_what_holds() {
+        let text = show(&[(Key::Weight, Some("4".into())), (Key::Connect, None)]);
+        assert_eq!(text, "weight=4\nconnect=dom0  (default)\n");
+    }
+}

@@ -1,48 +1,47 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connected endpoints: read, write, shut down, wait with a limit.
-//!
-//! A limit on waiting needs a descriptor that does not block, with the waiting
-//! done here by poll: a blocking write of more than the ring holds could not
-//! be left otherwise. So O_NONBLOCK is set while the user wants it, or while a
-//! timeout is set; only without both does the driver itself wait.
+//! Connected endpoints: read, write, send and receive records, shut down.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idts_core::uapi;
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::endpoint::{Endpoint, Received, Waiting};
 use crate::{sys, Address, Connect, Error, Info, Result};
 
-/// One connection with an endpoint in another domain: a stream of bytes in
-/// each direction.
+/// One connection with an endpoint in another domain: in each direction a
+/// stream of bytes, or records that keep their bounds.
 ///
 /// `&Channel` reads and writes too, so that one thread can do each.
 /// When the peer closed, reads give what is left and then 0, writes EPIPE.
+///
+/// A channel of records is opened by [`Connect::records`] and accepted from a
+/// listener of [`Bind::records`]; [`Channel::send`] and [`Channel::recv`] serve
+/// it best. Its plain reads and writes move one record each, too.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let channel = idts::Connect::to("0:7000".parse()?).records().open()?;
+/// channel.send(b"a question")?;
+/// let mut answer = vec![0; channel.info()?.longest_rx_record()];
+/// let received = channel.recv(&mut answer)?;
+/// if received.is_end() {
+///     println!("no answer");
+/// } else {
+///     println!("{:?}", &answer[..received.len]);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Bind::records`]: crate::Bind::records
 #[derive(Debug)]
 pub struct Channel {
-    fd: OwnedFd,
+    endpoint: Endpoint,
     peer: Address,
-    waiting: Mutex<Waiting>,
-}
-
-/// How reads and writes wait.
-#[derive(Clone, Copy, Debug, Default)]
-struct Waiting {
-    nonblocking: bool,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
-}
-
-impl Waiting {
-    /// True when poll does the waiting, not the driver.
-    const fn polls(&self) -> bool {
-        !self.nonblocking && (self.read_timeout.is_some() || self.write_timeout.is_some())
-    }
 }
 
 impl Channel {
@@ -54,17 +53,42 @@ impl Channel {
         Connect::to(peer).open()
     }
 
-    pub(crate) fn from_fd(fd: OwnedFd, peer: Address) -> Self {
+    pub(crate) fn from_fd(fd: OwnedFd, peer: Address, records: bool) -> Self {
         Self {
-            fd,
+            endpoint: Endpoint::new(fd, records),
             peer,
-            waiting: Mutex::default(),
         }
     }
 
     /// The other end.
     pub const fn peer_addr(&self) -> Address {
         self.peer
+    }
+
+    /// True when it carries records, false when it carries a stream.
+    pub const fn has_records(&self) -> bool {
+        self.endpoint.has_records()
+    }
+
+    /// Sends one record. It arrives whole or not at all.
+    ///
+    /// # Errors
+    /// EMSGSIZE when it is longer than [`Info::longest_tx_record`], EPIPE when
+    /// the peer closed; `InvalidInput` when it is empty or the channel carries
+    /// a stream; `WouldBlock` and `TimedOut` as writes.
+    pub fn send(&self, record: &[u8]) -> io::Result<()> {
+        self.endpoint.send(record)
+    }
+
+    /// Receives the next record. What does not fit into `buffer` is lost, and
+    /// the result says so. Several threads may receive, one waits at a time.
+    ///
+    /// # Errors
+    /// ECONNRESET when the peer or the tunnel broke off; `InvalidInput` when
+    /// `buffer` is empty or the channel carries a stream; `WouldBlock` and
+    /// `TimedOut` as reads.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.endpoint.recv(buffer)
     }
 
     /// Ends reading, writing or both. Once writing ended, the peer reads what
@@ -78,7 +102,7 @@ impl Channel {
             Shutdown::Write => uapi::SHUT_WR,
             Shutdown::Both => uapi::SHUT_RDWR,
         };
-        sys::shutdown(&self.fd, how).map_err(|errno| self.failed("shutdown", errno))
+        sys::shutdown(&self.endpoint.fd, how).map_err(|errno| self.failed("shutdown", errno))
     }
 
     /// What the driver knows of this channel.
@@ -86,7 +110,7 @@ impl Channel {
     /// # Errors
     /// [`Error::Channel`], though there is no known cause.
     pub fn info(&self) -> Result<Info> {
-        Info::from_raw(sys::info(&self.fd).map_err(|errno| self.failed("info", errno))?)
+        Info::from_raw(sys::info(&self.endpoint.fd).map_err(|errno| self.failed("info", errno))?)
     }
 
     /// What became of a nonblocking connect, or None while all is well. The
@@ -95,7 +119,8 @@ impl Channel {
     /// # Errors
     /// [`Error::Channel`], though there is no known cause.
     pub fn take_error(&self) -> Result<Option<io::Error>> {
-        let errno = sys::take_error(&self.fd).map_err(|errno| self.failed("get-error", errno))?;
+        let errno =
+            sys::take_error(&self.endpoint.fd).map_err(|errno| self.failed("get-error", errno))?;
         Ok((errno != 0).then(|| io::Error::from_raw_os_error(errno)))
     }
 
@@ -125,52 +150,10 @@ impl Channel {
         self.change(|waiting| waiting.write_timeout = timeout)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change(&self, change: impl FnOnce(&mut Waiting)) -> Result<()> {
-        let mut waiting = self.waiting();
-        change(&mut waiting);
-        sys::set_nonblocking(&self.fd, waiting.nonblocking || waiting.polls())
+        self.endpoint
+            .set_waiting(change)
             .map_err(|errno| self.failed("set-nonblocking", errno))
-    }
-
-    /// One transfer by `transfer`; waits for `ready` where poll does that.
-    fn transfer(
-        &self,
-        ready: PollFlags,
-        mut transfer: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
-    ) -> io::Result<usize> {
-        let started = Instant::now();
-        loop {
-            match transfer(&self.fd) {
-                Err(Errno::AGAIN) => self.wait_ready(ready, started)?,
-                result => return Ok(result?),
-            }
-        }
-    }
-
-    /// Waits until `ready`, within the timeout counted from `started`.
-    fn wait_ready(&self, ready: PollFlags, started: Instant) -> io::Result<()> {
-        let waiting = *self.waiting();
-        if !waiting.polls() {
-            return Err(Errno::AGAIN.into());
-        }
-        let timeout = if ready == PollFlags::IN {
-            waiting.read_timeout
-        } else {
-            waiting.write_timeout
-        };
-        if wait_for(
-            &self.fd,
-            ready,
-            timeout.map(|limit| limit.saturating_sub(started.elapsed())),
-        )? {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::TimedOut.into())
-        }
     }
 
     fn failed(&self, call: &'static str, errno: Errno) -> Error {
@@ -182,36 +165,29 @@ impl Channel {
     }
 }
 
-/// Polls one descriptor; false when the time passed without an event.
-fn wait_for(fd: &OwnedFd, ready: PollFlags, limit: Option<Duration>) -> io::Result<bool> {
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-    let mut fds = [PollFd::new(fd, ready)];
-    Ok(poll(&mut fds, limit.as_ref())? > 0)
-}
-
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.endpoint.fd.as_fd()
     }
 }
 
 impl Read for &Channel {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.transfer(PollFlags::IN, |fd| rustix::io::read(fd, &mut *buffer))
+        self.endpoint.read(buffer)
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.transfer(PollFlags::IN, |fd| rustix::io::readv(fd, buffers))
+        self.endpoint.readv(buffers)
     }
 }
 
 impl Write for &Channel {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.transfer(PollFlags::OUT, |fd| rustix::io::write(fd, buffer))
+        self.endpoint.write(buffer)
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transfer(PollFlags::OUT, |fd| rustix::io::writev(fd, buffers))
+        self.endpoint.writev(buffers)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -251,7 +227,8 @@ mod tests {
 
     fn pair() -> (Channel, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Channel::from_fd(ours.into(), Address::new(1, 2)), theirs)
+        let channel = Channel::from_fd(ours.into(), Address::new(1, 2), false);
+        (channel, theirs)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::endpoint::to_millis;
 use crate::{sys, Address, Channel, Error, Result};
 
 /// How to connect, where [`Channel::connect`] is too simple.
@@ -26,6 +27,7 @@ pub struct Connect {
     rx_ring: u32,
     timeout: Option<Duration>,
     nonblocking: bool,
+    records: bool,
 }
 
 impl Connect {
@@ -37,6 +39,7 @@ impl Connect {
             rx_ring: 0,
             timeout: None,
             nonblocking: false,
+            records: false,
         }
     }
 
@@ -65,11 +68,18 @@ impl Connect {
         self
     }
 
+    /// Opens a channel of records instead of one of bytes; the listener must
+    /// want that too.
+    pub const fn records(mut self) -> Self {
+        self.records = true;
+        self
+    }
+
     /// Opens the channel.
     ///
     /// # Errors
     /// [`Error::Open`]; [`Error::Connect`] with ECONNREFUSED when nobody
-    /// listens, EACCES or EHOSTUNREACH when there is no such domain, ENETDOWN
+    /// listens for that kind, EACCES or EHOSTUNREACH when there is no such domain, ENETDOWN
     /// without a tunnel, ETIMEDOUT when the peer is silent, ENOSPC when the
     /// rings do not fit.
     pub fn open(&self) -> Result<Channel> {
@@ -88,7 +98,7 @@ impl Connect {
             Err(Errno::INPROGRESS) if self.nonblocking => {}
             Err(errno) => return Err(failed(errno)),
         }
-        let channel = Channel::from_fd(fd, self.peer);
+        let channel = Channel::from_fd(fd, self.peer, self.records);
         if self.nonblocking {
             channel.set_nonblocking(true)?;
         }
@@ -104,27 +114,23 @@ impl Connect {
             },
             tx_ring: self.tx_ring,
             rx_ring: self.rx_ring,
-            timeout_ms: self.timeout.map_or(0, to_millis),
-            flags: 0,
+            timeout_ms: to_millis(self.timeout),
+            flags: sys::record_flag(self.records),
         }
     }
-}
-
-/// Whole milliseconds, rounded up, and at least 1: 0 would mean the default.
-fn to_millis(timeout: Duration) -> u32 {
-    let millis = timeout.as_nanos().div_ceil(1_000_000).max(1);
-    u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use idts_core::uapi;
 
     #[test]
-    fn a_timeout_is_never_the_default() {
-        assert_eq!(to_millis(Duration::ZERO), 1);
-        assert_eq!(to_millis(Duration::from_micros(1001)), 2);
-        assert_eq!(to_millis(Duration::MAX), u32::MAX);
-        assert_eq!(Connect::to(Address::new(0, 1)).to_raw().timeout_ms, 0);
+    fn what_is_not_said_is_the_drivers_choice() {
+        let connect = Connect::to(Address::new(0, 1));
+        let raw = connect.to_raw();
+        let asked = (raw.tx_ring, raw.rx_ring, raw.timeout_ms, raw.flags);
+        assert_eq!(asked, (0, 0, 0, 0));
+        assert_eq!(connect.records().to_raw().flags, uapi::RECORD);
     }
 }

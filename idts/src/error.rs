@@ -88,7 +88,8 @@ impl Error {
 
     /// True for what may pass by itself: nobody listens yet, the tunnel or
     /// the domain is not there yet, the peer was slow, the driver is not
-    /// loaded yet. From a guest "no such domain" is EACCES, so that counts.
+    /// loaded yet. From a guest "no such domain" is EACCES, so that counts
+    /// for a connect.
     pub fn is_transient(&self) -> bool {
         let errno = self.cause().and_then(Errno::from_io_error);
         match self {

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use idts_core::uapi;
+use idts_core::{record, uapi};
 
 use crate::{sys, Address, Error, Result};
 
@@ -77,6 +77,10 @@ pub struct Info {
     pub queued: u32,
     /// Connections refused because the backlog was full.
     pub refused: u32,
+    /// It moves records, not bytes.
+    pub records: bool,
+    /// Records that a read got only the beginning of.
+    pub truncated: u64,
 }
 
 impl Info {
@@ -98,7 +102,19 @@ impl Info {
             sleeps: raw.sleeps,
             queued: raw.queued,
             refused: raw.refused,
+            records: raw.flags & uapi::RECORD != 0,
+            truncated: raw.truncated,
         })
+    }
+
+    /// Bytes of the longest record that this end can send.
+    pub const fn longest_tx_record(&self) -> usize {
+        record::longest(self.tx_ring) as usize
+    }
+
+    /// Bytes of the longest record that can come to this end.
+    pub const fn longest_rx_record(&self) -> usize {
+        record::longest(self.rx_ring) as usize
     }
 }
 

@@ -34,17 +34,22 @@
 //! }
 //! ```
 //!
-//! Errors name the operation and the peer, see [`Error`]; reads and writes
-//! give plain [`std::io::Error`]s with the driver's errno.
+//! Channels carry bytes, or records that keep their bounds ([`Connect::records`],
+//! [`Channel::send`], [`Channel::recv`]).
+//!
+//! Errors name the operation and the peer, see [`Error`]; what moves
+//! data gives plain [`std::io::Error`]s with the driver's errno.
 //!
 //! The parts: [`Channel`] and [`Connect`] (channel, connect), [`Listener`] and
-//! [`Bind`] (listener), [`Address`] (address), [`Info`] (info), [`Error`]
-//! (error); `sys` alone speaks ioctl and has the crate's only `unsafe`.
-//! [`xenstore`] is a small client for the tools that must look domains up.
+//! [`Bind`] (listener), how they wait (endpoint), [`Address`] (address), [`Info`]
+//! (info), [`Error`] (error); `sys` alone speaks ioctl and has the crate's only
+//! `unsafe`. [`xenstore`] is a small client for the tools that must look domains
+//! up.
 
 mod address;
 mod channel;
 mod connect;
+mod endpoint;
 mod error;
 mod info;
 mod listener;
@@ -54,6 +59,7 @@ pub mod xenstore;
 pub use address::{Address, AddressError};
 pub use channel::Channel;
 pub use connect::Connect;
+pub use endpoint::Received;
 pub use error::{Error, Result};
 pub use info::{Driver, Info, Role, State};
 pub use listener::{Bind, Incoming, Listener};

@@ -20,6 +20,7 @@ pub struct Bind {
     port: u32,
     domain: Option<u16>,
     backlog: u32,
+    records: bool,
 }
 
 impl Bind {
@@ -29,6 +30,7 @@ impl Bind {
             port,
             domain: None,
             backlog: 0,
+            records: false,
         }
     }
 
@@ -41,6 +43,12 @@ impl Bind {
     /// How many connections may wait for accept; 0 is the driver's default.
     pub const fn backlog(mut self, backlog: u32) -> Self {
         self.backlog = backlog;
+        self
+    }
+
+    /// Takes connections of records instead of bytes; others are refused.
+    pub const fn records(mut self) -> Self {
+        self.records = true;
         self
     }
 
@@ -63,12 +71,16 @@ impl Bind {
             port: self.port,
         };
         sys::bind(&fd, addr).map_err(failed)?;
-        sys::listen(&fd, self.backlog).map_err(failed)?;
+        sys::listen(&fd, self.backlog, self.records).map_err(failed)?;
         let port = match self.port {
             0 => sys::info(&fd).map_err(failed)?.local.port,
             port => port,
         };
-        Ok(Listener { fd, port })
+        Ok(Listener {
+            fd,
+            port,
+            records: self.records,
+        })
     }
 }
 
@@ -80,6 +92,7 @@ impl Bind {
 pub struct Listener {
     fd: OwnedFd,
     port: u32,
+    records: bool,
 }
 
 impl Listener {
@@ -109,7 +122,7 @@ impl Listener {
             }
         };
         let peer = Address::new(peer.domid, peer.port);
-        Ok((Channel::from_fd(fd, peer), peer))
+        Ok((Channel::from_fd(fd, peer, self.records), peer))
     }
 
     /// The connections as they come, without end.

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use idts_core::uapi::{nr, CLOEXEC, MAGIC};
+use idts_core::uapi::{nr, CLOEXEC, MAGIC, RECORD};
 pub use idts_core::uapi::{Accept, Addr, Connect, Info, Listen, Version, DOMID_ANY};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
 use rustix::io::{Errno, Result};
@@ -20,6 +20,15 @@ const IOC_CONNECT: Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
 const IOC_SHUTDOWN: Opcode = opcode::none(MAGIC, nr::SHUTDOWN);
 const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
 const IOC_GET_ERROR: Opcode = opcode::read::<i32>(MAGIC, nr::GET_ERROR);
+
+/// The flag by which records are asked for.
+pub const fn record_flag(records: bool) -> u32 {
+    if records {
+        RECORD
+    } else {
+        0
+    }
+}
 
 /// A new idle endpoint.
 pub fn open() -> Result<OwnedFd> {
@@ -43,8 +52,11 @@ pub fn bind(fd: impl AsFd, addr: Addr) -> Result<()> {
     unsafe { set::<IOC_BIND, Addr>(fd, addr) }
 }
 
-pub fn listen(fd: impl AsFd, backlog: u32) -> Result<()> {
-    let listen = Listen { backlog, flags: 0 };
+pub fn listen(fd: impl AsFd, backlog: u32, records: bool) -> Result<()> {
+    let listen = Listen {
+        backlog,
+        flags: record_flag(records),
+    };
     // SAFETY: the opcode is of a call that reads a `Listen`.
     unsafe { set::<IOC_LISTEN, Listen>(fd, listen) }
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: arguments, their checks, and all of `--help`.
 
+mod values;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use idts::Address;
+
+pub use values::Target;
+use values::{ring, seconds};
 
 /// Move data between Xen domains over memory that they share.
 ///
@@ -47,6 +50,7 @@ pub enum Command {
     Cat(Cat),
     Echo(Echo),
     Ping(Ping),
+    Info(Info),
 }
 
 /// Send a file to `idts recv`.
@@ -60,6 +64,9 @@ pub struct Send {
     pub file: PathBuf,
     /// Where `idts recv` listens, DOM:PORT
     pub to: Target,
+    /// Size of the ring that is written, 4K to 4M [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub ring: Option<u32>,
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
@@ -90,6 +97,9 @@ pub struct Recv {
 ///
 /// At the end of the input the channel's sending half is closed; idts ends when
 /// the peer has closed its half too.
+///
+/// With --record the channel keeps the bounds of what is sent; both ends must
+/// say so. Each read of the input is then one record, or each line by --lines.
 #[derive(Debug, Args)]
 pub struct Cat {
     /// Whom to connect to, DOM:PORT
@@ -98,6 +108,15 @@ pub struct Cat {
     /// Wait for one peer on this port instead; 0 takes a free one
     #[arg(short, long, value_name = "PORT", conflicts_with = "wait")]
     pub listen: Option<u32>,
+    /// A channel of records
+    #[arg(long)]
+    pub record: bool,
+    /// One line is one record, without its newline; empty lines are left out
+    #[arg(long, requires = "record")]
+    pub lines: bool,
+    /// Size of each of both rings, 4K to 4M [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = ring, conflicts_with = "listen")]
+    pub ring: Option<u32>,
     #[command(flatten)]
     pub wait: Wait,
 }
@@ -113,6 +132,9 @@ pub struct Echo {
     /// Serve one peer, then exit
     #[arg(long)]
     pub once: bool,
+    /// Take channels of records
+    #[arg(long)]
+    pub record: bool,
 }
 
 /// Measure round trips to `idts echo`.
@@ -134,8 +156,21 @@ pub struct Ping {
     /// Seconds between two, fractions allowed
     #[arg(short, long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     pub interval: Duration,
+    /// Use a channel of records, each round trip one; so must the echo
+    #[arg(long)]
+    pub record: bool,
+    /// Size of each of both rings, 4K to 4M [default: 64K or what BYTES need]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub ring: Option<u32>,
     #[command(flatten)]
     pub wait: Wait,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Tell which driver serves /dev/idts here.
+#[derive(Debug, Args)]
+pub struct Info {
     #[command(flatten)]
     pub output: Output,
 }
@@ -154,46 +189,6 @@ pub struct Output {
     pub json: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// An address whose domain may still be a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    Id(Address),
-    Name(String, u32),
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = match text.parse() {
-            Ok(address) => return Ok(Self::Id(address)),
-            Err(error) => error,
-        };
-        match text.rsplit_once(':') {
-            Some((name, port)) if is_name(name) => {
-                let port = Address::from_str(&format!("0:{port}"))
-                    .map_err(|e| e.to_string())?
-                    .port;
-                Ok(Self::Name(name.into(), port))
-            }
-            _ => Err(error.to_string()),
-        }
-    }
-}
-
-/// Names as xl takes them; one of digits alone is an id.
-fn is_name(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+:".contains(c);
-    text.chars().all(allowed) && text.chars().any(|c| !c.is_ascii_digit()) && !text.starts_with('-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,25 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_an_id_or_a_name() {
-        assert_eq!("0:7".parse(), Ok(Target::Id(Address::new(0, 7))));
-        assert_eq!("u1:7".parse(), Ok(Target::Name("u1".into(), 7)));
-        assert_eq!("Domain-0:7".parse(), Ok(Target::Name("Domain-0".into(), 7)));
-        for text in [
-            "",
-            "u1",
-            "u1:",
-            "u1:0",
-            "u/1:7",
-            ":7",
-            "99999:7",
-            "u1:4294967296",
-        ] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn cat_wants_exactly_one_of_peer_and_port() {
         assert!(Cli::try_parse_from(["idts", "cat"]).is_err());
         assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--listen", "7"]).is_err());
@@ -232,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_not_negative() {
-        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-        assert!(seconds("-1").is_err());
-        assert!(seconds("inf").is_err());
+    fn lines_of_a_channel_are_records() {
+        assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--lines"]).is_err());
+        assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--record", "--lines"]).is_ok());
+        assert!(Cli::try_parse_from(["idts", "cat", "-l", "7", "--ring", "4K"]).is_err());
     }
 }

@@ -4,7 +4,9 @@
 
 mod cli;
 mod command;
+mod input;
 mod open;
+mod records;
 mod report;
 mod sink;
 mod transfer;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => command::cat::run(&args),
         Command::Echo(args) => command::echo::run(&args),
         Command::Ping(args) => command::ping::run(&args),
+        Command::Info(args) => command::info::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

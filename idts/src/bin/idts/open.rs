@@ -20,10 +20,18 @@ pub fn connect(
     wait: Duration,
     options: impl Fn(Connect) -> Connect,
 ) -> Result<Channel> {
+    patiently(wait, || {
+        let address = resolve(target)?;
+        Ok(options(Connect::to(address)).open()?)
+    })
+}
+
+/// Calls `attempt` again for as long as `wait` while what it failed by may pass.
+pub fn patiently<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
-        let error = match attempt(target, &options) {
-            Ok(channel) => return Ok(channel),
+        let error = match attempt() {
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         if started.elapsed() >= wait || !is_transient(&error) {
@@ -31,11 +39,6 @@ pub fn connect(
         }
         std::thread::sleep(RETRY_AFTER.min(wait.saturating_sub(started.elapsed())));
     }
-}
-
-fn attempt(target: &Target, options: &impl Fn(Connect) -> Connect) -> Result<Channel> {
-    let address = resolve(target)?;
-    Ok(options(Connect::to(address)).open()?)
 }
 
 /// No such name is transient as well: the domain may be on its way.
@@ -69,18 +72,24 @@ fn resolve(target: &Target) -> Result<Address> {
     Ok(Address::new(domain, port))
 }
 
-/// Listens on `port` and says so on stderr.
-pub fn listen(port: u32, from: Option<u16>) -> Result<Listener> {
-    let mut bind = Bind::new(port);
-    if let Some(domain) = from {
-        bind = bind.from_domain(domain);
-    }
+/// Listens and says so on stderr.
+pub fn listen(bind: &Bind) -> Result<Listener> {
     let listener = bind.listen()?;
     eprintln!("listening on {}", listener.port());
     Ok(listener)
 }
 
-/// Waits for one peer on `port`; others are refused from then on.
-pub fn accept_one(port: u32, from: Option<u16>) -> Result<Channel> {
-    Ok(listen(port, from)?.accept()?.0)
+/// Waits for one peer; others are refused from then on.
+pub fn accept_one(bind: &Bind) -> Result<Channel> {
+    Ok(listen(bind)?.accept()?.0)
+}
+
+/// Listens on `port`, for records if that is wanted.
+pub fn bind(port: u32, records: bool) -> Bind {
+    let bind = Bind::new(port);
+    if records {
+        bind.records()
+    } else {
+        bind
+    }
 }

@@ -1,43 +1,81 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `idts cat`: standard input and output on a channel, as nc does it.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{anyhow, Context, Result};
-use idts::{Channel, BUFFER_SIZE};
-use rustix::event::{poll, PollFd, PollFlags};
+use idts::{Channel, Connect, BUFFER_SIZE};
 use rustix::io::Errno;
 
 use crate::cli::Cat;
+use crate::input::{Input, Pieces};
 use crate::open;
+use crate::records::{self, Output, Tally};
 
 pub fn run(args: &Cat) -> Result<()> {
-    let channel = match (&args.peer, args.listen) {
-        (Some(peer), _) => open::connect(peer, args.wait.wait, |connect| connect)?,
-        (None, port) => open::accept_one(port.unwrap_or_default(), None)?,
-    };
+    let channel = open(args)?;
     let peer = channel.peer_addr();
+    let pieces = pieces(args, &channel)?;
     let channel = Arc::new(channel);
     let input = thread::spawn({
         let channel = Arc::clone(&channel);
-        move || send_input(&channel)
+        move || send_input(&channel, pieces)
     });
     // When this fails the program ends, and the thread with it.
-    receive_output(&channel).with_context(|| format!("the channel with {peer}"))?;
+    let received = if args.record {
+        receive_records(&channel, args.lines)
+    } else {
+        receive_output(&channel)
+    };
+    received.with_context(|| format!("the channel with {peer}"))?;
     let sent = input
         .join()
         .map_err(|_| anyhow!("the sending thread panicked"))?;
     sent.with_context(|| format!("the channel with {peer}"))
 }
 
+fn open(args: &Cat) -> Result<Channel> {
+    let Some(peer) = &args.peer else {
+        return open::accept_one(&open::bind(args.listen.unwrap_or_default(), args.record));
+    };
+    let ring = args.ring.unwrap_or_default();
+    open::connect(peer, args.wait.wait, |connect: Connect| {
+        let connect = connect.tx_ring(ring).rx_ring(ring);
+        if args.record {
+            connect.records()
+        } else {
+            connect
+        }
+    })
+}
+
+/// What of the input goes into one write.
+fn pieces(args: &Cat, channel: &Channel) -> Result<Pieces> {
+    if !args.record {
+        return Ok(Pieces::Reads(BUFFER_SIZE));
+    }
+    let longest = channel.info()?.longest_tx_record();
+    Ok(if args.lines {
+        Pieces::Lines(longest)
+    } else {
+        Pieces::Reads(longest)
+    })
+}
+
+fn receive_records(channel: &Channel, lines: bool) -> Result<()> {
+    let longest = channel.info()?.longest_rx_record();
+    let mut output = Output::new(Some(Output::stdout()?), lines);
+    let mut tally = Tally::default();
+    let recv = |buffer: &mut [u8]| channel.recv(buffer);
+    records::receive(recv, longest, None, &mut output, &mut tally)?;
+    Ok(())
+}
+
 fn receive_output(channel: &Channel) -> Result<()> {
-    // Not std's stdout, which holds back what does not end in a newline.
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut output = Output::stdout()?;
     let mut channel = channel;
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
@@ -53,40 +91,20 @@ fn receive_output(channel: &Channel) -> Result<()> {
 }
 
 /// Sends standard input until it ends, or until nobody is there to take it.
-fn send_input(mut channel: &Channel) -> Result<()> {
-    let stdin = io::stdin();
-    let mut input = File::from(stdin.as_fd().try_clone_to_owned()?);
-    let mut buffer = vec![0; BUFFER_SIZE];
-    while wait_for_input(input.as_fd(), channel)? {
-        match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(bytes) => channel.write_all(&buffer[..bytes]).context("sending")?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).context("reading standard input"),
+fn send_input(mut channel: &Channel, pieces: Pieces) -> Result<()> {
+    let mut input = Input::stdin(pieces)?;
+    while let Some(piece) = input.next(channel)? {
+        if channel.has_records() {
+            channel.send(piece)
+        } else {
+            channel.write_all(piece)
         }
+        .context("sending")?;
     }
     match channel.shutdown(Shutdown::Write) {
         Err(error) if error.raw_os_error() != Some(Errno::NOTCONN.raw_os_error()) => {
             Err(error.into())
         }
         _ => Ok(()),
-    }
-}
-
-/// True when there is input; false when the channel is closed at both ends,
-/// so that a silent terminal does not keep the program alive.
-fn wait_for_input(input: BorrowedFd<'_>, channel: &Channel) -> Result<bool> {
-    let mut fds = [
-        PollFd::from_borrowed_fd(input, PollFlags::IN),
-        PollFd::new(channel, PollFlags::empty()),
-    ];
-    loop {
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => {}
-            result => {
-                result.context("waiting for input")?;
-                return Ok(!fds[0].revents().is_empty() || fds[1].revents().is_empty());
-            }
-        }
     }
 }

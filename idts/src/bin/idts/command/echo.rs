@@ -12,10 +12,11 @@ use crate::cli::Echo;
 use crate::open;
 
 pub fn run(args: &Echo) -> Result<()> {
+    let bind = open::bind(args.port, args.record);
     if args.once {
-        return serve(open::accept_one(args.port, None)?);
+        return serve(open::accept_one(&bind)?);
     }
-    let listener = open::listen(args.port, None)?;
+    let listener = open::listen(&bind)?;
     for incoming in listener.incoming() {
         let (channel, _) = incoming?;
         thread::Builder::new()
@@ -32,7 +33,12 @@ pub fn run(args: &Echo) -> Result<()> {
 
 fn serve(mut channel: Channel) -> Result<()> {
     let peer = channel.peer_addr();
-    echo(&mut channel).with_context(|| format!("the channel with {peer}"))?;
+    let echoed = if channel.has_records() {
+        echo_records(&channel)
+    } else {
+        echo(&mut channel)
+    };
+    echoed.with_context(|| format!("the channel with {peer}"))?;
     channel.shutdown(Shutdown::Write)?;
     Ok(())
 }
@@ -45,6 +51,16 @@ fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {
             Ok(bytes) => stream.write_all(&buffer[..bytes])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+}
+
+fn echo_records(channel: &Channel) -> io::Result<()> {
+    let mut buffer = vec![0; channel.info()?.longest_rx_record()];
+    loop {
+        match channel.recv(&mut buffer)?.len {
+            0 => return Ok(()),
+            len => channel.send(&buffer[..len])?,
         }
     }
 }

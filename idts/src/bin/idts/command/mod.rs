@@ -3,6 +3,7 @@
 
 pub mod cat;
 pub mod echo;
+pub mod info;
 pub mod ping;
 pub mod recv;
 pub mod send;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use idts::Connect;
+use idts::{Channel, Connect};
 use serde_json::json;
 
 use crate::cli::Ping;
@@ -16,16 +16,28 @@ use crate::open;
 const RING: u32 = 64 * 1024;
 
 pub fn run(args: &Ping) -> Result<()> {
-    let ring = args.size.next_power_of_two().max(RING);
-    let roomy = |connect: Connect| connect.tx_ring(ring).rx_ring(ring);
-    let mut channel = open::connect(&args.peer, args.wait.wait, roomy)?;
+    let ring = ring(args)?;
+    let roomy = |connect: Connect| {
+        let connect = connect.tx_ring(ring).rx_ring(ring);
+        if args.record {
+            connect.records()
+        } else {
+            connect
+        }
+    };
+    let channel = open::connect(&args.peer, args.wait.wait, roomy)?;
     let peer = channel.peer_addr();
+    let mut wire: Box<dyn Wire> = if args.record {
+        Box::new(Records(&channel))
+    } else {
+        Box::new(Stream(&channel))
+    };
     let mut times = Vec::new();
     for number in 0..args.count {
         if number > 0 {
             std::thread::sleep(args.interval);
         }
-        let time = round_trip(&mut channel, number, args.size as usize)
+        let time = round_trip(wire.as_mut(), number, args.size as usize)
             .with_context(|| format!("round trip {} to {peer}", number + 1))?;
         times.push(time);
     }
@@ -33,13 +45,55 @@ pub fn run(args: &Ping) -> Result<()> {
     Ok(())
 }
 
+/// Size of both rings: as asked for, if the bytes of a round trip fit.
+fn ring(args: &Ping) -> Result<u32> {
+    // A record has a header.
+    let needed = args.size + if args.record { 4 } else { 0 };
+    match args.ring {
+        Some(ring) if ring < needed => bail!("rings of {ring} bytes do not hold {needed}"),
+        Some(ring) => Ok(ring),
+        None => Ok(needed.next_power_of_two().max(RING)),
+    }
+}
+
+/// What carries the bytes there and back.
+trait Wire {
+    fn exchange(&mut self, sent: &[u8], back: &mut [u8]) -> Result<()>;
+}
+
+/// As a stream.
+struct Stream<S>(S);
+
+impl<S: Read + Write> Wire for Stream<S> {
+    fn exchange(&mut self, sent: &[u8], back: &mut [u8]) -> Result<()> {
+        self.0.write_all(sent)?;
+        Ok(self.0.read_exact(back)?)
+    }
+}
+
+/// As one record.
+struct Records<'a>(&'a Channel);
+
+impl Wire for Records<'_> {
+    fn exchange(&mut self, sent: &[u8], back: &mut [u8]) -> Result<()> {
+        self.0.send(sent)?;
+        let received = self.0.recv(back)?;
+        if received.is_end() {
+            bail!("the peer closed the channel");
+        }
+        if received.len != sent.len() || received.truncated {
+            bail!("a record of another length came back than was sent");
+        }
+        Ok(())
+    }
+}
+
 /// Sends `size` bytes that tell their place and round, and wants them back.
-fn round_trip(stream: &mut (impl Read + Write), number: u64, size: usize) -> Result<Duration> {
+fn round_trip(wire: &mut (impl Wire + ?Sized), number: u64, size: usize) -> Result<Duration> {
     let sent: Vec<u8> = (0..size).map(|at| (at as u64 ^ number) as u8).collect();
     let mut back = vec![0; size];
     let started = Instant::now();
-    stream.write_all(&sent)?;
-    stream.read_exact(&mut back)?;
+    wire.exchange(&sent, &mut back)?;
     let time = started.elapsed();
     if back != sent {
         bail!("other bytes came back than were sent");
@@ -97,14 +151,14 @@ mod tests {
 
     #[test]
     fn finds_a_wrong_byte() {
-        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
         let liar = std::thread::spawn(move || {
             let mut bytes = [0; 8];
             theirs.read_exact(&mut bytes).unwrap();
             bytes[7] ^= 1;
             theirs.write_all(&bytes).unwrap();
         });
-        let error = round_trip(&mut ours, 1, 8).unwrap_err();
+        let error = round_trip(&mut Stream(ours), 1, 8).unwrap_err();
         assert!(error.to_string().contains("other bytes"));
         liar.join().unwrap();
     }

@@ -14,7 +14,11 @@ pub fn run(args: &Recv) -> Result<()> {
     sink::clean_up_on_signals().context("cannot wait for signals")?;
     // Before anybody can connect: a FILE that cannot be is known at once.
     let sink = FileSink::create(&args.file).with_context(|| format!("cannot write {name}"))?;
-    let mut channel = open::accept_one(args.port, args.from)?;
+    let mut bind = open::bind(args.port, false);
+    if let Some(domain) = args.from {
+        bind = bind.from_domain(domain);
+    }
+    let mut channel = open::accept_one(&bind)?;
     let peer = channel.peer_addr().to_string();
     let bar = report::bar(0);
     let started = Instant::now();

@@ -28,7 +28,9 @@ pub fn run(args: &Send) -> Result<()> {
             .to_string_lossy()
             .into_owned(),
     };
-    let mut channel = open::connect(&args.to, args.wait.wait, |connect| connect)?;
+    let mut channel = open::connect(&args.to, args.wait.wait, |connect| {
+        connect.tx_ring(args.ring.unwrap_or_default())
+    })?;
     let peer = channel.peer_addr().to_string();
     let bar = report::bar(header.length);
     let started = Instant::now();

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Values on the command line: addresses, times, sizes.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use idts::Address;
+use idts_core::uapi::{RING_MAX, RING_MIN};
+
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A ring's size: bytes, or with K or M units of 1024 or 1024 * 1024.
+pub fn ring(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1 << 10),
+        None => match text.strip_suffix(['m', 'M']) {
+            Some(digits) => (digits, 1 << 20),
+            None => (text, 1),
+        },
+    };
+    let size = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    match size {
+        Some(size) if size.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&size) => Ok(size),
+        _ => Err("not a power of two from 4K to 4M".into()),
+    }
+}
+
+/// An address whose domain may still be a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Id(Address),
+    Name(String, u32),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = match text.parse() {
+            Ok(address) => return Ok(Self::Id(address)),
+            Err(error) => error,
+        };
+        match text.rsplit_once(':') {
+            Some((name, port)) if is_name(name) => {
+                let port = Address::from_str(&format!("0:{port}"))
+                    .map_err(|e| e.to_string())?
+                    .port;
+                Ok(Self::Name(name.into(), port))
+            }
+            _ => Err(error.to_string()),
+        }
+    }
+}
+
+/// Names as xl takes them; one of digits alone is an id.
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+:".contains(c);
+    text.chars().all(allowed) && text.chars().any(|c| !c.is_ascii_digit()) && !text.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_an_id_or_a_name() {
+        assert_eq!("0:7".parse(), Ok(Target::Id(Address::new(0, 7))));
+        assert_eq!("u1:7".parse(), Ok(Target::Name("u1".into(), 7)));
+        assert_eq!("Domain-0:7".parse(), Ok(Target::Name("Domain-0".into(), 7)));
+        for text in [
+            "",
+            "u1",
+            "u1:",
+            "u1:0",
+            "u/1:7",
+            ":7",
+            "99999:7",
+            "u1:4294967296",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_not_negative() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(seconds("-1").is_err());
+        assert!(seconds("inf").is_err());
+    }
+
+    #[test]
+    fn rings_are_powers_of_two_in_their_range() {
+        assert_eq!(ring("4096"), Ok(4096));
+        assert_eq!(ring("64k"), Ok(65536));
+        assert_eq!(ring("4M"), Ok(RING_MAX));
+        for text in ["", "K", "0", "2048", "5000", "8M", "-4K", "4G", "4194304K"] {
+            assert!(ring(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Records for the verbs that move them: where they go, how many there were,
+//! and what those look like that are made.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use idts::Received;
+
+/// Records and bytes that were moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, record: &[u8]) {
+        self.records += 1;
+        self.bytes += record.len() as u64;
+    }
+}
+
+/// Where records go.
+pub struct Output {
+    file: Option<File>,
+    lines: bool,
+}
+
+impl Output {
+    /// None takes records and writes nothing.
+    pub const fn new(file: Option<File>, lines: bool) -> Self {
+        Self { file, lines }
+    }
+
+    /// Not std's stdout, which holds back what does not end in a newline.
+    pub fn stdout() -> io::Result<File> {
+        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+    }
+
+    /// Writes the record of `len` bytes at the start of `buffer`, which has a
+    /// byte more at least.
+    fn write(&mut self, buffer: &mut [u8], len: usize) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        buffer[len] = b'\n';
+        file.write_all(&buffer[..len + usize::from(self.lines)])
+    }
+}
+
+/// Takes records of at most `longest` bytes, `limit` of them or until the end.
+/// True at the end, false at the limit; `tally` counts, also what came before
+/// an error.
+pub fn receive(
+    recv: impl Fn(&mut [u8]) -> io::Result<Received>,
+    longest: usize,
+    limit: Option<u64>,
+    output: &mut Output,
+    tally: &mut Tally,
+) -> Result<bool> {
+    // One more for a newline.
+    let mut buffer = vec![0; longest + 1];
+    while limit.is_none_or(|limit| tally.records < limit) {
+        let received = recv(&mut buffer[..longest]).context("receiving")?;
+        if received.is_end() {
+            return Ok(true);
+        }
+        tally.add(&buffer[..received.len]);
+        output
+            .write(&mut buffer, received.len)
+            .context("writing a record")?;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::fs;
+
+    /// Receives `records` into a file; gives what came of it.
+    fn run(records: &[&[u8]], limit: Option<u64>, lines: bool) -> (bool, Tally, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut output = Output::new(Some(File::create(&path).unwrap()), lines);
+        let rest = RefCell::new(records.iter());
+        let recv = |buffer: &mut [u8]| {
+            let record = rest.borrow_mut().next().copied().unwrap_or_default();
+            buffer[..record.len()].copy_from_slice(record);
+            Ok(Received {
+                len: record.len(),
+                truncated: false,
+            })
+        };
+        let mut tally = Tally::default();
+        let ended = receive(recv, 4, limit, &mut output, &mut tally).unwrap();
+        (ended, tally, fs::read(path).unwrap())
+    }
+
+    #[test]
+    fn records_are_written_plain_or_as_lines() {
+        let (ended, tally, written) = run(&[b"1234", b"5"], None, false);
+        assert!(ended);
+        assert_eq!((tally.records, tally.bytes), (2, 5));
+        assert_eq!(written, b"12345");
+        assert_eq!(run(&[b"1234", b"5"], None, true).2, b"1234\n5\n");
+    }
+
+    #[test]
+    fn a_limit_ends_before_the_end() {
+        let (ended, tally, written) = run(&[b"1", b"2", b"3"], Some(2), false);
+        assert!(!ended);
+        assert_eq!((tally.records, &written[..]), (2, &b"12"[..]));
+    }
+}

@@ -14,8 +14,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// The backend driver.
 pub(crate) struct Back;
 
-/// Set-ups that may fail in a row: after that the device stays closed until the
-/// toolstack attaches it anew, so that a front cannot keep dom0 busy with it.
+/// Set-ups and tunnels in a row that the front may spoil: after that the device
+/// stays closed until the toolstack attaches it anew, so that a front cannot keep
+/// dom0 and its log busy.
 const FAILURES_MAX: u32 = 3;
 
 struct Link {
@@ -44,6 +45,10 @@ impl Link {
     /// Marks the tunnel dead and unmaps everything, newest first.
     fn unmap(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
+            self.failures = match tunnel.is_broken() {
+                true => self.failures.saturating_add(1),
+                false => 0,
+            };
             tunnel.stop(Errno::ConnReset);
             tunnel.give_back();
         }
@@ -74,7 +79,6 @@ impl Link {
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
                 tunnel.start()?;
-                self.failures = 0;
                 device.switch(XenbusState::Connected);
                 dev_info!(device.device(), "connected to domain {}\n", device.peer());
             }

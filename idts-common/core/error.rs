@@ -22,7 +22,8 @@ pub enum Violation {
     /// A field of a control message is outside its range, or a reserved one is
     /// not zero.
     MessageField,
-    /// A message names a segment that is unknown, incomplete, or known already.
+    /// A message names a segment that is unknown, incomplete, or known already,
+    /// or pages of it that cannot be mapped.
     Segment,
     /// A slice is misaligned, of a forbidden size, or leaves its segment.
     SliceRange,

@@ -9,6 +9,7 @@
 
 use super::sched::{self, Params};
 use super::wire;
+pub use super::wire::NAME_MAX;
 
 /// Everything below is in this directory of the backend's own domain, which no
 /// other domain can read.
@@ -22,12 +23,10 @@ pub const SCHEDULER_POLICY: &str = "policy";
 /// In [`SCHEDULER`]: bytes a second of all domains together, 0 for no cap.
 pub const SCHEDULER_RATE: &str = "rate";
 
-/// Longest name of a domain or a group.
-pub const NAME_MAX: usize = 63;
 /// Most rules of one value.
 pub const RULES_MAX: usize = 16;
-/// Longest value.
-pub const TEXT_MAX: usize = 1376;
+/// Longest value: of rules with a name, two ports and what divides them.
+pub const TEXT_MAX: usize = RULES_MAX * (NAME_MAX + ":4294967295-4294967295,".len());
 /// Fewest bytes that a data region can be limited to.
 pub const MEMORY_MIN: u64 = (wire::FIRST_WINDOWS * wire::WINDOW) as u64;
 /// Most bytes of a data region.
@@ -230,17 +229,7 @@ pub fn number(text: &[u8], min: u64, max: u64) -> Option<u64> {
 /// Whether the text can name a domain or a group: a lower-case letter, then
 /// letters, digits and hyphens; and none of `all`, `none`, `dom0`.
 pub fn is_name(text: &[u8]) -> bool {
-    is_prefix(text) && !RESERVED.contains(&text)
-}
-
-/// As [`is_name`], the reserved words included.
-fn is_prefix(text: &[u8]) -> bool {
-    let letter = |byte: &u8| byte.is_ascii_lowercase();
-    text.len() <= NAME_MAX
-        && text.first().is_some_and(letter)
-        && text
-            .iter()
-            .all(|byte| letter(byte) || byte.is_ascii_digit() || *byte == b'-')
+    wire::is_name(text) && !RESERVED.contains(&text)
 }
 
 /// The parts between commas.
@@ -360,7 +349,7 @@ struct Groups<'a>(&'a [u8]);
 impl Groups<'_> {
     fn are_valid(&self) -> bool {
         let is_rule = |rule: &[u8]| match rule.strip_suffix(b"*") {
-            Some(prefix) => is_prefix(prefix),
+            Some(prefix) => wire::is_name(prefix),
             None => is_name(rule),
         };
         self.0 == ALL || self.0 == NONE || is_list(self.0, is_rule)

@@ -251,6 +251,16 @@ pub fn set_flags<M: SharedMem>(mem: &M, lines: Lines, flags: u32) {
     mem.store_release(lines.own(line::FLAGS), flags);
 }
 
+/// Writes how many records this side did not deliver, for its reader to see.
+pub fn note_lag<M: SharedMem>(mem: &M, lines: Lines, lag: u32) {
+    mem.store(lines.own(line::LAG), lag);
+}
+
+/// How many records the peer says that it did not deliver. It only informs.
+pub fn peer_lag<M: SharedMem>(mem: &M, lines: Lines) -> u32 {
+    mem.load(lines.peer(line::LAG))
+}
+
 /// The flags of the peer's line. Read them before [`Consumer::available`]: an
 /// empty ring after [`line::FIN`] was seen is the end of the stream.
 pub fn peer_flags<M: SharedMem>(mem: &M, lines: Lines) -> u32 {

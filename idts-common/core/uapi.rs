@@ -27,6 +27,17 @@ pub const ROLE_FRONT: u32 = 1;
 /// The driver is the backend.
 pub const ROLE_BACK: u32 = 2;
 
+/// Bytes of a group's name, at most.
+pub const NAME_MAX: usize = 56;
+/// [`Group::on_lag`]: a slow subscriber misses records.
+pub const LAG_DROP: u32 = 0;
+/// [`Group::on_lag`]: a slow subscriber's channel is reset.
+pub const LAG_DISCONNECT: u32 = 1;
+/// [`Group::on_lag`]: a slow subscriber holds the publisher up for a while.
+pub const LAG_BLOCK: u32 = 2;
+/// Flag of [`Group`]: the publisher lets itself be held up.
+pub const GROUP_MAY_BLOCK: u32 = 1;
+
 /// Flag of [`Listen`], [`Connect`] and [`Info`]: records instead of a stream.
 pub const RECORD: u32 = 1;
 
@@ -69,6 +80,8 @@ pub mod nr {
     pub const SHUTDOWN: u8 = 0x15;
     pub const GET_INFO: u8 = 0x16;
     pub const GET_ERROR: u8 = 0x17;
+    pub const PUBLISH: u8 = 0x18;
+    pub const SUBSCRIBE: u8 = 0x19;
 }
 
 /// `struct idts_addr`.
@@ -166,5 +179,33 @@ pub struct Info {
     pub refused: u32,
     pub truncated: u64,
     pub flags: u32,
-    pub reserved: u32,
+    pub lag: u32,
+}
+
+/// `struct idts_group`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Group {
+    /// Padded with 0.
+    pub name: [u8; NAME_MAX],
+    /// Ring that is written or read; 0 for the default.
+    pub ring: u32,
+    /// [`GROUP_MAY_BLOCK`].
+    pub flags: u32,
+    /// One of `LAG_*`.
+    pub on_lag: u32,
+    /// Milliseconds; 0 for the default.
+    pub timeout_ms: u32,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            name: [0; NAME_MAX],
+            ring: 0,
+            flags: 0,
+            on_lag: 0,
+            timeout_ms: 0,
+        }
+    }
 }

@@ -31,6 +31,20 @@ pub const RING_MIN: u32 = PAGE;
 /// The largest ring.
 pub const RING_MAX: u32 = WINDOW * SEGMENT_WINDOWS;
 
+/// What stands for the ports of a channel that is an end of a group.
+pub mod group {
+    /// The target port of all.
+    pub const TARGET: u32 = 1;
+    /// Source port of a publisher: subscribers may hold it up, or may not (0).
+    pub const MAY_BLOCK: u32 = 1;
+    /// Source port of a subscriber: it misses records when it is slow.
+    pub const DROP: u32 = 0;
+    /// Source port of a subscriber: it is disconnected when it is slow.
+    pub const DISCONNECT: u32 = 1;
+    /// Source port of a subscriber: it holds the publisher up when it is slow.
+    pub const BLOCK: u32 = 2;
+}
+
 /// Domain ids are below this (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
 pub const DOMAINS: u32 = 0x7ff0;
 
@@ -70,6 +84,8 @@ pub mod line {
     pub const CONS_EVENT: u32 = 0x0c;
     /// Flags of this side.
     pub const FLAGS: u32 = 0x10;
+    /// Records that this side, writing for a group, did not deliver.
+    pub const LAG: u32 = 0x14;
     /// Bytes of a line; the rest is sent as 0.
     pub const SIZE: u32 = 0x40;
     /// Bytes of a channel's pair of lines: the front's, then the back's.
@@ -97,6 +113,8 @@ pub enum Refusal {
     NoSpace = 3,
     /// The domain asked for is not reachable now.
     Unreachable = 4,
+    /// The group has a publisher.
+    InUse = 5,
 }
 
 impl Refusal {
@@ -107,6 +125,7 @@ impl Refusal {
             2 => Ok(Self::Forbidden),
             3 => Ok(Self::NoSpace),
             4 => Ok(Self::Unreachable),
+            5 => Ok(Self::InUse),
             _ => Err(Violation::MessageField),
         }
     }
@@ -147,20 +166,46 @@ pub enum Kind {
     Stream = 0,
     /// Records: each arrives whole or not at all.
     Record = 1,
+    /// Records from the front's domain to a group, named by the NAME before.
+    Publish = 2,
+    /// Records from a group to the front's domain, likewise.
+    Subscribe = 3,
 }
 
 impl Kind {
+    /// Whether such a channel carries records.
+    pub const fn has_records(self) -> bool {
+        !matches!(self, Self::Stream)
+    }
+
+    /// Whether such a channel is an end of a group.
+    pub const fn is_group(self) -> bool {
+        matches!(self, Self::Publish | Self::Subscribe)
+    }
+
+    /// Whether `source` may be the source port of such a channel: any of a
+    /// program's, or what [`group`] has.
+    pub const fn takes_source(self, source: u32) -> bool {
+        match self {
+            Self::Stream | Self::Record => true,
+            Self::Publish => source <= group::MAY_BLOCK,
+            Self::Subscribe => source <= group::BLOCK,
+        }
+    }
+
     /// The kind of a wire value; unknown ones are a violation.
     pub const fn from_wire(value: u32) -> Result<Self, Violation> {
         match value {
             0 => Ok(Self::Stream),
             1 => Ok(Self::Record),
+            2 => Ok(Self::Publish),
+            3 => Ok(Self::Subscribe),
             _ => Err(Violation::MessageField),
         }
     }
 }
 
-/// Who asks for whom.
+/// Who asks for whom. For a group see [`group`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// Port that the opener's end has.
@@ -226,6 +271,37 @@ pub enum FrontMessage {
     },
     /// The front made its last access to the channel.
     Closed(ChannelId),
+    /// Names the group that the next OPEN is about.
+    Name(Name),
+}
+
+/// Bytes of a [`Name`], at most.
+pub const NAME_MAX: usize = 56;
+
+/// A name: bytes, padded with 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(pub [u8; NAME_MAX]);
+
+impl Name {
+    /// The bytes up to the padding.
+    pub fn text(&self) -> &[u8] {
+        self.0.split(|b| *b == 0).next().unwrap_or(&[])
+    }
+
+    /// Whether it is a name, then padding.
+    pub fn is_valid(&self) -> bool {
+        let text = self.text();
+        is_name(text) && self.0.iter().skip(text.len()).all(|b| *b == 0)
+    }
+}
+
+/// Whether the text is a name: a lower-case letter, then letters, digits and
+/// hyphens, [`NAME_MAX`] in all at most.
+pub fn is_name(text: &[u8]) -> bool {
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    text.len() <= NAME_MAX
+        && text.first().is_some_and(u8::is_ascii_lowercase)
+        && text.iter().all(plain)
 }
 
 /// What the back says.
@@ -283,6 +359,8 @@ pub mod code {
     pub const REFUSE: u32 = 4;
     /// [`super::FrontMessage::Closed`] and [`super::BackMessage::Closed`]
     pub const CLOSED: u32 = 5;
+    /// [`super::FrontMessage::Name`]
+    pub const NAME: u32 = 6;
     /// [`super::BackMessage::Segment`]
     pub const SEGMENT: u32 = 16;
     /// [`super::BackMessage::Retired`]
@@ -341,6 +419,34 @@ fn ports(source: u32, target: u32) -> Result<Ports, Violation> {
         return Err(Violation::MessageField);
     }
     Ok(Ports { source, target })
+}
+
+/// The words of an OPEN.
+fn open(s: &Slot) -> Result<Open, Violation> {
+    let open = Open {
+        channel: channel(s[1], s[2])?,
+        tag: s[3],
+        ports: ports(s[4], s[5])?,
+        lines_segment: below(s[6], SEGMENTS)?,
+        lines_offset: s[7],
+        front_ring: Slice {
+            segment: below(s[8], SEGMENTS)?,
+            offset: s[9],
+            len: ring_size(s[10])?,
+        },
+        back_ring: Slice {
+            segment: below(s[11], SEGMENTS)?,
+            offset: s[12],
+            len: ring_size(s[13])?,
+        },
+        domain: below(s[14], DOMAINS)?,
+        kind: Kind::from_wire(s[15])?,
+    };
+    let plain = (open.tag, open.domain, open.ports.target) == (0, 0, group::TARGET);
+    if !open.kind.takes_source(open.ports.source) || open.kind.is_group() && !plain {
+        return Err(Violation::MessageField);
+    }
+    Ok(open)
 }
 
 impl FrontMessage {
@@ -404,6 +510,12 @@ impl FrontMessage {
             Self::Closed(c) => {
                 [s[0], s[1], s[2]] = [code::CLOSED, c.id, c.generation];
             }
+            Self::Name(name) => {
+                s[0] = code::NAME;
+                for (word, bytes) in s.iter_mut().skip(2).zip(name.0.chunks_exact(4)) {
+                    *word = bytes.iter().rev().fold(0, |w, b| w << 8 | u32::from(*b));
+                }
+            }
         }
         s
     }
@@ -428,27 +540,7 @@ impl FrontMessage {
                     segment: below(s[1], SEGMENTS)?,
                 })
             }
-            code::OPEN => {
-                Ok(Self::Open(Open {
-                    channel: channel(s[1], s[2])?,
-                    tag: s[3],
-                    ports: ports(s[4], s[5])?,
-                    lines_segment: below(s[6], SEGMENTS)?,
-                    lines_offset: s[7],
-                    front_ring: Slice {
-                        segment: below(s[8], SEGMENTS)?,
-                        offset: s[9],
-                        len: ring_size(s[10])?,
-                    },
-                    back_ring: Slice {
-                        segment: below(s[11], SEGMENTS)?,
-                        offset: s[12],
-                        len: ring_size(s[13])?,
-                    },
-                    domain: below(s[14], DOMAINS)?,
-                    kind: Kind::from_wire(s[15])?,
-                }))
-            }
+            code::OPEN => open(s).map(Self::Open),
             code::REFUSE => {
                 rest_is_zero(s, 3)?;
                 Ok(Self::Refuse {
@@ -459,6 +551,16 @@ impl FrontMessage {
             code::CLOSED => {
                 rest_is_zero(s, 3)?;
                 Ok(Self::Closed(channel(s[1], s[2])?))
+            }
+            code::NAME => {
+                let mut name = Name([0; NAME_MAX]);
+                for (word, bytes) in s.iter().skip(2).zip(name.0.chunks_exact_mut(4)) {
+                    bytes.copy_from_slice(&word.to_le_bytes());
+                }
+                if s[1] != 0 || !name.is_valid() {
+                    return Err(Violation::MessageField);
+                }
+                Ok(Self::Name(name))
             }
             _ => Err(Violation::MessageCode),
         }
@@ -525,7 +627,8 @@ impl BackMessage {
                     front_size: ring_size(s[4])?,
                     back_size: ring_size(s[5])?,
                     domain: below(s[6], DOMAINS)?,
-                    kind: Kind::from_wire(s[7])?,
+                    // A group asks nobody.
+                    kind: Kind::from_wire(below(s[7], Kind::Publish as u32)?)?,
                 })
             }
             code::OPENED => {

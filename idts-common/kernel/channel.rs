@@ -8,7 +8,7 @@
 
 use idts_core::error::Violation;
 use idts_core::record::{framed, longest};
-use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
+use idts_core::ring::{peer_flags, peer_lag, set_flags, Consumer, Lines, Producer};
 use idts_core::wire::{self, line, ChannelId, Kind, Open, Ports};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
@@ -16,6 +16,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::errno::Errno;
+use crate::grant::LocalPages;
 use crate::patience::Patience;
 use crate::shared::{Live, Piece, RingMemory};
 use crate::tunnel::Tunnel;
@@ -107,6 +108,8 @@ pub(crate) struct Channel {
     error: Atomic<u32>,
     /// Events sent for this channel.
     pub(crate) events: Atomic<u32>,
+    /// Inside one domain: the memory, which no tunnel holds.
+    _local: Option<Arc<KVec<LocalPages>>>,
 }
 
 impl Channel {
@@ -119,6 +122,7 @@ impl Channel {
         lines: Lines,
         memory: Memory,
         sizes: (u32, u32),
+        local: Option<Arc<KVec<LocalPages>>>,
     ) -> Result<Arc<Self>> {
         let (tx_size, rx_size) = sizes;
         Arc::pin_init(
@@ -136,6 +140,7 @@ impl Channel {
                 peer_closed: Atomic::new(false),
                 error: Atomic::new(0),
                 events: Atomic::new(0),
+                _local: local,
             }),
             GFP_KERNEL,
         )
@@ -225,7 +230,7 @@ impl Channel {
     /// Reads what is there into the user's buffer, at most `limit` bytes; of
     /// records one, however long.
     pub(crate) fn try_read(&self, to: &mut IovIterDest<'_>, limit: u32) -> Result<usize, Stop> {
-        if self.kind == Kind::Record {
+        if self.kind.has_records() {
             return self.try_read_record(to);
         }
         let mut rx = self.rx.lock();
@@ -307,7 +312,7 @@ impl Channel {
         from: &mut IovIterSource<'_>,
         limit: u32,
     ) -> Result<usize, Stop> {
-        if self.kind == Kind::Record {
+        if self.kind.has_records() {
             return self.try_write_record(from);
         }
         let mut tx = self.tx.lock();
@@ -415,7 +420,7 @@ impl Channel {
         let len = len.min(wire::RING_MAX as usize) as u32;
         match self.kind {
             Kind::Stream => len.min(self.tx.lock().ring.size() / 2),
-            Kind::Record => framed(len).unwrap_or(len),
+            _ => framed(len).unwrap_or(len),
         }
     }
 
@@ -475,11 +480,18 @@ impl Channel {
         let free = tx.ring.free(&words, self.lines).unwrap_or(0);
         match self.kind {
             Kind::Stream => (there, free),
-            Kind::Record => {
+            _ => {
                 let next = self.next_record(&rx.ring, &live).unwrap_or(0);
                 (next, longest(free))
             }
         }
+    }
+
+    /// Records of a group that the peer did not deliver to this end.
+    pub(crate) fn lag(&self) -> u32 {
+        self.enter().map_or(0, |live| {
+            peer_lag(&self.memory.lines.words(&live), self.lines)
+        })
     }
 
     /// Records that a read got only the beginning of.

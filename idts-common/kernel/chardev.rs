@@ -294,6 +294,8 @@ fn dispatch(
             }
             owned().connect(&request, nonblock)
         }
+        nr::PUBLISH => owned().join(&arg.read()?, Kind::Publish, nonblock),
+        nr::SUBSCRIBE => owned().join(&arg.read()?, Kind::Subscribe, nonblock),
         nr::SHUTDOWN => endpoint.shutdown(u32::try_from(arg.at).map_err(|_| EINVAL)?),
         nr::GET_INFO => arg.write(&endpoint.info()),
         nr::GET_ERROR => arg.write(&endpoint.take_error()),

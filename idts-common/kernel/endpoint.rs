@@ -11,7 +11,7 @@ use core::pin::Pin;
 
 use idts_core::control::Role;
 use idts_core::uapi;
-use idts_core::wire::{self, line, Kind, Ports};
+use idts_core::wire::{self, line, Kind, Name, Ports};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
@@ -21,6 +21,7 @@ use kernel::time::msecs_to_jiffies;
 use crate::bindings;
 use crate::channel::{Channel, Readiness, Stop};
 use crate::errno::Errno;
+use crate::groups::{Group, Groups, Member};
 use crate::hub::Hub;
 use crate::opening::Wanted;
 use crate::patience::Patience;
@@ -74,6 +75,15 @@ pub(crate) enum Outcome {
     Failed(Errno),
 }
 
+/// What a leg belongs to.
+#[derive(Clone)]
+pub(crate) enum Owner {
+    Relay(Arc<Relay>),
+    /// A group that it is to join.
+    Joining(Arc<Member>),
+    Group(Arc<Group>),
+}
+
 enum State {
     Idle,
     Bound,
@@ -116,11 +126,12 @@ pub(crate) struct Endpoint {
     polled: Atomic<bool>,
     channel: SetOnce<Arc<Channel>>,
     sleeps: Atomic<u32>,
-    /// This is a leg of a relay: it has no file, and its news go to the mover.
+    /// This is a leg of a relay or a group: it has no file, and its news go to
+    /// the mover.
     is_leg: Atomic<bool>,
     pub(crate) inbox: Inbox,
     #[pin]
-    relay: Mutex<Option<Arc<Relay>>>,
+    owner: Mutex<Option<Owner>>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -145,7 +156,7 @@ impl Endpoint {
                     queued: Atomic::new(0),
                     next: Atomic::new(core::ptr::null_mut()),
                 },
-                relay <- new_mutex!(None),
+                owner <- new_mutex!(None),
                 inner <- new_mutex!(Inner {
                     state: State::Idle,
                     port: 0,
@@ -493,11 +504,40 @@ impl Endpoint {
 
     /// Connects.
     pub(crate) fn connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
-        self.start_connect(request, nonblock)?;
+        let kind = match request.flags {
+            0 => Kind::Stream,
+            uapi::RECORD => Kind::Record,
+            _ => return Err(EINVAL),
+        };
+        if request.peer.port == 0 {
+            return Err(EINVAL);
+        }
+        let domid = request.peer.domid;
+        let wanted = Wanted {
+            ports: Ports {
+                source: self.inner.lock().port,
+                target: request.peer.port,
+            },
+            tx: ring_size(request.tx_ring)?,
+            rx: ring_size(request.rx_ring)?,
+            // The back asks in its own name, the front for somebody.
+            domain: match self.hub.role {
+                Role::Front => domid.into(),
+                Role::Back => 0,
+            },
+            kind,
+            name: None,
+        };
+        self.ask(domid, wanted, nonblock)?;
+        self.wait_answer(request.timeout_ms, nonblock)
+    }
+
+    /// Waits for the answer to what was asked.
+    fn wait_answer(&self, timeout_ms: u32, nonblock: bool) -> Result {
         if nonblock {
             return Err(Errno::InProgress.into());
         }
-        let ms = match request.timeout_ms {
+        let ms = match timeout_ms {
             0 => CONNECT_MS,
             ms => ms,
         };
@@ -521,17 +561,8 @@ impl Endpoint {
         }
     }
 
-    /// Sends the request, unless one is under way.
-    fn start_connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
-        let size = |size: u32| match size {
-            0 => Ok(RING_DEFAULT),
-            n if n.is_power_of_two() && (uapi::RING_MIN..=uapi::RING_MAX).contains(&n) => Ok(n),
-            _ => Err(EINVAL),
-        };
-        let (tx, rx) = (size(request.tx_ring)?, size(request.rx_ring)?);
-        if request.peer.port == 0 {
-            return Err(EINVAL);
-        }
+    /// Asks for a channel, unless that is under way.
+    fn ask(self: &Arc<Self>, domid: u16, wanted: Wanted, nonblock: bool) -> Result {
         let mut inner = self.inner.lock();
         match inner.state {
             State::Connecting { .. } if nonblock => return Err(Errno::Already.into()),
@@ -540,38 +571,60 @@ impl Endpoint {
             State::Listening { .. } => return Err(EINVAL),
             State::Idle | State::Bound => {}
         }
-        let kind = match request.flags {
-            0 => Kind::Stream,
-            uapi::RECORD => Kind::Record,
-            _ => return Err(EINVAL),
-        };
-        let tunnel = self.hub.reach(request.peer.domid)?;
+        let tunnel = self.hub.reach(domid)?;
         inner.error = None;
         inner.state = State::Connecting {
             tunnel: tunnel.clone(),
         };
-        inner.peer = request.peer;
-        let source = inner.port;
+        inner.peer = uapi::Addr {
+            domid,
+            reserved: 0,
+            port: wanted.ports.target,
+        };
         // The answer takes this lock.
         drop(inner);
-        let wanted = Wanted {
-            ports: Ports {
-                source,
-                target: request.peer.port,
-            },
-            tx,
-            rx,
-            // The back asks in its own name, the front for somebody.
-            domain: match self.hub.role {
-                Role::Front => request.peer.domid.into(),
-                Role::Back => 0,
-            },
-            kind,
-        };
         if let Err(errno) = tunnel.connect(self, wanted) {
             self.refused(errno);
         }
         Ok(())
+    }
+
+    /// Publishes to, or subscribes to, a group.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        request: &uapi::Group,
+        kind: Kind,
+        nonblock: bool,
+    ) -> Result {
+        let name = Name(request.name);
+        let ring = ring_size(request.ring)?;
+        let how = match kind {
+            Kind::Publish if request.on_lag == 0 => request.flags,
+            Kind::Subscribe if request.flags == 0 && request.on_lag <= uapi::LAG_BLOCK => {
+                request.on_lag
+            }
+            _ => return Err(EINVAL),
+        };
+        if !name.is_valid() || how & !3 != 0 {
+            return Err(EINVAL);
+        }
+        let (tx, rx) = match kind {
+            Kind::Publish => (ring, uapi::RING_MIN),
+            _ => (uapi::RING_MIN, ring),
+        };
+        let wanted = Wanted {
+            ports: Ports {
+                source: how,
+                target: 1,
+            },
+            tx,
+            rx,
+            domain: 0,
+            kind,
+            name: Some(name),
+        };
+        self.ask(0, wanted, nonblock)?;
+        self.wait_answer(request.timeout_ms, nonblock)
     }
 
     /// The peer accepted. Gives the channel back if nobody waits for it.
@@ -615,17 +668,18 @@ impl Endpoint {
         self.refused(errno);
     }
 
-    // --- Legs of relays ---
+    // --- Legs of relays and groups ---
 
-    /// Makes a new endpoint a leg.
-    pub(crate) fn make_leg(&self, relay: Arc<Relay>) {
-        *self.relay.lock() = Some(relay);
+    /// Makes a new endpoint a leg, or gives a leg another owner.
+    pub(crate) fn make_leg(&self, owner: Owner) {
+        let old = self.owner.lock().replace(owner);
         self.is_leg.store(true, Release);
+        drop(old);
     }
 
-    /// The relay of a leg.
-    pub(crate) fn relay(&self) -> Option<Arc<Relay>> {
-        self.relay.lock().clone()
+    /// What a leg belongs to.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.owner.lock().clone()
     }
 
     /// Connects a leg to the other domain.
@@ -636,6 +690,11 @@ impl Endpoint {
         if let Err(errno) = tunnel.connect(self, wanted) {
             self.refused(errno);
         }
+    }
+
+    /// The groups of the module.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.hub.groups
     }
 
     /// What came of that.
@@ -667,12 +726,12 @@ impl Endpoint {
 
     /// Closes a leg.
     pub(crate) fn end_leg(self: &Arc<Self>) {
-        let relay = self.relay.lock().take();
+        let owner = self.owner.lock().take();
         if let Some(channel) = self.channel.as_ref() {
             channel.tunnel.close(channel);
             self.hub.reaper.retire(self.clone());
         }
-        drop(relay);
+        drop(owner);
     }
 
     /// `shutdown(2)`.
@@ -733,9 +792,10 @@ impl Endpoint {
             (info.rx_avail, info.tx_free) = channel.levels();
             info.events_sent = channel.events.load(Relaxed).into();
             info.truncated = channel.truncated();
-            info.flags = match channel.kind {
-                Kind::Stream => 0,
-                Kind::Record => uapi::RECORD,
+            info.lag = channel.lag();
+            info.flags = match channel.kind.has_records() {
+                true => uapi::RECORD,
+                false => 0,
             };
             info.error = channel.error();
             if info.error != 0 || !channel.tunnel.gate.is_open() {
@@ -770,6 +830,15 @@ impl Endpoint {
     }
 }
 
+/// A ring's size as an application asks for it.
+fn ring_size(size: u32) -> Result<u32> {
+    match size {
+        0 => Ok(RING_DEFAULT),
+        n if n.is_power_of_two() && (uapi::RING_MIN..=uapi::RING_MAX).contains(&n) => Ok(n),
+        _ => Err(EINVAL),
+    }
+}
+
 /// A length, cut to what a ring can hold.
 fn len_u32(len: usize) -> u32 {
     len.min(wire::RING_MAX as usize) as u32
@@ -789,7 +858,7 @@ fn events(ready: Readiness) -> u32 {
 fn fault_in(len: usize, kind: Kind) -> usize {
     match kind {
         Kind::Stream => len.min(wire::WINDOW as usize),
-        Kind::Record => len.min(wire::RING_MAX as usize),
+        _ => len.min(wire::RING_MAX as usize),
     }
 }
 

@@ -81,6 +81,7 @@ impl From<Refusal> for Errno {
             Refusal::Forbidden => Errno::Access,
             Refusal::NoSpace => Errno::NoSpace,
             Refusal::Unreachable => Errno::NetDown,
+            Refusal::InUse => Errno::AddrInUse,
         }
     }
 }

@@ -14,6 +14,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
+use crate::groups::Groups;
 use crate::mover::Mover;
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
@@ -54,6 +55,12 @@ pub struct Hub {
     /// What each domain may.
     #[pin]
     pub(crate) policies: Policies,
+    /// Who publishes and subscribes.
+    #[pin]
+    pub(crate) groups: Groups,
+    /// Back: the tunnel of this domain with itself.
+    #[pin]
+    home: Mutex<Option<Arc<Tunnel>>>,
     #[pin]
     tunnels: Mutex<KVec<Entry>>,
     #[pin]
@@ -95,6 +102,8 @@ impl Installed {
         };
         if role == Role::Back {
             installed._scheduler = installed.hub.report_scheduler();
+            let home = Tunnel::home(&installed.hub)?;
+            *installed.hub.home.lock() = Some(home);
             installed.watch = Some(Watch::new(c"idts", policy::changed)?);
         }
         Ok(installed)
@@ -104,6 +113,10 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         self.watch = None;
+        if let Some(home) = self.hub.home.lock().take() {
+            home.stop(Errno::ConnReset);
+            home.give_back();
+        }
         self.hub.mover.finish();
         self.hub.reaper.finish();
         *CURRENT.lock() = None;
@@ -126,6 +139,8 @@ impl Hub {
                 reaper,
                 mover,
                 policies <- Policies::new(),
+                groups <- Groups::new(),
+                home <- new_mutex!(None),
                 tunnels <- new_mutex!(KVec::new()),
                 ports <- new_mutex!(Ports {
                     bound: KVec::new(),
@@ -189,6 +204,7 @@ impl Hub {
         match self.role {
             Role::Front if u32::from(domid) >= wire::DOMAINS => Err(Errno::Access.into()),
             Role::Front => self.tunnel(0).ok_or(Errno::NetDown.into()),
+            Role::Back if domid == 0 => self.home.lock().clone().ok_or(Errno::NetDown.into()),
             Role::Back => self.tunnel(domid).ok_or(Errno::HostUnreach.into()),
         }
     }

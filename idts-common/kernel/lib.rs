@@ -36,6 +36,8 @@ mod endpoint;
 pub mod errno;
 mod evtchn;
 mod grant;
+mod groups;
+mod home;
 pub mod hub;
 mod mover;
 mod opening;

@@ -20,18 +20,51 @@ use kernel::workqueue::{
 };
 
 use crate::bindings;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Owner};
+use crate::groups::Group;
 use crate::patience::clock;
 use crate::relay::{Relay, Way};
 use crate::tunnel::Tunnel;
 
+/// Between two looks at a group that a subscriber holds up.
+const HOLD_MS: u32 = 100;
 /// Picks before the worker lets others run.
 const BATCH: usize = 32;
 
-/// One direction of a relay that has, or may have, something to move.
-struct Job {
-    relay: Arc<Relay>,
-    way: Way,
+/// What has, or may have, something to move.
+#[derive(Clone)]
+enum Job {
+    /// One direction of a relay.
+    Relay(Arc<Relay>, Way),
+    /// A group's publisher.
+    Group(Arc<Group>),
+}
+
+impl Job {
+    /// The tunnel whose domain sends.
+    fn sender(&self) -> Option<Arc<Tunnel>> {
+        match self {
+            Self::Relay(relay, way) => relay.sender(*way),
+            Self::Group(group) => group.sender(),
+        }
+    }
+
+    /// `false`: it is queued already.
+    fn mark_queued(&self) -> bool {
+        match self {
+            Self::Relay(relay, way) => relay.mark_queued(*way),
+            Self::Group(group) => group.queued.xchg(1, Full) == 0,
+        }
+    }
+
+    fn unmark_queued(&self) {
+        match self {
+            Self::Relay(relay, way) => relay.unmark_queued(*way),
+            Self::Group(group) => {
+                group.queued.xchg(0, Full);
+            }
+        }
+    }
 }
 
 /// A tunnel, as the scheduler sees it, and what waits on it.
@@ -44,6 +77,8 @@ struct Flow {
 struct Inner {
     sched: KBox<Scheduler>,
     flows: KVec<Flow>,
+    /// Groups that a subscriber holds up.
+    held: KVec<Arc<Group>>,
 }
 
 impl Inner {
@@ -84,7 +119,7 @@ impl Mover {
                 inbox: Atomic::new(ptr::null_mut()),
                 work <- new_work!("idts_mover"),
                 timer <- new_delayed_work!("idts_mover_timer"),
-                inner <- new_mutex!(Inner { sched, flows: KVec::new() }),
+                inner <- new_mutex!(Inner { sched, flows: KVec::new(), held: KVec::new() }),
             }),
             GFP_KERNEL,
         )
@@ -123,28 +158,44 @@ impl Mover {
             leg = this.inbox.next.load(Relaxed);
             // From here on it may be put in again, for newer news.
             this.inbox.queued.xchg(0, Full);
-            let Some(relay) = this.relay() else {
-                continue;
-            };
-            if relay.step() {
-                self.queue(&relay, Way::Forth);
-                self.queue(&relay, Way::Back);
-            }
+            self.look_after(&this);
         }
     }
 
-    /// Queues a direction, unless it is queued.
-    fn queue(&self, relay: &Arc<Relay>, way: Way) {
-        let Some(id) = relay.sender(way).and_then(|t| t.flow()) else {
+    /// Sees what a leg's news mean for what it belongs to.
+    fn look_after(self: &Arc<Self>, leg: &Arc<Endpoint>) {
+        match leg.owner() {
+            Some(Owner::Relay(relay)) => {
+                if relay.step() {
+                    self.queue(Job::Relay(relay.clone(), Way::Forth));
+                    self.queue(Job::Relay(relay, Way::Back));
+                }
+            }
+            Some(Owner::Joining(member)) => {
+                if let Some(group) = leg.groups().join(leg, &member) {
+                    leg.make_leg(Owner::Group(group.clone()));
+                    self.look_after_group(&group);
+                }
+            }
+            Some(Owner::Group(group)) => self.look_after_group(&group),
+            None => {}
+        }
+    }
+
+    fn look_after_group(self: &Arc<Self>, group: &Arc<Group>) {
+        group.look_after();
+        self.queue(Job::Group(group.clone()));
+    }
+
+    /// Queues a job, unless it is queued.
+    fn queue(&self, job: Job) {
+        let Some(id) = job.sender().and_then(|t| t.flow()) else {
             return;
         };
-        if !relay.mark_queued(way) {
+        if !job.mark_queued() {
             return;
         }
-        let job = Job {
-            relay: relay.clone(),
-            way,
-        };
+        let spare = job.clone();
         let mut inner = self.inner.lock();
         let queued = match inner.flow(id) {
             Some(flow) => flow.jobs.push(job, GFP_KERNEL).is_ok(),
@@ -153,25 +204,50 @@ impl Mover {
         if queued {
             inner.sched.wake(id, clock());
         } else {
-            relay.unmark_queued(way);
+            spare.unmark_queued();
         }
     }
 
+    /// Moves what a job has, and queues it again if there is more.
+    fn run_job(self: &Arc<Self>, tunnel: &Arc<Tunnel>, job: Job, budget: u32) -> u32 {
+        job.unmark_queued();
+        let moved = match &job {
+            Job::Relay(relay, way) => relay.run(*way, budget),
+            Job::Group(group) => {
+                let served = tunnel.hub.groups.run(group, budget);
+                if served.held {
+                    self.hold(group.clone());
+                }
+                served.moved
+            }
+        };
+        if moved.more {
+            self.queue(job);
+        }
+        moved.bytes
+    }
+
+    /// Looks at a group again in a while, for a subscriber holds it up.
+    fn hold(self: &Arc<Self>, group: Arc<Group>) {
+        // Without memory its subscriber's next read is what it waits for.
+        let _ = self.inner.lock().held.push(group, GFP_KERNEL);
+        self.wake_in(HOLD_MS);
+    }
+
+    fn wake_in(self: &Arc<Self>, ms: u32) {
+        let jiffies = msecs_to_jiffies(ms).max(1);
+        let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), jiffies);
+    }
+
     /// Serves a flow's first job.
-    fn serve(&self, id: FlowId, budget: u32) {
+    fn serve(self: &Arc<Self>, id: FlowId, budget: u32) {
         let job = {
             let mut inner = self.inner.lock();
-            inner.flow(id).and_then(|f| f.jobs.remove(0).ok())
+            inner
+                .flow(id)
+                .and_then(|f| Some((f.tunnel.clone(), f.jobs.remove(0).ok()?)))
         };
-        let mut used = 0;
-        if let Some(job) = job {
-            job.relay.unmark_queued(job.way);
-            let moved = job.relay.run(job.way, budget);
-            used = moved.bytes;
-            if moved.more {
-                self.queue(&job.relay, job.way);
-            }
-        }
+        let used = job.map_or(0, |(tunnel, job)| self.run_job(&tunnel, job, budget));
         let mut inner = self.inner.lock();
         let more = inner.flow(id).is_some_and(|f| !f.jobs.is_empty());
         inner.sched.done(id, used, more, clock());
@@ -195,8 +271,7 @@ impl Mover {
             }
             Pick::WaitUntil(when) => {
                 let ms = when.saturating_sub(now).div_ceil(1_000_000);
-                let jiffies = msecs_to_jiffies(ms.min(10_000) as u32).max(1);
-                let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), jiffies);
+                self.wake_in(ms.min(10_000) as u32);
                 return false;
             }
             Pick::Idle => return false,
@@ -234,7 +309,7 @@ impl Mover {
         drop(inner);
         if let Some(flow) = flow {
             for job in flow.jobs {
-                job.relay.unmark_queued(job.way);
+                job.unmark_queued();
             }
             flow.tunnel.grant_turn();
         }
@@ -310,6 +385,10 @@ impl WorkItem<1> for Mover {
     type Pointer = Arc<Mover>;
 
     fn run(this: Arc<Mover>) {
+        let held = core::mem::take(&mut this.inner.lock().held);
+        for group in held {
+            this.queue(Job::Group(group));
+        }
         this.kick();
     }
 }

@@ -11,16 +11,17 @@ use idts_core::error::Violation;
 use idts_core::region::LinesAt;
 use idts_core::ring::Lines;
 use idts_core::wire::{
-    line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slot, CHANNELS, PAGE,
-    SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES, WINDOW_REFS,
+    line, BackMessage, ChannelId, FrontMessage, Kind, Name, Open, Ports, Refusal, Slot, CHANNELS,
+    PAGE, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES, WINDOW_REFS,
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::channel::{Channel, Memory as ChannelMemory};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Owner};
 use crate::errno::Errno;
 use crate::grant::MappedPages;
+use crate::groups::{Asker, Member};
 use crate::relay::Relay;
 use crate::segments::{self, Memory, Windows};
 use crate::tunnel::{Inner, Tunnel};
@@ -61,6 +62,8 @@ pub(crate) struct Wanted {
     /// Front: the domain it wants. Back: the domain that asks.
     pub(crate) domain: u32,
     pub(crate) kind: Kind,
+    /// The group, where it wants one.
+    pub(crate) name: Option<Name>,
 }
 
 /// An opening that has no channel yet.
@@ -74,6 +77,7 @@ struct Pending {
     back_size: u32,
     domain: u32,
     kind: Kind,
+    name: Option<Name>,
 }
 
 impl Pending {
@@ -98,25 +102,28 @@ pub(crate) struct Incoming {
 
 /// Everything about opening and closing that a tunnel keeps.
 pub(crate) struct Openings {
-    records: KVec<Option<Record>>,
-    generations: KVec<u32>,
+    records: KVVec<Option<Record>>,
+    generations: KVVec<u32>,
     pending: KVec<Pending>,
     last_tag: u32,
     /// Front: the segment that the back has not mapped yet.
     growing: Option<u32>,
     /// Back: the segment that comes in.
     pub(crate) incoming: Option<Incoming>,
+    /// Back: the group that the next OPEN is about.
+    name: Option<Name>,
 }
 
 impl Openings {
     pub(crate) const fn new() -> Self {
         Self {
-            records: KVec::new(),
-            generations: KVec::new(),
+            records: KVVec::new(),
+            generations: KVVec::new(),
             pending: KVec::new(),
             last_tag: 0,
             growing: None,
             incoming: None,
+            name: None,
         }
     }
 
@@ -186,6 +193,33 @@ impl Openings {
         }
     }
 
+    /// A free even number, for a channel inside this domain; the number after it
+    /// is free too.
+    pub(crate) fn next_pair(&mut self) -> Result<u32> {
+        let free = |id: u32| !matches!(self.records.get(id as usize), Some(Some(_)));
+        let id = (2..CHANNELS)
+            .step_by(2)
+            .find(|id| free(*id) && free(id.wrapping_add(1)))
+            .ok_or(ENOSPC)?;
+        self.reserve(id.wrapping_add(1))?;
+        Ok(id)
+    }
+
+    /// Keeps a channel inside this domain.
+    pub(crate) fn keep(&mut self, channel: Arc<Channel>) {
+        let open = Open {
+            channel: channel.id,
+            ..Open::default()
+        };
+        self.insert(Record {
+            open,
+            channel,
+            answer: Answer::None,
+            local_closed: false,
+            peer_closed: false,
+        });
+    }
+
     fn remove(&mut self, id: u32) -> Option<Record> {
         self.records.get_mut(id as usize)?.take()
     }
@@ -216,6 +250,9 @@ impl Tunnel {
         endpoint: &Arc<Endpoint>,
         wanted: Wanted,
     ) -> Result<(), Errno> {
+        if self.device.is_none() {
+            return self.connect_home(endpoint, wanted);
+        }
         let mut inner = self.inner.lock();
         if !self.gate.is_open() {
             return Err(Errno::NetDown);
@@ -226,6 +263,7 @@ impl Tunnel {
             rx,
             domain,
             kind,
+            name,
         } = wanted;
         let (front_size, back_size) = match self.role {
             Role::Front => (tx, rx),
@@ -248,6 +286,7 @@ impl Tunnel {
             back_size,
             domain,
             kind,
+            name,
         };
         self.pend(&mut inner, pending)?;
         match self.role {
@@ -324,6 +363,10 @@ impl Tunnel {
         }
         record.local_closed = true;
         let both = record.peer_closed;
+        if self.device.is_none() {
+            self.forget(inner, id);
+            return;
+        }
         let message = match self.role {
             Role::Front => FrontMessage::Closed(id).encode(),
             Role::Back => BackMessage::Closed(id).encode(),
@@ -388,6 +431,10 @@ impl Tunnel {
                     Ok(())
                 }
                 FrontMessage::Closed(id) => self.peer_closed(inner, id),
+                FrontMessage::Name(name) => match inner.openings.name.replace(name) {
+                    None => Ok(()),
+                    Some(_) => Err(Violation::MessageOrder),
+                },
             },
             Role::Front => match BackMessage::decode(slot)? {
                 BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
@@ -417,6 +464,7 @@ impl Tunnel {
                         back_size,
                         domain,
                         kind,
+                        name: None,
                     };
                     let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
                         Some(Refusal::Refused)
@@ -443,9 +491,13 @@ impl Tunnel {
         self.post(inner, FrontMessage::Refuse { tag, why }.encode());
     }
 
-    /// Places what waits, in order, as far as there is room; asks for more
-    /// room, or refuses, where there is none.
+    /// Front: places what waits, in order, as far as there is room; asks for
+    /// more room, or refuses, where there is none. What waits in the back waits
+    /// for the front.
     fn place_pending(self: &Arc<Self>, inner: &mut Inner) {
+        if self.role == Role::Back {
+            return;
+        }
         while let Some(pending) = inner.openings.pending.first() {
             let (front_size, back_size) = (pending.front_size, pending.back_size);
             if let Some(open) = self.allocate(inner, front_size, back_size) {
@@ -543,6 +595,9 @@ impl Tunnel {
             local_closed: false,
             peer_closed: false,
         });
+        if let Some(name) = pending.name {
+            self.post(inner, FrontMessage::Name(name).encode());
+        }
         self.post(inner, FrontMessage::Open(open).encode());
     }
 
@@ -711,9 +766,18 @@ impl Tunnel {
         incoming.half = 0;
         incoming.window = window.wrapping_add(1);
         if !incoming.failed {
-            let mapped = MappedPages::new(self.device.clone(), &mut incoming.refs)
-                .and_then(|m| Ok(incoming.mapped.push(Memory::Mapped(m), GFP_KERNEL)?));
-            incoming.failed = mapped.is_err();
+            let Some(device) = self.device.clone() else {
+                return Ok(());
+            };
+            match MappedPages::new(device, &mut incoming.refs) {
+                Ok(mapped) => {
+                    let kept = incoming.mapped.push(Memory::Mapped(mapped), GFP_KERNEL);
+                    incoming.failed = kept.is_err();
+                }
+                Err(error) if error == ENOMEM || error == ENOSPC => incoming.failed = true,
+                // Xen refused a reference: xenbus has closed the device.
+                Err(_) => return Err(Violation::Segment),
+            }
         }
         if incoming.window < windows {
             return Ok(());
@@ -753,6 +817,12 @@ impl Tunnel {
         if generation != last.unwrap_or(0).wrapping_add(1) {
             return Err(Violation::Generation);
         }
+        // A group's OPEN comes right after its NAME, and asks for nobody.
+        let name = inner.openings.name.take();
+        let group = name.filter(|_| open.tag == 0 && open.domain == 0);
+        if group.is_some() != open.kind.is_group() || group.is_some() != name.is_some() {
+            return Err(Violation::MessageOrder);
+        }
         let pending = if open.tag == 0 {
             None
         } else {
@@ -777,16 +847,19 @@ impl Tunnel {
             (Err(_), true) => {
                 // An answer cannot be declined: end the tunnel rather than lie.
                 pr_err!("domain {}: out of memory\n", self.peer);
-                self.device.switch(idts_core::state::XenbusState::Closing);
+                self.switch_closing();
                 return Ok(());
             }
         };
-        let relayed = pending.is_none() && open.domain != 0;
+        // Another domain, or the mover, decides.
+        let owed = group.is_some() || pending.is_none() && open.domain != 0;
         let refusal = if pending.is_some() {
             None
-        } else if let Err(why) = self.may_open(inner, &open) {
+        } else if let Err(why) = self.may_open(inner, &open, group) {
             Some(why)
-        } else if relayed {
+        } else if let Some(name) = group {
+            self.join(&channel, &open, name).err()
+        } else if owed {
             self.relay(&channel, &open).err()
         } else {
             self.hand_over(&channel).err().map(|()| Refusal::Refused)
@@ -798,11 +871,11 @@ impl Tunnel {
         inner.openings.insert(Record {
             open,
             channel: channel.clone(),
-            answer: if relayed { Answer::Owed } else { Answer::None },
+            answer: if owed { Answer::Owed } else { Answer::None },
             local_closed: false,
             peer_closed: false,
         });
-        if relayed {
+        if owed {
             return Ok(());
         }
         self.stats.opened.add(1);
@@ -814,10 +887,13 @@ impl Tunnel {
     }
 
     /// Whether policy and limits let the front open a channel.
-    fn may_open(&self, inner: &Inner, open: &Open) -> Result<(), Refusal> {
+    fn may_open(&self, inner: &Inner, open: &Open, group: Option<Name>) -> Result<(), Refusal> {
         let policies = &self.hub.policies;
-        let target = open.ports.target;
-        if !policies.may_connect(self.peer, open.domain as u16, target) {
+        let allowed = match group {
+            Some(name) => policies.may_join(self.peer, open.kind, name.text()),
+            None => policies.may_connect(self.peer, open.domain as u16, open.ports.target),
+        };
+        if !allowed {
             return Err(Refusal::Forbidden);
         }
         let limit = policies.numbers(self.peer).channels as usize;
@@ -840,6 +916,38 @@ impl Tunnel {
         })
     }
 
+    /// Begins to join a group; the answer is owed.
+    fn join(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        open: &Open,
+        name: Name,
+    ) -> Result<(), Refusal> {
+        let asker = Asker::Front(self.clone(), open.channel);
+        let member = Member {
+            name,
+            kind: open.kind,
+            how: open.ports.source,
+            asker,
+        };
+        self.make_member(channel, member)
+    }
+
+    /// Makes a leg on `channel` that is to join a group; the mover does the rest.
+    pub(crate) fn make_member(
+        &self,
+        channel: &Arc<Channel>,
+        member: Member,
+    ) -> Result<(), Refusal> {
+        let no_space = |_| Refusal::NoSpace;
+        let member = Arc::new(member, GFP_KERNEL).map_err(|_| Refusal::NoSpace)?;
+        let leg = Endpoint::accepted(self.hub.clone(), channel.clone()).map_err(no_space)?;
+        self.slots.set(channel.id.id, &leg);
+        leg.make_leg(Owner::Joining(member));
+        leg.kick();
+        Ok(())
+    }
+
     /// Gives the front the answer that is owed.
     pub(crate) fn answer(&self, id: ChannelId, refusal: Option<Refusal>) {
         let mut inner = self.inner.lock();
@@ -854,6 +962,8 @@ impl Tunnel {
                 self.post(&mut inner, BackMessage::Opened(id).encode());
             }
             Some(why) => {
+                // Its memory is the front's again: nobody writes last words.
+                record.channel.fail(Errno::ConnRefused);
                 self.slots.clear(id.id);
                 if let Some(record) = inner.openings.remove(id.id) {
                     self.decline(&mut inner, &record.open, why);
@@ -919,6 +1029,7 @@ impl Tunnel {
                 rx: memory.1,
             },
             sizes,
+            None,
         )
     }
 

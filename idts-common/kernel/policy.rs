@@ -8,6 +8,7 @@
 
 use idts_core::policy::{self, Key, Numbers, Target};
 use idts_core::sched::Policy;
+use idts_core::wire::Kind;
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Mutex};
@@ -21,6 +22,8 @@ struct Entry {
     numbers: Numbers,
     alias: Option<KVec<u8>>,
     connect: Option<KVec<u8>>,
+    publish: Option<KVec<u8>>,
+    subscribe: Option<KVec<u8>>,
 }
 
 /// What is set for all domains that have a tunnel.
@@ -66,6 +69,8 @@ impl Policies {
             numbers,
             alias: read(domid, Key::Alias),
             connect: read(domid, Key::Connect),
+            publish: read(domid, Key::Publish),
+            subscribe: read(domid, Key::Subscribe),
         };
         let mut entries = self.entries.lock();
         match entries.iter_mut().find(|e| e.domid == domid) {
@@ -89,6 +94,17 @@ impl Policies {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
         entry.map_or(Numbers::DEFAULT, |e| e.numbers)
+    }
+
+    /// Whether a guest may be in a group, as `kind` says.
+    pub(crate) fn may_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|e| e.domid == from);
+        let value = entry.and_then(|e| match kind {
+            Kind::Publish => e.publish.as_deref(),
+            _ => e.subscribe.as_deref(),
+        });
+        policy::may_join(value, group)
     }
 
     /// Whether a guest may connect to a port of domain `to`; 0 is ours.

@@ -8,13 +8,14 @@
 //! moved is decided by [`crate::mover`], which alone calls this.
 
 use idts_core::record::{framed, HEADER};
+use idts_core::ring::{Consumer, Producer};
 use idts_core::wire::{line, Kind, Open, Refusal};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop, Tx};
-use crate::endpoint::{Endpoint, Outcome};
+use crate::endpoint::{Endpoint, Outcome, Owner};
 use crate::errno::Errno;
 use crate::opening::Wanted;
 use crate::shared::{self, Live};
@@ -89,8 +90,8 @@ impl Relay {
             GFP_KERNEL,
         )?;
         let (asker, target) = legs;
-        asker.make_leg(relay.clone());
-        target.make_leg(relay);
+        asker.make_leg(Owner::Relay(relay.clone()));
+        target.make_leg(Owner::Relay(relay));
         asker.kick();
         Ok(())
     }
@@ -119,8 +120,14 @@ impl Relay {
         if state.phase == Phase::Over {
             return false;
         }
-        if state.phase != Phase::Open && self.asker.is_broken() {
+        // A tunnel that is gone serves nobody: this is the last chance.
+        if self.asker.is_broken() || self.target.is_broken() {
             self.target.give_up(Errno::ConnReset);
+            for leg in [&self.asker, &self.target] {
+                if let Ok(channel) = leg.channel() {
+                    channel.reset();
+                }
+            }
             self.finish(&mut state);
             return false;
         }
@@ -157,6 +164,7 @@ impl Relay {
             rx: self.open.back_ring.len,
             domain: self.tunnel.peer.into(),
             kind: self.open.kind,
+            name: None,
         };
         self.target.connect_leg(&tunnel, wanted);
         Ok(())
@@ -320,7 +328,7 @@ impl Stretch<'_> {
         }
         let (need, least, header) = match self.source.kind {
             Kind::Stream => (rx.ring.available_seen().min(want), 1, None),
-            Kind::Record => {
+            _ => {
                 let len = self.source.next_record(&rx.ring, self.live)?;
                 let frame = framed(len).unwrap_or(len);
                 if frame > tx.ring.size() {
@@ -342,33 +350,56 @@ impl Stretch<'_> {
             }
         }
         let bytes = need.min(tx.ring.free_seen());
-        self.copy(rx, tx, bytes, header);
+        match header {
+            None => self.copy(rx, tx, bytes),
+            Some(len) => copy_record(
+                (self.source, &rx.ring, self.live),
+                (self.sink, &tx.ring, self.live_sink),
+                len,
+            ),
+        }
         self.data |= tx.ring.publish(&words_sink, self.sink.lines, bytes);
         self.room |= rx.ring.release(&words, self.source.lines, bytes);
         Ok(bytes)
     }
 
-    /// Copies `bytes` from ring to ring. A record's header is not copied but
-    /// written anew from what was checked.
-    fn copy(&self, rx: &Rx, tx: &Tx, bytes: u32, header: Option<u32>) {
-        let mut done = 0u32;
-        if let Some(len) = header {
-            done = HEADER;
-            let at = tx.ring.next(HEADER).at;
-            self.sink.memory.tx.set_word(self.live_sink, at, len);
-        }
-        while done < bytes {
-            let rest = bytes.wrapping_sub(done);
-            let from = rx.ring.next_after(done, rest);
-            let to = tx.ring.next_after(done, rest);
-            let n = shared::copy(
-                (&self.source.memory.rx, self.live, from),
-                (&self.sink.memory.tx, self.live_sink, to),
-            );
-            if n == 0 {
-                return;
-            }
-            done = done.wrapping_add(n);
-        }
+    /// Copies `bytes` of a stream from ring to ring.
+    fn copy(&self, rx: &Rx, tx: &Tx, bytes: u32) {
+        copy_bytes(
+            (self.source, &rx.ring, self.live),
+            (self.sink, &tx.ring, self.live_sink),
+            0,
+            bytes,
+        );
     }
+}
+
+/// Where bytes come from: a channel that is read, and the proof that its memory
+/// is mapped.
+type From<'a> = (&'a Channel, &'a Consumer, &'a Live);
+/// Where they go to.
+type To<'a> = (&'a Channel, &'a Producer, &'a Live);
+
+/// Copies from ring to ring, from `skip` bytes after both heads up to `end`.
+fn copy_bytes((source, rx, live): From<'_>, (sink, tx, live_sink): To<'_>, skip: u32, end: u32) {
+    let mut done = skip;
+    while done < end {
+        let rest = end.wrapping_sub(done);
+        let n = shared::copy(
+            (&source.memory.rx, live, rx.next_after(done, rest)),
+            (&sink.memory.tx, live_sink, tx.next_after(done, rest)),
+        );
+        if n == 0 {
+            return;
+        }
+        done = done.wrapping_add(n);
+    }
+}
+
+/// Copies a record of `len` bytes from ring to ring. Its header is not copied
+/// but written anew from the length that was checked.
+pub(crate) fn copy_record(from: From<'_>, to: To<'_>, len: u32) {
+    let (sink, tx, live) = to;
+    sink.memory.tx.set_word(live, tx.next(HEADER).at, len);
+    copy_bytes(from, to, HEADER, HEADER.wrapping_add(len));
 }

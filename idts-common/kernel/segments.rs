@@ -8,7 +8,7 @@
 use idts_core::wire::{Slice, SEGMENTS, WINDOW, WINDOW_PAGES};
 use kernel::prelude::*;
 
-use crate::grant::{GrantedPages, MappedPages};
+use crate::grant::{GrantedPages, LocalPages, MappedPages};
 use crate::reaper::Reaper;
 use crate::shared::{Piece, RingMemory};
 use kernel::sync::Arc;
@@ -19,6 +19,8 @@ pub(crate) enum Memory {
     Granted(GrantedPages),
     /// The peer's, mapped here.
     Mapped(MappedPages),
+    /// Nobody else's.
+    Local(LocalPages),
 }
 
 impl Memory {
@@ -27,6 +29,7 @@ impl Memory {
         match self {
             Self::Granted(pages) => pages.piece(),
             Self::Mapped(pages) => pages.piece(),
+            Self::Local(pages) => pages.piece(),
         }
     }
 
@@ -36,6 +39,7 @@ impl Memory {
         match self {
             Self::Granted(pages) => reaper.end([pages]),
             Self::Mapped(pages) => drop(pages),
+            Self::Local(pages) => drop(pages),
         }
     }
 }

@@ -87,7 +87,8 @@ pub struct Tunnel {
     /// Counters.
     pub(crate) stats: Stats,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) device: DeviceRef,
+    /// The device; none for the tunnel of a domain with itself.
+    pub(crate) device: Option<DeviceRef>,
     pub(crate) slots: Slots,
     page: Piece,
     /// Back: grant reference of the control page that is mapped.
@@ -117,18 +118,23 @@ impl_has_work! {
 }
 
 impl Tunnel {
-    fn new(device: &Device, hub: &Arc<Hub>, control: Memory, reference: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        device: Option<&Device>,
+        hub: &Arc<Hub>,
+        control: Memory,
+        reference: u32,
+    ) -> Result<Arc<Self>> {
         let role = hub.role;
         let page = control.piece();
         let book = zeroed_book()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
-                peer: device.peer(),
+                peer: device.map_or(0, |d| d.peer()),
                 gate: Gate::new(),
                 stats: Stats::new(),
                 hub: hub.clone(),
-                device: DeviceRef::from(device),
+                device: device.map(DeviceRef::from),
                 slots: Slots::new(),
                 page,
                 reference,
@@ -174,7 +180,7 @@ impl Tunnel {
         })?;
         let control = GrantedPages::new(device.peer(), 1)?;
         let reference = control.refs().first().copied().ok_or(ENOMEM)?;
-        let tunnel = Self::new(device, hub, Memory::Granted(control), reference)?;
+        let tunnel = Self::new(Some(device), hub, Memory::Granted(control), reference)?;
         let publish = || {
             let port = tunnel.bind(EventChannel::offer(device, tunnel.clone())?);
             device.write(nodes::VERSION, version)?;
@@ -205,7 +211,7 @@ impl Tunnel {
         let reference = device.read_peer(nodes::CONTROL_REF, 1, u32::MAX)?;
         let port = device.read_peer(nodes::EVENT_CHANNEL, 1, u32::MAX)?;
         let control = MappedPages::new(DeviceRef::from(device), &mut [reference])?;
-        let tunnel = Self::new(device, hub, Memory::Mapped(control), reference)?;
+        let tunnel = Self::new(Some(device), hub, Memory::Mapped(control), reference)?;
         match EventChannel::bind(device, port, tunnel.clone()) {
             Ok(events) => {
                 tunnel.bind(events);
@@ -225,6 +231,11 @@ impl Tunnel {
         device.read_peer(nodes::CONTROL_REF, 1, u32::MAX) != Ok(self.reference)
     }
 
+    /// Whether the peer broke a rule.
+    pub fn is_broken(&self) -> bool {
+        self.inner.lock().broken.is_some()
+    }
+
     fn bind(&self, events: EventChannel<Tunnel>) -> u32 {
         let port = events.port();
         self.irq.store(events.irq(), Release);
@@ -242,7 +253,7 @@ impl Tunnel {
         if self.role == Role::Back {
             let numbers = self.hub.policies.load(self.peer);
             let flow = self.hub.mover.join(self, numbers.params)?;
-            self.flow.populate(flow);
+            self.set_flow(flow);
             self.obey();
         }
         self.hub.add(self)?;
@@ -301,7 +312,14 @@ impl Tunnel {
         );
         self.fail_all(inner, Errno::Proto);
         self.gate.shut();
-        self.device.switch(XenbusState::Closing);
+        self.switch_closing();
+    }
+
+    /// Asks the peer to close the device.
+    pub(crate) fn switch_closing(&self) {
+        if let Some(device) = &self.device {
+            device.switch(XenbusState::Closing);
+        }
     }
 
     /// Wakes everyone with an error.
@@ -356,6 +374,11 @@ impl Tunnel {
         }
     }
 
+    /// The scheduler's name for this tunnel is `flow`.
+    pub(crate) fn set_flow(&self, flow: FlowId) {
+        self.flow.populate(flow);
+    }
+
     /// What the scheduler counted.
     pub(crate) fn flow_stats(&self) -> Option<FlowStats> {
         let flow = self.flow()?;
@@ -388,6 +411,11 @@ impl Tunnel {
 
     /// Rings the doorbell of a channel and sends the event.
     pub(crate) fn notify(&self, live: &Live, id: u32) {
+        if self.device.is_none() {
+            // Both ends are here: the other one's number differs in one bit.
+            self.slots.with(id ^ 1, |e| e.on_event());
+            return;
+        }
         self.role.rings().ring(&self.page.words(live), id);
         self.stats.events_sent.add(1);
         evtchn::notify(self.irq.load(Acquire));
@@ -400,7 +428,7 @@ impl Tunnel {
             pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
             self.fail_all(inner, Errno::ConnReset);
             self.gate.shut();
-            self.device.switch(XenbusState::Closing);
+            self.switch_closing();
         }
     }
 

@@ -126,6 +126,42 @@ struct idts_connect {
 	__u32 flags;
 };
 
+/* Bytes of a group's name, at most. */
+#define IDTS_NAME_MAX		56
+
+/* What is done about a subscriber whose ring is full. */
+#define IDTS_LAG_DROP		0	/* it misses the record; @lag counts */
+#define IDTS_LAG_DISCONNECT	1	/* its channel is reset */
+#define IDTS_LAG_BLOCK		2	/* the publisher waits, for a bounded time */
+
+/* The publisher lets subscribers of IDTS_LAG_BLOCK hold it up. */
+#define IDTS_GROUP_MAY_BLOCK	1
+
+/**
+ * struct idts_group - publish to, or subscribe to, a group (IDTS_IOC_PUBLISH,
+ * IDTS_IOC_SUBSCRIBE) from an idle endpoint.
+ * @name: lower-case letter, then letters, digits and hyphens; padded with 0.
+ * @ring: size of the ring that is written or read; 0 for the default.
+ * @flags: of a publisher: IDTS_GROUP_MAY_BLOCK or 0.
+ * @on_lag: of a subscriber: IDTS_LAG_*; without the publisher's leave
+ *	IDTS_LAG_BLOCK is as IDTS_LAG_DROP.
+ * @timeout_ms: as in struct idts_connect.
+ *
+ * Each write of the publisher is a record, as with IDTS_RECORD, and each
+ * subscriber's read takes one. A subscriber gets what is published after it
+ * joined; the end of the publisher is the end of the stream. There may be
+ * subscribers before there is a publisher, and one publisher at a time.
+ *
+ * EACCES: forbidden. EADDRINUSE: the group has a publisher.
+ */
+struct idts_group {
+	__u8 name[IDTS_NAME_MAX];
+	__u32 ring;
+	__u32 flags;
+	__u32 on_lag;
+	__u32 timeout_ms;
+};
+
 /* What IDTS_IOC_SHUTDOWN ends; the values of SHUT_RD, SHUT_WR, SHUT_RDWR. */
 #define IDTS_SHUT_RD		0
 #define IDTS_SHUT_WR		1
@@ -149,7 +185,7 @@ struct idts_connect {
  * @refused: connections refused because the backlog was full.
  * @truncated: records that a read got only the beginning of.
  * @flags: IDTS_RECORD.
- * @reserved: 0.
+ * @lag: records of a group that this subscriber missed.
  */
 struct idts_info {
 	__u32 state;
@@ -168,7 +204,7 @@ struct idts_info {
 	__u32 refused;
 	__u64 truncated;
 	__u32 flags;
-	__u32 reserved;
+	__u32 lag;
 };
 
 #define IDTS_STATE_IDLE		0
@@ -191,6 +227,8 @@ struct idts_info {
 #define IDTS_IOC_GET_INFO	_IOR(IDTS_IOC_MAGIC, 0x16, struct idts_info)
 /* Result of an O_NONBLOCK connect, then 0: an errno, as SO_ERROR gives it. */
 #define IDTS_IOC_GET_ERROR	_IOR(IDTS_IOC_MAGIC, 0x17, __s32)
+#define IDTS_IOC_PUBLISH	_IOW(IDTS_IOC_MAGIC, 0x18, struct idts_group)
+#define IDTS_IOC_SUBSCRIBE	_IOW(IDTS_IOC_MAGIC, 0x19, struct idts_group)
 /* FIONREAD gives the bytes that a read would return, as for a socket. */
 
 #endif /* _UAPI_LINUX_IDTS_H */

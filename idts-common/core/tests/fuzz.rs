@@ -45,7 +45,20 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
                 back.2, domain, kind,
             ]
         });
-    let one = prop_oneof![2 => window, 1 => retire, 5 => open];
+    let name = vec("[a-z0-9-]{4}", 0..15).prop_map(|words| {
+        let mut name = vec![2, words.len() as u8 + 2, 6, 0];
+        let words = words.iter().flat_map(|w| [&[255], w.as_bytes()].concat());
+        name.extend(words);
+        name
+    });
+    let group =
+        (1..9u8, 0..4u8, 0..3u8, 100..150u8, 2..4u8).prop_map(|(id, how, s, page, kind)| {
+            let (front, back) = (page + 1, page + 2);
+            vec![
+                2, 16, 3, id, 1, 0, how, 1, s, page, s, front, 212, s, back, 212, 0, kind,
+            ]
+        });
+    let one = prop_oneof![2 => window, 1 => retire, 5 => open, 1 => name, 2 => group];
     vec(one, 0..40).prop_map(|all| all.concat())
 }
 

@@ -11,9 +11,11 @@ mod common;
 
 use common::{Evil, Lie};
 use idts_core::control::{ControlRing, Role};
+use idts_core::error::Violation;
+use idts_core::mem::SharedMem;
 use idts_core::nodes;
-use idts_core::ring::{peer_flags, Consumer, Lines, Producer};
-use idts_core::wire::{line, BackMessage, FrontMessage, Refusal, Slot};
+use idts_core::ring::{note_lag, peer_flags, peer_lag, Consumer, Lines, Producer};
+use idts_core::wire::{line, BackMessage, FrontMessage, Name, Refusal, Slot, NAME_MAX};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -164,7 +166,40 @@ proptest! {
 
     #[test]
     fn only_known_reasons_are_reasons(value in any::<u32>()) {
-        prop_assert_eq!(Refusal::from_wire(value).is_ok(), (1..=4).contains(&value));
+        prop_assert_eq!(Refusal::from_wire(value).is_ok(), (1..=5).contains(&value));
+    }
+
+    #[test]
+    fn only_names_are_names(
+        text in "[a-z0-9-]{0,56}|.{0,20}",
+        rest in prop_oneof![4 => Just(0u8), 1 => any::<u8>()],
+    ) {
+        let mut bytes = [rest; NAME_MAX];
+        let text = &text.as_bytes()[..text.len().min(NAME_MAX)];
+        bytes[..text.len()].copy_from_slice(text);
+        let name = Name(bytes);
+        let padded = bytes.iter().position(|b| *b == 0).unwrap_or(NAME_MAX);
+        let plain = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        let valid = bytes[0].is_ascii_lowercase()
+            && bytes[..padded].iter().all(plain)
+            && bytes[padded..].iter().all(|b| *b == 0);
+        prop_assert_eq!(name.is_valid(), valid);
+        prop_assert_eq!(name.text(), &bytes[..padded]);
+        let message = FrontMessage::Name(name);
+        let heard = FrontMessage::decode(&message.encode());
+        prop_assert_eq!(heard, if valid { Ok(message) } else { Err(Violation::MessageField) });
+    }
+
+    #[test]
+    fn lag_is_in_its_word_alone(own in 0..16u32, lag in any::<u32>()) {
+        let mem = Evil::new(vec![]);
+        let (own, peer) = (own * line::PAIR, own * line::PAIR + line::SIZE);
+        note_lag(&mem, Lines { own, peer }, lag);
+        prop_assert_eq!(peer_lag(&mem, Lines { own: peer, peer: own }), lag);
+        prop_assert_eq!(peer_lag(&mem, Lines { own, peer }), 0);
+        for at in (0..4096).step_by(4).filter(|at| *at != own + line::LAG) {
+            prop_assert_eq!(mem.load(at), 0);
+        }
     }
 
     #[test]
@@ -186,6 +221,11 @@ proptest! {
     }
 }
 
+/// The first four bytes of a text as a word.
+fn letters(text: &str) -> u32 {
+    u32::from_le_bytes(text.as_bytes()[..4].try_into().unwrap())
+}
+
 /// Slots that are often nearly right.
 fn slot() -> impl Strategy<Value = Slot> {
     let word = || {
@@ -196,6 +236,7 @@ fn slot() -> impl Strategy<Value = Slot> {
             1 => any::<u32>(),
         ]
     };
+    let word = || prop_oneof![4 => word(), 1 => "[a-z0-9-]{4}".prop_map(|t| letters(&t))];
     let first = prop_oneof![1..21u32, any::<u32>()];
     (first, proptest::array::uniform15(word()), 0..16usize).prop_map(|(code, rest, used)| {
         let mut slot = [0; 16];

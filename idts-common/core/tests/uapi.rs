@@ -5,7 +5,7 @@
 
 #![cfg(not(loom))]
 
-use idts_core::uapi;
+use idts_core::{uapi, wire};
 use std::collections::BTreeMap;
 use std::mem::{offset_of, size_of, size_of_val};
 
@@ -30,13 +30,19 @@ type Member = (String, usize, usize);
 fn structs(source: &str) -> BTreeMap<String, (Vec<Member>, usize)> {
     let mut all: BTreeMap<String, (Vec<Member>, usize)> = BTreeMap::new();
     let mut aligns: BTreeMap<String, usize> = BTreeMap::new();
+    let numbers = defines(source);
     for part in source.split("\nstruct ").skip(1) {
         let (name, body) = part.split_once('{').expect("a body");
         let body = body.split_once("};").expect("an end").0;
         let (mut members, mut end, mut align) = (Vec::new(), 0usize, 1);
         for member in body.split(';').map(str::trim).filter(|m| !m.is_empty()) {
             let (ty, field) = member.rsplit_once(char::is_whitespace).expect("type, name");
+            let (field, count) = match field.split_once('[') {
+                Some((field, count)) => (field, value(&numbers[count.trim_end_matches(']')])),
+                None => (field, 1),
+            };
             let (size, wants) = match ty.trim() {
+                "__u8" => (1, 1),
                 "__u16" => (2, 2),
                 "__u32" | "__s32" => (4, 4),
                 "__u64" => (8, 8),
@@ -46,6 +52,7 @@ fn structs(source: &str) -> BTreeMap<String, (Vec<Member>, usize)> {
                 }
             };
             assert_eq!(end % wants, 0, "{name}: a hole before {field}");
+            let size = size * count as usize;
             members.push((field.to_owned(), end, size));
             end += size;
             align = align.max(wants);
@@ -109,15 +116,16 @@ fn structures() {
         "idts_info" => Info {
             state, error, local, peer, tx_ring, rx_ring, tx_free, rx_avail,
             tx_bytes, rx_bytes, events_sent, sleeps, queued, refused,
-            truncated, flags, reserved,
+            truncated, flags, lag,
         }
+        "idts_group" => Group { name, ring, flags, on_lag, timeout_ms }
     };
     assert_eq!(structs(&source()), rust);
 }
 
 macro_rules! numbers {
     ($($header:literal => $rust:ident),+ $(,)?) => {
-        BTreeMap::from([$(($header.to_owned(), u64::from(uapi::$rust))),+])
+        BTreeMap::from([$(($header.to_owned(), uapi::$rust as u64)),+])
     };
 }
 
@@ -134,6 +142,11 @@ fn constants() {
         "IDTS_ROLE_FRONT" => ROLE_FRONT,
         "IDTS_ROLE_BACK" => ROLE_BACK,
         "IDTS_RECORD" => RECORD,
+        "IDTS_NAME_MAX" => NAME_MAX,
+        "IDTS_LAG_DROP" => LAG_DROP,
+        "IDTS_LAG_DISCONNECT" => LAG_DISCONNECT,
+        "IDTS_LAG_BLOCK" => LAG_BLOCK,
+        "IDTS_GROUP_MAY_BLOCK" => GROUP_MAY_BLOCK,
         "IDTS_CLOEXEC" => CLOEXEC,
         "IDTS_NONBLOCK" => NONBLOCK,
         "IDTS_SHUT_RD" => SHUT_RD,
@@ -152,8 +165,14 @@ fn constants() {
         .map(|(name, text)| (name, value(&text)))
         .collect();
     assert_eq!(header, rust);
-    assert_eq!(uapi::RING_MIN, idts_core::wire::RING_MIN);
-    assert_eq!(uapi::RING_MAX, idts_core::wire::RING_MAX);
+    assert_eq!(uapi::RING_MIN, wire::RING_MIN);
+    assert_eq!(uapi::RING_MAX, wire::RING_MAX);
+    // The driver hands these on as they are.
+    assert_eq!(uapi::NAME_MAX, wire::NAME_MAX);
+    assert_eq!(uapi::LAG_DROP, wire::group::DROP);
+    assert_eq!(uapi::LAG_DISCONNECT, wire::group::DISCONNECT);
+    assert_eq!(uapi::LAG_BLOCK, wire::group::BLOCK);
+    assert_eq!(uapi::GROUP_MAY_BLOCK, wire::group::MAY_BLOCK);
 }
 
 #[test]
@@ -167,7 +186,9 @@ fn ioctls() {
         ("GET_ERROR", "_IOR", nr::GET_ERROR, size_of::<i32>()),
         ("GET_INFO", "_IOR", nr::GET_INFO, size_of::<uapi::Info>()),
         ("LISTEN", "_IOW", nr::LISTEN, size_of::<uapi::Listen>()),
+        ("PUBLISH", "_IOW", nr::PUBLISH, size_of::<uapi::Group>()),
         ("SHUTDOWN", "_IO", nr::SHUTDOWN, 0),
+        ("SUBSCRIBE", "_IOW", nr::SUBSCRIBE, size_of::<uapi::Group>()),
         ("VERSION", "_IOR", nr::VERSION, size_of::<uapi::Version>()),
     ];
     let source = source();

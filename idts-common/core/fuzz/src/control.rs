@@ -7,8 +7,8 @@ use super::input::{Input, Lying};
 use idts_core::control::{ControlRing, Role};
 use idts_core::region::{LinesAt, Region};
 use idts_core::wire::{
-    line, BackMessage, FrontMessage, Open, Slice, Slot, CHANNELS, DOMAINS, PAGE, SEGMENTS,
-    SEGMENT_WINDOWS, WINDOW,
+    group, line, BackMessage, FrontMessage, Kind, Open, Slice, Slot, CHANNELS, DOMAINS, NAME_MAX,
+    PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
 };
 use std::collections::HashSet;
 
@@ -54,6 +54,18 @@ impl Back {
     fn open(&mut self, open: Open) {
         assert!(open.channel.id > 0 && open.channel.id < CHANNELS);
         assert!(open.ports.target > 0 && open.domain < DOMAINS);
+        let most = match open.kind {
+            Kind::Stream | Kind::Record => None,
+            Kind::Publish => Some(group::MAY_BLOCK),
+            Kind::Subscribe => Some(group::BLOCK),
+        };
+        if let Some(most) = most {
+            assert!(open.ports.source <= most, "no source of a group's");
+            assert_eq!(
+                (open.tag, open.domain, open.ports.target),
+                (0, 0, group::TARGET)
+            );
+        }
         let lines = LinesAt {
             segment: open.lines_segment,
             offset: open.lines_offset,
@@ -84,6 +96,11 @@ impl Back {
             FrontMessage::Open(open) => self.open(open),
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
             FrontMessage::Closed(channel) => assert!(channel.id > 0),
+            FrontMessage::Name(name) => {
+                let text = name.text();
+                assert!((1..=NAME_MAX).contains(&text.len()));
+                assert!(name.0[text.len()..].iter().all(|b| *b == 0));
+            }
         }
     }
 }
@@ -92,6 +109,9 @@ impl Back {
 fn decode(slot: &Slot) -> Option<FrontMessage> {
     if let Ok(message) = BackMessage::decode(slot) {
         assert_eq!(message.encode(), *slot);
+        if let BackMessage::Request { kind, .. } = message {
+            assert!(!kind.is_group(), "a group asks nobody");
+        }
     }
     let message = FrontMessage::decode(slot).ok()?;
     assert_eq!(message.encode(), *slot);

@@ -160,6 +160,7 @@ fn line_and_flags() {
         ("prod-event", line::PROD_EVENT),
         ("cons-event", line::CONS_EVENT),
         ("flags", line::FLAGS),
+        ("lag", line::LAG),
     ];
     layout("### 5.2 A line", line::SIZE, &fields);
     let flags: Vec<_> = table("### 5.3 Flags", "bit")
@@ -182,14 +183,28 @@ fn refusals() {
         Refusal::Forbidden,
         Refusal::NoSpace,
         Refusal::Unreachable,
+        Refusal::InUse,
     ];
-    let rows = table("### 7.12 Reasons", "value");
+    let rows = table("### 7.13 Reasons", "value");
     assert_eq!(rows.len(), all.len());
     for (row, why) in rows.iter().zip(all) {
         assert_eq!(number(row[0]), why as u32);
         assert_eq!(row[1], format!("{why:?}"));
         assert_eq!(Refusal::from_wire(why as u32), Ok(why));
     }
+}
+
+/// What a slow subscriber gets.
+#[test]
+fn group_sources() {
+    let rows = table("### 8.3 Groups", "source");
+    let found: Vec<_> = rows.iter().map(|r| (number(r[0]), r[1])).collect();
+    let known = [
+        (wire::group::DROP, "drop"),
+        (wire::group::DISCONNECT, "disconnect"),
+        (wire::group::BLOCK, "block"),
+    ];
+    assert_eq!(found, known);
 }
 
 #[test]
@@ -220,6 +235,7 @@ fn limits() {
         ("LINE", line::SIZE),
         ("PAIR", line::PAIR),
         ("HEADER", record::HEADER),
+        ("NAME_MAX", wire::NAME_MAX as u32),
         ("DOMAINS", wire::DOMAINS),
     ]);
     let rows = table("### 9.2 Limits", "name");

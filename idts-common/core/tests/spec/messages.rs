@@ -5,7 +5,7 @@
 
 use super::table::{number, table};
 use idts_core::error::Violation;
-use idts_core::wire::{code, BackMessage, FrontMessage, Slot};
+use idts_core::wire::{code, BackMessage, FrontMessage, Kind, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message of either side, by the document's names of its fields.
@@ -53,11 +53,23 @@ fn front_fields(m: FrontMessage) -> Decoded {
         ],
         FrontMessage::Refuse { tag, why } => vec![one("tag", tag), one("why", why as u32)],
         FrontMessage::Closed(c) => vec![one("id", c.id), one("generation", c.generation)],
+        FrontMessage::Name(name) => {
+            let words = name
+                .0
+                .chunks_exact(4)
+                .map(|c| letters(c.try_into().unwrap()));
+            vec![one("reserved", 0), ("name", words.collect())]
+        }
     };
     Decoded {
         fields,
         slot: m.encode(),
     }
+}
+
+/// Four bytes of a name as a word.
+fn letters(bytes: [u8; 4]) -> u32 {
+    u32::from_le_bytes(bytes)
 }
 
 fn back_fields(m: BackMessage) -> Decoded {
@@ -110,9 +122,12 @@ struct Field {
 
 const WINDOWS: u32 = 40;
 
+/// The range of words that hold a name.
+const NAME: &str = "a name";
+
 impl Field {
     fn bounds(&self) -> (u32, u32) {
-        if self.range == "any" {
+        if self.range == "any" || self.range == NAME {
             return (0, u32::MAX);
         }
         let plain = self
@@ -131,17 +146,28 @@ impl Field {
         let (low, high) = self.bounds();
         match self.name {
             "windows" => WINDOWS,
+            // Of a group, other fields have other ranges: see `kinds`.
+            "kind" => Kind::Record as u32,
+            _ if self.range == NAME => letters(*b"ab-9"),
             _ if self.range.starts_with("power") => low << (word % 8),
             _ => (low + 1000 + word as u32).min(high - (word as u32).min(high - low) / 2),
         }
     }
 
     fn good(&self) -> Vec<u32> {
+        if self.range == NAME {
+            return vec![letters(*b"zy09"), letters(*b"a---")];
+        }
         let (low, high) = self.bounds();
         vec![low, high]
     }
 
     fn bad(&self) -> Vec<u32> {
+        if self.range == NAME {
+            return [b"ab_c", b"aB00", b"a\0bc", b"ab c", b"a\xe4\xffb"]
+                .map(|b| letters(*b))
+                .to_vec();
+        }
         let (low, high) = self.bounds();
         let mut bad: Vec<u32> = low
             .checked_sub(1)
@@ -192,8 +218,9 @@ fn check_message(code: u32, fields: &[Field], decode: Decode) {
     for field in fields {
         for word in field.words.clone() {
             for value in field.good() {
-                // Fewer windows than the one that is named: not this field's range.
-                if (field.name, value) != ("windows", 1) {
+                // Fewer windows than the one that is named, or a group's kind with
+                // what is not a group's: not this field's range.
+                if !matches!((field.name, value), ("windows", 1) | ("kind", 3)) {
                     assert_eq!(with(word, value), None, "{}: {value}", field.name);
                 }
             }
@@ -220,6 +247,7 @@ fn messages() {
         ("OPEN", code::OPEN),
         ("REFUSE", code::REFUSE),
         ("CLOSED", code::CLOSED),
+        ("NAME", code::NAME),
         ("SEGMENT", code::SEGMENT),
         ("RETIRED", code::RETIRED),
         ("REQUEST", code::REQUEST),
@@ -241,6 +269,65 @@ fn messages() {
             check_message(number(row[0]), &fields, *decode);
         }
     }
+}
+
+/// What goes with each kind: the second table of OPEN.
+#[test]
+fn kinds() {
+    let fields = fields("### 7.4 OPEN");
+    let rows = table("### 7.4 OPEN", "kind");
+    let titles = ["tag", "source", "target", "domain"];
+    for (row, value) in rows.iter().zip(0..) {
+        let kind = Kind::from_wire(value).unwrap();
+        assert_eq!(
+            (number(row[0]), row[1]),
+            (value, format!("{kind:?}").as_str())
+        );
+        let told = |what: &str| row[2].starts_with(what);
+        assert_eq!(told("records"), kind.has_records());
+        assert_eq!(row[2].contains("group"), kind.is_group());
+        let mut slot = [0; 16];
+        slot[0] = code::OPEN;
+        for field in &fields {
+            let word = *field.words.start();
+            slot[word] = field.sample(word);
+        }
+        slot[15] = value;
+        let columns = titles.iter().zip(&row[3..]).map(|(title, range)| {
+            let field = fields.iter().find(|f| f.name == *title).unwrap();
+            let (low, high) = match (*range, range.split_once("..")) {
+                ("any", _) => field.bounds(),
+                (_, Some((low, high))) => (number(low), number(high)),
+                (one, None) => (number(one), number(one)),
+            };
+            (*field.words.start(), low, high)
+        });
+        let columns: Vec<_> = columns.collect();
+        for (word, low, _) in &columns {
+            slot[*word] = *low;
+        }
+        for (word, low, high) in columns {
+            let with = |v: u32| {
+                let mut slot = slot;
+                slot[word] = v;
+                FrontMessage::decode(&slot).map(|m| assert_eq!(m.encode(), slot))
+            };
+            for good in [low, high] {
+                assert_eq!(with(good), Ok(()), "{kind:?}: word {word} = {good}");
+            }
+            for bad in [low.checked_sub(1), high.checked_add(1)]
+                .into_iter()
+                .flatten()
+            {
+                let refused = Err(Violation::MessageField);
+                assert_eq!(with(bad), refused, "{kind:?}: word {word} = {bad}");
+            }
+        }
+    }
+    assert_eq!(
+        Kind::from_wire(rows.len() as u32),
+        Err(Violation::MessageField)
+    );
 }
 
 #[test]

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups: one publisher, many subscribers, in any domains.
+//!
+//! Owns who is in which group and the copying of records to all of them; the
+//! back's mover calls it, like relays, and gives it its turns. A slow subscriber
+//! never holds the others up, unless the publisher lets it.
+//!
+//! Everything here runs on the mover's worker alone; the locks say so to Rust.
+
+use idts_core::record::framed;
+use idts_core::ring::note_lag;
+use idts_core::uapi;
+use idts_core::wire::{ChannelId, Kind, Name, Refusal};
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use crate::channel::{Channel, Stop};
+use crate::endpoint::Endpoint;
+use crate::patience::clock;
+use crate::relay::{copy_record, Moved};
+use crate::shared::Live;
+use crate::tunnel::Tunnel;
+
+/// Groups at once.
+const GROUPS_MAX: usize = 256;
+/// Subscribers of a group.
+const SUBSCRIBERS_MAX: usize = 256;
+/// How long a subscriber may hold a publisher up before it is disconnected.
+const HOLD_NS: u64 = 1_000_000_000;
+
+/// Who waits to hear whether it is in.
+pub(crate) enum Asker {
+    /// A front, by the answer that it is owed.
+    Front(Arc<Tunnel>, ChannelId),
+    /// A program of this domain, and the end that it will get.
+    Local(Arc<Endpoint>, Arc<Channel>),
+}
+
+/// One leg's part in a group.
+pub(crate) struct Member {
+    /// The group's name.
+    pub(crate) name: Name,
+    /// [`Kind::Publish`] or [`Kind::Subscribe`].
+    pub(crate) kind: Kind,
+    /// `IDTS_GROUP_MAY_BLOCK`, or `IDTS_LAG_*`.
+    pub(crate) how: u32,
+    /// Who wants to hear.
+    pub(crate) asker: Asker,
+}
+
+struct Subscriber {
+    leg: Arc<Endpoint>,
+    on_lag: u32,
+    /// Records missed.
+    lag: u32,
+    /// Since when it holds the publisher up, 0 if it does not.
+    held: u64,
+    gone: bool,
+}
+
+struct State {
+    publisher: Option<Arc<Endpoint>>,
+    may_block: bool,
+    subscribers: KVec<Subscriber>,
+}
+
+/// A group with at least one member.
+#[pin_data]
+pub(crate) struct Group {
+    name: Name,
+    /// 1 while the mover has it queued.
+    pub(crate) queued: Atomic<u32>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+/// All groups.
+#[pin_data]
+pub(crate) struct Groups {
+    #[pin]
+    list: Mutex<KVec<Arc<Group>>>,
+}
+
+impl Groups {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// The group of that name, made if need be.
+    fn find(&self, name: &Name) -> Result<Arc<Group>, Refusal> {
+        let mut list = self.list.lock();
+        if let Some(group) = list.iter().find(|g| g.name == *name) {
+            return Ok(group.clone());
+        }
+        if list.len() >= GROUPS_MAX {
+            return Err(Refusal::NoSpace);
+        }
+        let name = *name;
+        let group = Arc::pin_init(
+            pin_init!(Group {
+                name,
+                queued: Atomic::new(0),
+                state <- new_mutex!(State {
+                    publisher: None,
+                    may_block: false,
+                    subscribers: KVec::new(),
+                }),
+            }),
+            GFP_KERNEL,
+        )
+        .map_err(|_: Error| Refusal::NoSpace)?;
+        list.push(group.clone(), GFP_KERNEL)
+            .map_err(|_| Refusal::NoSpace)?;
+        Ok(group)
+    }
+
+    /// Forgets a group that nobody is in.
+    fn sweep(&self) {
+        self.list.lock().retain(|g| !g.is_empty());
+    }
+
+    /// Lets a leg into its group, and tells who asked.
+    pub(crate) fn join(&self, leg: &Arc<Endpoint>, member: &Member) -> Option<Arc<Group>> {
+        let joined = self
+            .find(&member.name)
+            .and_then(|group| group.add(leg, member).map(|()| group));
+        let refusal = joined.as_ref().err().copied();
+        match &member.asker {
+            Asker::Front(tunnel, id) => tunnel.answer(*id, refusal),
+            Asker::Local(endpoint, channel) => match refusal {
+                None => {
+                    // A program that has given up leaves as if it had closed.
+                    if !endpoint.connected(channel) {
+                        channel.tunnel.close(channel);
+                    }
+                }
+                Some(why) => endpoint.refused(why.into()),
+            },
+        }
+        if refusal.is_some() {
+            leg.end_leg();
+        }
+        self.sweep();
+        joined.ok()
+    }
+
+    /// Serves a group: up to `budget` bytes of its publisher's records.
+    pub(crate) fn run(&self, group: &Group, budget: u32) -> Served {
+        let served = group.run(budget);
+        self.sweep();
+        served
+    }
+}
+
+/// What came of serving a group.
+pub(crate) struct Served {
+    pub(crate) moved: Moved,
+    /// A subscriber holds the publisher up: look again after this time.
+    pub(crate) held: bool,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.publisher.is_none() && state.subscribers.is_empty()
+    }
+
+    /// The tunnel that the records come from.
+    pub(crate) fn sender(&self) -> Option<Arc<Tunnel>> {
+        let publisher = self.state.lock().publisher.clone()?;
+        Some(publisher.channel().ok()?.tunnel.clone())
+    }
+
+    fn add(&self, leg: &Arc<Endpoint>, member: &Member) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        if member.kind == Kind::Publish {
+            if state.publisher.is_some() {
+                return Err(Refusal::InUse);
+            }
+            state.publisher = Some(leg.clone());
+            state.may_block = member.how & uapi::GROUP_MAY_BLOCK != 0;
+            return Ok(());
+        }
+        if state.subscribers.len() >= SUBSCRIBERS_MAX {
+            return Err(Refusal::NoSpace);
+        }
+        let subscriber = Subscriber {
+            leg: leg.clone(),
+            on_lag: member.how,
+            lag: 0,
+            held: 0,
+            gone: false,
+        };
+        let pushed = state.subscribers.push(subscriber, GFP_KERNEL);
+        pushed.map_err(|_| Refusal::NoSpace)
+    }
+
+    /// Looks after members that went away while nothing was published.
+    pub(crate) fn look_after(&self) {
+        let mut state = self.state.lock();
+        if let Some(publisher) = state.publisher.clone() {
+            // A tunnel that is gone is not served: this is the last chance.
+            if publisher.is_broken() {
+                state.end(&publisher);
+            }
+        }
+        for subscriber in state.subscribers.iter_mut() {
+            let channel = subscriber.leg.channel();
+            subscriber.gone |= channel.map_or(true, |c| c.enter_to_write().is_err());
+        }
+        state.drop_gone();
+    }
+
+    fn run(&self, budget: u32) -> Served {
+        let mut state = self.state.lock();
+        let mut served = Served {
+            moved: Moved {
+                bytes: 0,
+                more: false,
+            },
+            held: false,
+        };
+        let Some(publisher) = state.publisher.clone() else {
+            return served;
+        };
+        let Ok(source) = publisher.channel() else {
+            return served;
+        };
+        loop {
+            if served.moved.bytes >= budget {
+                served.moved.more = true;
+                break;
+            }
+            match state.publish_next(&publisher, source) {
+                Ok(bytes) => {
+                    served.moved.bytes = served.moved.bytes.wrapping_add(bytes);
+                    continue;
+                }
+                Err(Halt::Held) => served.held = true,
+                Err(Halt::Source(Stop::Blocked)) => {}
+                Err(Halt::Source(_)) => state.end(&publisher),
+            }
+            break;
+        }
+        state.drop_gone();
+        let bytes = served.moved.bytes.into();
+        source.tunnel.stats.relayed_in.add(bytes);
+        served
+    }
+}
+
+/// Why nothing is published now.
+enum Halt {
+    /// A subscriber holds the publisher up.
+    Held,
+    /// There is nothing to read, or never will be.
+    Source(Stop),
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Source(stop)
+    }
+}
+
+impl State {
+    /// Copies the next record to everyone; its bytes, or 0 to look again.
+    fn publish_next(&mut self, publisher: &Endpoint, source: &Channel) -> Result<u32, Halt> {
+        let mut rx = source.rx.lock();
+        let live = source.enter_to_read()?;
+        let words = source.memory.lines.words(&live);
+        if let Err(stop) = source.refill(&mut rx.ring, &live) {
+            if !matches!(stop, Stop::Blocked) {
+                return Err(stop.into());
+            }
+            publisher.arm_leg_read();
+            let there = rx.ring.arm(&words, source.lines);
+            if !there.map_err(|v| source.broken(v))? {
+                source.refill(&mut rx.ring, &live)?;
+            }
+            return Ok(0);
+        }
+        let len = source.next_record(&rx.ring, &live)?;
+        let frame = framed(len).unwrap_or(len);
+        if self.is_held(frame) {
+            return Err(Halt::Held);
+        }
+        for subscriber in self.subscribers.iter_mut() {
+            subscriber.deliver((source, &rx.ring, &live), len);
+        }
+        let notify = rx.ring.release(&words, source.lines, frame);
+        rx.bytes = rx.bytes.wrapping_add(len.into());
+        source.notify(&live, notify);
+        Ok(frame)
+    }
+
+    /// Whether a subscriber that may do so has no room.
+    fn is_held(&mut self, frame: u32) -> bool {
+        if !self.may_block {
+            return false;
+        }
+        let now = clock();
+        let mut held = false;
+        for subscriber in self.subscribers.iter_mut() {
+            if subscriber.on_lag == uapi::LAG_BLOCK && !subscriber.gone {
+                held |= subscriber.holds(frame, now);
+            }
+        }
+        held
+    }
+
+    /// The publisher ended: the end of the stream for all.
+    fn end(&mut self, publisher: &Arc<Endpoint>) {
+        self.publisher = None;
+        publisher.end_leg();
+        for subscriber in self.subscribers.iter_mut() {
+            subscriber.gone = true;
+        }
+    }
+
+    fn drop_gone(&mut self) {
+        self.subscribers.retain(|subscriber| {
+            if subscriber.gone {
+                subscriber.leg.end_leg();
+            }
+            !subscriber.gone
+        });
+    }
+}
+
+impl Subscriber {
+    /// Whether it has no room for a record and its time is not over.
+    fn holds(&mut self, frame: u32, now: u64) -> bool {
+        let Ok(sink) = self.leg.channel() else {
+            return false;
+        };
+        let mut tx = sink.tx.lock();
+        let Ok(live) = sink.enter_to_write() else {
+            return false;
+        };
+        let words = sink.memory.lines.words(&live);
+        if frame > tx.ring.size() || tx.ring.free(&words, sink.lines).is_ok_and(|f| f >= frame) {
+            self.held = 0;
+            return false;
+        }
+        if self.held == 0 {
+            self.held = now;
+        }
+        if now.wrapping_sub(self.held) > HOLD_NS {
+            drop(live);
+            drop(tx);
+            sink.reset();
+            self.gone = true;
+            return false;
+        }
+        self.leg.arm_leg_write();
+        // If there is room after all, the look that follows finds it.
+        !matches!(tx.ring.arm(&words, sink.lines, frame), Ok(true))
+    }
+
+    /// Copies a record to it, or does what it wished for when it has no room.
+    fn deliver(&mut self, (source, from, live): Record<'_>, len: u32) {
+        let Ok(sink) = self.leg.channel() else {
+            self.gone = true;
+            return;
+        };
+        if self.gone {
+            return;
+        }
+        let mut tx = sink.tx.lock();
+        let Ok(live_sink) = sink.enter_to_write() else {
+            self.gone = true;
+            return;
+        };
+        let words = sink.memory.lines.words(&live_sink);
+        let frame = framed(len).unwrap_or(len);
+        let fits = tx.ring.free_seen() >= frame
+            || match tx.ring.free(&words, sink.lines) {
+                Ok(free) => free >= frame,
+                Err(violation) => {
+                    sink.broken(violation);
+                    self.gone = true;
+                    return;
+                }
+            };
+        if fits {
+            copy_record((source, from, live), (sink, &tx.ring, &live_sink), len);
+            let notify = tx.ring.publish(&words, sink.lines, frame);
+            tx.bytes = tx.bytes.wrapping_add(len.into());
+            sink.notify(&live_sink, notify);
+            sink.tunnel.stats.relayed_out.add(frame.into());
+            return;
+        }
+        if self.on_lag == uapi::LAG_DISCONNECT {
+            drop(live_sink);
+            drop(tx);
+            sink.reset();
+            self.gone = true;
+            return;
+        }
+        self.lag = self.lag.wrapping_add(1);
+        note_lag(&words, sink.lines, self.lag);
+    }
+}
+
+/// Where a record is read from.
+type Record<'a> = (&'a Channel, &'a idts_core::ring::Consumer, &'a Live);

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tunnel of a domain with itself: channels both ends of which are here.
+//!
+//! It has no peer, no grants and no events: a notification looks the other end
+//! up. Its channels' numbers go in pairs, which differ in the lowest bit.
+
+use idts_core::ring::Lines;
+use idts_core::sched::Params;
+use idts_core::wire::{line, ChannelId, Open, Slice, PAGE, WINDOW};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::channel::{Channel, Memory as ChannelMemory};
+use crate::endpoint::Endpoint;
+use crate::errno::Errno;
+use crate::grant::LocalPages;
+use crate::groups::{Asker, Member};
+use crate::hub::Hub;
+use crate::opening::Wanted;
+use crate::segments::Memory;
+use crate::shared::{Piece, RingMemory};
+use crate::tunnel::Tunnel;
+
+/// Both ends of a channel: the one that asked, the other.
+type Pair = (Arc<Channel>, Arc<Channel>);
+
+/// Pages of a ring, and their pieces twice, for both ends.
+fn ring(size: u32, pages: &mut KVec<LocalPages>) -> Result<(RingMemory, RingMemory)> {
+    let mut pieces: [KVec<Piece>; 2] = [KVec::new(), KVec::new()];
+    let mut left = size;
+    while left > 0 {
+        let block = LocalPages::new(left.min(WINDOW))?;
+        for pieces in &mut pieces {
+            pieces.push(block.piece(), GFP_KERNEL)?;
+        }
+        pages.push(block, GFP_KERNEL)?;
+        left = left.saturating_sub(WINDOW);
+    }
+    let [ours, theirs] = pieces;
+    Ok((RingMemory::new(ours), RingMemory::new(theirs)))
+}
+
+impl Tunnel {
+    /// The tunnel of this domain with itself.
+    pub(crate) fn home(hub: &Arc<Hub>) -> Result<Arc<Self>> {
+        let page = LocalPages::new(PAGE)?;
+        let tunnel = Self::new(None, hub, Memory::Local(page), 0)?;
+        tunnel.set_flow(hub.mover.join(&tunnel, Params::DEFAULT)?);
+        Ok(tunnel)
+    }
+
+    /// A new channel, both ends of it.
+    fn pair(self: &Arc<Self>, wanted: &Wanted) -> Result<Pair> {
+        let mut pages = KVec::new();
+        let lines = LocalPages::new(PAGE)?;
+        let at = lines.piece();
+        pages.push(lines, GFP_KERNEL)?;
+        let (tx, tx_other) = ring(wanted.tx, &mut pages)?;
+        let (rx, rx_other) = ring(wanted.rx, &mut pages)?;
+        let pages = Arc::new(pages, GFP_KERNEL)?;
+        let mut inner = self.inner.lock();
+        let id = inner.openings.next_pair()?;
+        self.slots.prepare(id)?;
+        let end = |id, swapped: bool, tx, rx| {
+            let (own, peer) = match swapped {
+                false => (0, line::SIZE),
+                true => (line::SIZE, 0),
+            };
+            let sizes = match swapped {
+                false => (wanted.tx, wanted.rx),
+                true => (wanted.rx, wanted.tx),
+            };
+            let open = Open {
+                channel: ChannelId { id, generation: 1 },
+                ports: wanted.ports,
+                kind: wanted.kind,
+                front_ring: Slice::default(),
+                ..Open::default()
+            };
+            let memory = ChannelMemory { lines: at, tx, rx };
+            let lines = Lines { own, peer };
+            Channel::new(
+                self.clone(),
+                &open,
+                0,
+                lines,
+                memory,
+                sizes,
+                Some(pages.clone()),
+            )
+        };
+        let ours = end(id, false, tx, rx)?;
+        let theirs = end(id ^ 1, true, rx_other, tx_other)?;
+        inner.openings.keep(ours.clone());
+        inner.openings.keep(theirs.clone());
+        Ok((ours, theirs))
+    }
+
+    /// Opens a channel for a local endpoint to a listener, or to a group, here.
+    pub(crate) fn connect_home(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        wanted: Wanted,
+    ) -> Result<(), Errno> {
+        let listener = match wanted.name {
+            Some(_) => None,
+            None => Some(
+                self.hub
+                    .bound(wanted.ports.target, 0)
+                    .ok_or(Errno::ConnRefused)?,
+            ),
+        };
+        let (ours, theirs) = self.pair(&wanted).map_err(|_| Errno::NoSpace)?;
+        self.slots.set(ours.id.id, endpoint);
+        let undo = |errno| {
+            self.close(&ours);
+            self.close(&theirs);
+            Err(errno)
+        };
+        if let Some(name) = wanted.name {
+            let member = Member {
+                name,
+                kind: wanted.kind,
+                how: wanted.ports.source,
+                asker: Asker::Local(endpoint.clone(), ours.clone()),
+            };
+            return match self.make_member(&theirs, member) {
+                Ok(()) => Ok(()),
+                Err(why) => undo(why.into()),
+            };
+        }
+        let Ok(child) = Endpoint::accepted(self.hub.clone(), theirs.clone()) else {
+            return undo(Errno::NoSpace);
+        };
+        self.slots.set(theirs.id.id, &child);
+        match listener.map(|l| l.offer(child)) {
+            Some(Ok(())) => {
+                self.stats.opened.add(1);
+                endpoint.connected(&ours);
+                Ok(())
+            }
+            Some(Err(child)) => {
+                self.hub.reaper.retire(child);
+                undo(Errno::ConnRefused)
+            }
+            None => undo(Errno::ConnRefused),
+        }
+    }
+}

@@ -55,6 +55,16 @@ pub enum Error {
         /// The errno.
         cause: io::Error,
     },
+    /// A group could not be joined, or a call on one of its endpoints failed.
+    #[error("cannot {call} the group {group}: {}", explain_group(.cause))]
+    Group {
+        /// The group's name.
+        group: String,
+        /// What was tried.
+        call: &'static str,
+        /// The errno, or what is wrong with the name.
+        cause: io::Error,
+    },
     /// The driver answered what this crate does not understand.
     #[error("the driver of {DEVICE} says {what}, which this program does not know")]
     Driver {
@@ -71,7 +81,8 @@ impl Error {
             | Self::Listen { cause, .. }
             | Self::Accept { cause, .. }
             | Self::Connect { cause, .. }
-            | Self::Channel { cause, .. } => Some(cause),
+            | Self::Channel { cause, .. }
+            | Self::Group { cause, .. } => Some(cause),
             Self::Driver { .. } => None,
         }
     }
@@ -101,6 +112,16 @@ impl Error {
                         | Errno::NETDOWN
                         | Errno::HOSTUNREACH
                         | Errno::ACCESS
+                        | Errno::TIMEDOUT
+                        | Errno::CONNRESET
+                        | Errno::NOTCONN
+                        | Errno::AGAIN
+                )
+            ),
+            Self::Group { .. } => matches!(
+                errno,
+                Some(
+                    Errno::NETDOWN
                         | Errno::TIMEDOUT
                         | Errno::CONNRESET
                         | Errno::NOTCONN
@@ -163,6 +184,19 @@ fn explain_connect(cause: &io::Error) -> String {
     with_hint(cause, hint)
 }
 
+fn explain_group(cause: &io::Error) -> String {
+    let hint = match Errno::from_io_error(cause) {
+        Some(Errno::ADDRINUSE) => Some("it has a publisher"),
+        Some(Errno::ACCESS) => Some("forbidden"),
+        Some(Errno::NETDOWN) => Some("no tunnel is connected"),
+        Some(Errno::TIMEDOUT) => Some("dom0 did not answer in time"),
+        Some(Errno::NOSPC) => Some("no room for the ring"),
+        Some(Errno::NOTTY) => Some("the driver here knows no groups"),
+        _ => None,
+    };
+    with_hint(cause, hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,5 +234,20 @@ mod tests {
             cause: Errno::NOENT.into()
         }
         .is_transient());
+    }
+
+    #[test]
+    fn a_group_with_a_publisher_is_not_waited_for() {
+        let error = Error::Group {
+            group: "news".into(),
+            call: "publish to",
+            cause: Errno::ADDRINUSE.into(),
+        };
+        assert!(!error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            "cannot publish to the group news: it has a publisher \
+             (Address already in use (os error 98))"
+        );
     }
 }

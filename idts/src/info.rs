@@ -81,6 +81,8 @@ pub struct Info {
     pub records: bool,
     /// Records that a read got only the beginning of.
     pub truncated: u64,
+    /// Records of a group that this subscriber missed.
+    pub lag: u32,
 }
 
 impl Info {
@@ -104,6 +106,7 @@ impl Info {
             refused: raw.refused,
             records: raw.flags & uapi::RECORD != 0,
             truncated: raw.truncated,
+            lag: raw.lag,
         })
     }
 

@@ -35,24 +35,29 @@
 //! ```
 //!
 //! Channels carry bytes, or records that keep their bounds ([`Connect::records`],
-//! [`Channel::send`], [`Channel::recv`]).
+//! [`Channel::send`], [`Channel::recv`]). One to many is a group with a name: a
+//! [`Publisher`] sends records to all the [`Subscriber`]s, in any domains.
 //!
 //! Errors name the operation and the peer, see [`Error`]; what moves
 //! data gives plain [`std::io::Error`]s with the driver's errno.
 //!
 //! The parts: [`Channel`] and [`Connect`] (channel, connect), [`Listener`] and
-//! [`Bind`] (listener), how they wait (endpoint), [`Address`] (address), [`Info`]
-//! (info), [`Error`] (error); `sys` alone speaks ioctl and has the crate's only
-//! `unsafe`. [`xenstore`] is a small client for the tools that must look domains
-//! up.
+//! [`Bind`] (listener), [`Publisher`] and [`Publish`] (publisher), [`Subscriber`]
+//! and [`Subscribe`] (subscriber; both over group), how all of them wait
+//! (endpoint), [`Address`] (address), [`Info`] (info), [`Error`] (error); `sys`
+//! alone speaks ioctl and has the crate's only `unsafe`. [`xenstore`] is a small
+//! client for the tools that must look domains up.
 
 mod address;
 mod channel;
 mod connect;
 mod endpoint;
 mod error;
+mod group;
 mod info;
 mod listener;
+mod publisher;
+mod subscriber;
 mod sys;
 pub mod xenstore;
 
@@ -63,6 +68,8 @@ pub use endpoint::Received;
 pub use error::{Error, Result};
 pub use info::{Driver, Info, Role, State};
 pub use listener::{Bind, Incoming, Listener};
+pub use publisher::{Publish, Publisher};
+pub use subscriber::{OnLag, Subscribe, Subscriber};
 
 /// The driver's device node.
 pub const DEVICE: &str = "/dev/idts";

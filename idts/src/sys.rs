@@ -2,10 +2,10 @@
 //! The ioctls of `/dev/idts` as safe functions over the structures of
 //! `idts_core::uapi`. The only `unsafe` of the crate is here.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use idts_core::uapi::{nr, CLOEXEC, MAGIC, RECORD};
-pub use idts_core::uapi::{Accept, Addr, Connect, Info, Listen, Version, DOMID_ANY};
+pub use idts_core::uapi::{Accept, Addr, Connect, Group, Info, Listen, Version, DOMID_ANY};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{ioctl, opcode, Getter, IntegerSetter, Opcode, Setter, Updater};
@@ -20,6 +20,8 @@ const IOC_CONNECT: Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
 const IOC_SHUTDOWN: Opcode = opcode::none(MAGIC, nr::SHUTDOWN);
 const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
 const IOC_GET_ERROR: Opcode = opcode::read::<i32>(MAGIC, nr::GET_ERROR);
+const IOC_PUBLISH: Opcode = opcode::write::<Group>(MAGIC, nr::PUBLISH);
+const IOC_SUBSCRIBE: Opcode = opcode::write::<Group>(MAGIC, nr::SUBSCRIBE);
 
 /// The flag by which records are asked for.
 pub const fn record_flag(records: bool) -> u32 {
@@ -84,6 +86,16 @@ pub fn accept(fd: impl AsFd) -> Result<(OwnedFd, Addr)> {
 pub fn connect(fd: impl AsFd, connect: Connect) -> Result<()> {
     // SAFETY: the opcode is of a call that reads a `Connect`.
     unsafe { set::<IOC_CONNECT, Connect>(fd, connect) }
+}
+
+pub fn publish(fd: BorrowedFd<'_>, group: Group) -> Result<()> {
+    // SAFETY: the opcode is of a call that reads a `Group`.
+    unsafe { set::<IOC_PUBLISH, Group>(fd, group) }
+}
+
+pub fn subscribe(fd: BorrowedFd<'_>, group: Group) -> Result<()> {
+    // SAFETY: the opcode is of a call that reads a `Group`.
+    unsafe { set::<IOC_SUBSCRIBE, Group>(fd, group) }
 }
 
 /// `how` is one of `idts_core::uapi::SHUT_*`.

@@ -6,7 +6,8 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use idts::OnLag;
 
 pub use values::Target;
 use values::{ring, seconds};
@@ -33,6 +34,8 @@ Examples:
   idts echo 7001                           in a guest called u1
   idts ping u1:7001 -c 100                 in dom0: how long is a round trip?
   tar c /etc | idts cat 0:7002             a stream of unknown length
+  idts subscribe news --lines              in any domains: print what comes
+  vmstat -n 1 | idts publish news --lines  in one: tell it to all of them
 
 Exit status:
   0  done
@@ -50,6 +53,8 @@ pub enum Command {
     Cat(Cat),
     Echo(Echo),
     Ping(Ping),
+    Publish(Publish),
+    Subscribe(Subscribe),
     Info(Info),
 }
 
@@ -168,6 +173,104 @@ pub struct Ping {
     pub output: Output,
 }
 
+/// Send records to all the subscribers of a group.
+///
+/// Says `publishing to GROUP` on stderr once it does. Each read of the standard
+/// input is one record, or each line by --lines; a subscriber gets what is
+/// published after it joined. At the end of the input the subscribers come to
+/// the end as well.
+///
+/// With --count the records are made instead: each begins with its number, from
+/// 0, in 8 bytes, little-endian; each byte after that is its own offset, modulo
+/// 256.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The group's name
+    pub group: String,
+    /// One line is one record, without its newline; empty lines are left out
+    #[arg(long, conflicts_with = "count")]
+    pub lines: bool,
+    /// Let subscribers that ask for it hold this publisher up
+    #[arg(long)]
+    pub may_block: bool,
+    /// Make that many records, read no input
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Bytes in each that is made
+    #[arg(short, long, default_value_t = 64, value_name = "BYTES", requires = "count",
+          value_parser = clap::value_parser!(u32).range(1..=4 << 20))]
+    pub size: u32,
+    /// Seconds between two that are made, fractions allowed
+    #[arg(short, long, default_value = "0", value_name = "SECONDS", value_parser = seconds,
+          requires = "count")]
+    pub interval: Duration,
+    /// Size of the ring that is written, 4K to 4M [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub ring: Option<u32>,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Take the records of a group.
+///
+/// Says `subscribed to GROUP` on stderr once it is, and ends when the publisher
+/// does. Records go to standard output as they are, or with a newline after each
+/// by --lines; with --json they are only counted, unless --output is given.
+///
+/// The JSON object has: records and bytes that came; lag, records that were
+/// missed; truncated, records that were cut; ended, which is `publisher`,
+/// `count`, `reset` (thrown out, or the tunnel is gone) or `error`.
+#[derive(Debug, Args)]
+pub struct Subscribe {
+    /// The group's name
+    pub group: String,
+    /// What to do when this subscriber is too slow and its ring is full
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    pub on_lag: Lag,
+    /// End after that many records
+    #[arg(short, long, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Print a newline after each record
+    #[arg(long)]
+    pub lines: bool,
+    /// Write the records to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Size of the ring that is read, 4K to 4M [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub ring: Option<u32>,
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Print one JSON object on standard output at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The ways of `--on-lag`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Lag {
+    /// Miss the record
+    #[default]
+    Drop,
+    /// Be thrown out
+    Disconnect,
+    /// Hold the publisher up for a while, if it allows that, then be thrown out
+    Block,
+}
+
+impl From<Lag> for OnLag {
+    fn from(lag: Lag) -> Self {
+        match lag {
+            Lag::Drop => Self::Drop,
+            Lag::Disconnect => Self::Disconnect,
+            Lag::Block => Self::Block,
+        }
+    }
+}
+
 /// Tell which driver serves /dev/idts here.
 #[derive(Debug, Args)]
 pub struct Info {
@@ -212,5 +315,16 @@ mod tests {
         assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--lines"]).is_err());
         assert!(Cli::try_parse_from(["idts", "cat", "0:7", "--record", "--lines"]).is_ok());
         assert!(Cli::try_parse_from(["idts", "cat", "-l", "7", "--ring", "4K"]).is_err());
+    }
+
+    #[test]
+    fn publish_takes_input_or_makes_records() {
+        let parse = |rest: &[&str]| {
+            let words = ["idts", "publish", "news"].iter().chain(rest);
+            Cli::try_parse_from(words).is_ok()
+        };
+        assert!(parse(&[]) && parse(&["--lines"]));
+        assert!(parse(&["--count", "5"]) && parse(&["--count", "5", "--size", "9"]));
+        assert!(!parse(&["--size", "9"]) && !parse(&["--count", "5", "--lines"]));
     }
 }

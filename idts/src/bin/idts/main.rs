@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Command::Cat(args) => command::cat::run(&args),
         Command::Echo(args) => command::echo::run(&args),
         Command::Ping(args) => command::ping::run(&args),
+        Command::Publish(args) => command::publish::run(&args),
+        Command::Subscribe(args) => command::subscribe::run(&args),
         Command::Info(args) => command::info::run(&args),
     };
     match result {

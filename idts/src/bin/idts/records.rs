@@ -76,6 +76,22 @@ pub fn receive(
     Ok(false)
 }
 
+/// A record that is made: its number, then each byte its own offset.
+pub struct Made(Vec<u8>);
+
+impl Made {
+    pub fn of_size(size: usize) -> Self {
+        Self((0..size).map(|at| at as u8).collect())
+    }
+
+    pub fn number(&mut self, number: u64) -> &[u8] {
+        for (byte, digit) in self.0.iter_mut().zip(number.to_le_bytes()) {
+            *byte = digit;
+        }
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +131,12 @@ mod tests {
         let (ended, tally, written) = run(&[b"1", b"2", b"3"], Some(2), false);
         assert!(!ended);
         assert_eq!((tally.records, &written[..]), (2, &b"12"[..]));
+    }
+
+    #[test]
+    fn made_records_tell_their_number() {
+        let mut made = Made::of_size(10);
+        assert_eq!(made.number(258), [2, 1, 0, 0, 0, 0, 0, 0, 8, 9]);
+        assert_eq!(Made::of_size(1).number(7), [7]);
     }
 }

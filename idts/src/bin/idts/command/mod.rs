@@ -5,5 +5,7 @@ pub mod cat;
 pub mod echo;
 pub mod info;
 pub mod ping;
+pub mod publish;
 pub mod recv;
 pub mod send;
+pub mod subscribe;

@@ -605,7 +605,7 @@ impl Endpoint {
             }
             _ => return Err(EINVAL),
         };
-        if !name.is_valid() || how & !3 != 0 {
+        if !name.is_valid() || !kind.takes_source(how) {
             return Err(EINVAL);
         }
         let (tx, rx) = match kind {

@@ -3,6 +3,8 @@
 //! The control ring between two real threads: every message arrives once, whole
 //! and in order, whatever the bursts.
 
+#![cfg(not(loom))]
+
 mod common;
 
 use common::AtomicMem;

@@ -74,7 +74,10 @@ fn own_streams() -> Result<Streams> {
 }
 
 fn terminal_size() -> (u16, u16) {
-    tcgetwinsize(std::io::stdin()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
+    match tcgetwinsize(std::io::stdin()) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
+        _ => (24, 80),
+    }
 }
 
 /// Our terminal while the keys go to another one; as it was before when dropped.

@@ -3,8 +3,8 @@
 #
 # The litmus tests of the protocol's memory order (idts-common/core/tests/litmus), judged
 # by herd7 under the kernel's own memory model, which comes with the kernel source of the
-# set in use. Needs log.sh, root.sh and a set (set_use). Source it; it defines functions
-# and does nothing else.
+# set in use. Needs log.sh, cache.sh, root.sh and a set (set_use). Source it; it defines
+# functions and does nothing else.
 
 # litmus_where: prints where herd7 is: the build root, or else the host's /.
 litmus_where() {
@@ -15,6 +15,17 @@ litmus_where() {
 	else
 		return 1
 	fi
+}
+
+# litmus_fetch: installs herd7 in the build root, which is made without it because nothing
+# else needs it. Called with the cache locked.
+litmus_fetch() {
+	local root=$IDTS_SET/root
+	! litmus_where >/dev/null || return 0
+	root_install "$root" "fetching herd7" herdtools7 && return 0
+	# The lists may name what the archive has no more.
+	root_exec "$root" apt-get -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 &&
+		root_install "$root" "fetching herd7 by new package lists" herdtools7
 }
 
 # litmus_missing: prints why the tests cannot run, or fails if they can.
@@ -52,6 +63,9 @@ litmus_run() {
 	local file name root='' why passed=0 failed=0 skipped=0 list=''
 	[ "${1:-}" != -- ] || shift
 	[ "${1:-}" != --list ] || { list=1; shift; }
+	if [ -z "$list" ] && ! litmus_where >/dev/null; then
+		cache_locked litmus_fetch || true # then they are skipped
+	fi
 	why=$(litmus_missing) || root=$(litmus_where)
 	for file in "$IDTS_TOP"/idts-common/core/tests/litmus/*.litmus; do
 		name=litmus::$(basename "$file" .litmus)

@@ -33,33 +33,41 @@ pub fn sixteen(lab: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// A region at first.
+const FIRST_PAGES: u64 = 32;
+/// And with the largest segment, which stays when all is closed.
+const IDLE_PAGES: u64 = FIRST_PAGES + 1024;
+/// Two rings of 4 MiB: no idle region has room for them.
+const RING: u64 = 4 << 20;
+const BIG_PAGES: u64 = 2 * RING / 4096;
+
 /// Large rings need pages, and give them back.
 pub fn region(lab: &Lab, guest: &Guest) -> Result<()> {
+    lab.tb.detach_tunnel(guest.name)?;
+    lab.tb.attach_tunnel(guest.name)?;
+    wait_gauge(lab, guest, "region_pages", |pages| pages <= FIRST_PAGES)?;
     for (client, server) in ways(guest) {
-        wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)?;
         let port = lab.port();
-        let mut listener = lab.serve(
-            server,
-            &["listen", &port.to_string(), "--hold", "--backlog", "4"],
-        )?;
+        let mut listener = lab.serve(server, &["listen", &port.to_string(), "--hold"])?;
         let address = lab.address(server, port)?;
-        let ring = (1 << 20).to_string();
-        let mut holder = lab.exercise(
-            client,
-            &["connect", &address, "--ring", &ring, "--hold", "4"],
-        )?;
+        let ring = RING.to_string();
+        let args = ["connect", &address, "--ring", &ring, "--hold", "1"];
+        let mut holder = lab.exercise(client, &args)?;
         let held = holder.wait_line("holding")?;
-        ensure!(held == "holding 4", "{client}: {held}");
+        ensure!(held == "holding 1", "{client}: {held}");
         for (domain, peer) in ways(guest) {
             let pages = lab.counter(domain, peer, "region_pages")?;
-            ensure!(pages > 256, "{domain}: 8 MiB of rings in {pages} pages");
+            ensure!(
+                pages >= BIG_PAGES,
+                "{domain}: two rings of 4 MiB in {pages} pages"
+            );
         }
         for run in [&mut holder, &mut listener] {
             run.tell("enough")?;
         }
-        expect(&holder.report()?, "channels", 4)?;
-        expect(&listener.report()?, "queued", 4)?;
-        wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)?;
+        expect(&holder.report()?, "channels", 1)?;
+        expect(&listener.report()?, "queued", 1)?;
+        wait_gauge(lab, guest, "region_pages", |pages| pages <= IDLE_PAGES)?;
     }
     Ok(())
 }
@@ -73,7 +81,7 @@ pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
         &["listen", &port.to_string(), "--hold", "--backlog", "128"],
     )?;
     let address = lab.address(server, port)?;
-    let ring = (4 << 20).to_string();
+    let ring = RING.to_string();
     let before = lab.counter(client, server, "no_space")?;
     let mut holder = lab.exercise(
         client,
@@ -87,7 +95,7 @@ pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
     expect(&holder.report()?, "error", "ENOSPC")?;
     listener.report()?;
     ensure!(after > before, "no_space was {before} and is {after}");
-    wait_gauge(lab, guest, "region_pages", |pages| pages <= 32)
+    wait_gauge(lab, guest, "region_pages", |pages| pages <= IDLE_PAGES)
 }
 
 /// Waits until a gauge of both drivers is so.

@@ -9,6 +9,7 @@
 mod c_program;
 mod channels;
 mod command;
+mod domains;
 mod errors;
 mod faults;
 mod flow;
@@ -33,7 +34,7 @@ use lab::{Guest, Lab};
 type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
-const WITH_GUEST: [(&str, Case); 30] = [
+const WITH_GUEST: [(&str, Case); 34] = [
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
     ("transfer::odd_sizes", transfer::odd_sizes),
@@ -52,6 +53,10 @@ const WITH_GUEST: [(&str, Case); 30] = [
     ("command::send_recv", command::send_recv),
     ("command::interrupted", command::interrupted),
     ("command::echo_ping_cat", command::echo_ping_cat),
+    ("domains::forbidden", domains::forbidden),
+    ("domains::relay", domains::relay),
+    ("domains::records", domains::records),
+    ("domains::group", domains::group),
     ("faults::write_waits_for_its_buffer", faults::write_mended),
     ("faults::read_waits_for_its_buffer", faults::read_mended),
     ("flow::kill_sender", flow::kill_sender),

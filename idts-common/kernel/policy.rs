@@ -33,18 +33,12 @@ pub(crate) struct Policies {
     entries: Mutex<KVec<Entry>>,
 }
 
-/// Reads one key of a domain; `None` if it is not set or has no valid value.
+/// Reads one key of a domain, as it is: what is malformed allows nothing.
 fn read(domid: u16, key: Key) -> Option<KVec<u8>> {
     let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid)).ok()?;
     let text = xenbus::read(&dir, key.name()).ok()?;
     if !key.accepts(&text) {
-        pr_warn!(
-            "{}/{}/{}: no valid value\n",
-            policy::DOMAINS,
-            domid,
-            key.name()
-        );
-        return None;
+        pr_warn!("{}/{}/{}: malformed\n", policy::DOMAINS, domid, key.name());
     }
     Some(text)
 }
@@ -58,7 +52,8 @@ impl Policies {
 
     /// Reads all that is set for a domain, and gives its numbers.
     pub(crate) fn load(&self, domid: u16) -> Numbers {
-        let mut numbers = Numbers::DEFAULT;
+        // A malformed number leaves what was.
+        let mut numbers = self.numbers(domid);
         for key in Key::LIST {
             if key.range().is_some() {
                 numbers.set(key, read(domid, key).as_deref());

@@ -91,7 +91,20 @@ fn receive_output(channel: &Channel) -> Result<()> {
 }
 
 /// Sends standard input until it ends, or until nobody is there to take it.
-fn send_input(mut channel: &Channel, pieces: Pieces) -> Result<()> {
+/// Ends the sending half in any case: the peer would wait for more, and we for
+/// the peer.
+fn send_input(channel: &Channel, pieces: Pieces) -> Result<()> {
+    let sent = send_pieces(channel, pieces);
+    let shut = match channel.shutdown(Shutdown::Write) {
+        Err(error) if error.raw_os_error() != Some(Errno::NOTCONN.raw_os_error()) => {
+            Err(error.into())
+        }
+        _ => Ok(()),
+    };
+    sent.and(shut)
+}
+
+fn send_pieces(mut channel: &Channel, pieces: Pieces) -> Result<()> {
     let mut input = Input::stdin(pieces)?;
     while let Some(piece) = input.next(channel)? {
         if channel.has_records() {
@@ -101,10 +114,5 @@ fn send_input(mut channel: &Channel, pieces: Pieces) -> Result<()> {
         }
         .context("sending")?;
     }
-    match channel.shutdown(Shutdown::Write) {
-        Err(error) if error.raw_os_error() != Some(Errno::NOTCONN.raw_os_error()) => {
-            Err(error.into())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }

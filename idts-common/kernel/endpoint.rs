@@ -24,7 +24,7 @@ use crate::errno::Errno;
 use crate::groups::{Group, Groups, Member};
 use crate::hub::Hub;
 use crate::opening::Wanted;
-use crate::patience::Patience;
+use crate::patience::{clock, Patience};
 use crate::relay::Relay;
 use crate::tunnel::Tunnel;
 use crate::wait::{WaitQueue, Woken};
@@ -532,15 +532,25 @@ impl Endpoint {
         self.wait_answer(request.timeout_ms, nonblock)
     }
 
-    /// Waits for the answer to what was asked.
-    fn wait_answer(&self, timeout_ms: u32, nonblock: bool) -> Result {
-        if nonblock {
-            return Err(Errno::InProgress.into());
-        }
+    /// Whether an answer is awaited.
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.inner.lock().state, State::Connecting { .. })
+    }
+
+    /// Waits for the answer to what was asked, or leaves that to the reaper.
+    fn wait_answer(self: &Arc<Self>, timeout_ms: u32, nonblock: bool) -> Result {
         let ms = match timeout_ms {
             0 => CONNECT_MS,
             ms => ms,
         };
+        if nonblock {
+            let deadline = clock().saturating_add(u64::from(ms).saturating_mul(1_000_000));
+            if let Err(error) = self.hub.reaper.watch(self.clone(), deadline) {
+                self.give_up(Errno::NoSpace);
+                return Err(error);
+            }
+            return Err(Errno::InProgress.into());
+        }
         let jiffies = isize::try_from(msecs_to_jiffies(ms)).unwrap_or(isize::MAX);
         loop {
             self.change.arm();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What cannot be freed at once: pages that the peer still maps, and endpoints
-//! that an interrupt handler may still look at.
+//! What cannot be done at once: pages that the peer still maps, endpoints that
+//! an interrupt handler may still look at, and connects that nobody waits for
+//! and that end when their time is over.
 //!
 //! The kernel's own fallback for grants that a peer still maps frees ten pages
 //! a second; this retries all of them together, as soon and as often as needed,
@@ -14,16 +15,23 @@ use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, Wo
 
 use crate::bindings;
 use crate::endpoint::Endpoint;
+use crate::errno::Errno;
 use crate::grant::GrantedPages;
+use crate::patience::clock;
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
 /// Tries at module exit: five seconds.
 const LAST_TRIES: u32 = 250;
 
+/// Between two looks at connects that nobody waits for.
+const TICK_MS: u32 = 100;
+
 struct Lists {
     pages: KVec<GrantedPages>,
     endpoints: KVec<Arc<Endpoint>>,
+    /// Connecting endpoints, and when they give up.
+    connecting: KVec<(Arc<Endpoint>, u64)>,
 }
 
 /// Frees later what cannot be freed now.
@@ -32,11 +40,17 @@ pub(crate) struct Reaper {
     #[pin]
     work: DelayedWork<Reaper>,
     #[pin]
+    tick: DelayedWork<Reaper, 1>,
+    #[pin]
     lists: Mutex<Lists>,
 }
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Reaper { self.work }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 1> for Reaper { self.tick }
 }
 
 impl Reaper {
@@ -45,7 +59,12 @@ impl Reaper {
         Arc::pin_init(
             pin_init!(Self {
                 work <- new_delayed_work!("idts_reaper"),
-                lists <- new_mutex!(Lists { pages: KVec::new(), endpoints: KVec::new() }),
+                tick <- new_delayed_work!("idts_connects"),
+                lists <- new_mutex!(Lists {
+                    pages: KVec::new(),
+                    endpoints: KVec::new(),
+                    connecting: KVec::new(),
+                }),
             }),
             GFP_KERNEL,
         )
@@ -89,9 +108,42 @@ impl Reaper {
         drop(spare);
     }
 
+    /// Ends a connect that nobody waits for at `deadline`.
+    pub(crate) fn watch(self: &Arc<Self>, endpoint: Arc<Endpoint>, deadline: u64) -> Result {
+        let mut lists = self.lists.lock();
+        lists.connecting.push((endpoint, deadline), GFP_KERNEL)?;
+        self.schedule_tick();
+        Ok(())
+    }
+
+    fn schedule_tick(self: &Arc<Self>) {
+        let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), msecs_to_jiffies(TICK_MS));
+    }
+
+    /// Gives up what is overdue, and forgets what has its answer.
+    fn look_at_connects(self: &Arc<Self>) {
+        let now = clock();
+        let mut overdue = KVec::new();
+        let mut lists = self.lists.lock();
+        lists.connecting.retain(|(endpoint, deadline)| {
+            if !endpoint.is_connecting() {
+                return false;
+            }
+            // Without memory it is overdue at the next tick.
+            *deadline > now || overdue.push(endpoint.clone(), GFP_KERNEL).is_err()
+        });
+        if !lists.connecting.is_empty() {
+            self.schedule_tick();
+        }
+        drop(lists);
+        for endpoint in overdue {
+            endpoint.give_up(Errno::TimedOut);
+        }
+    }
+
     fn schedule(self: &Arc<Self>, ms: u32) {
         // Already scheduled is fine: the work looks at the whole lists.
-        let _ = crate::queue().enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
+        let _ = crate::queue().enqueue_delayed::<_, 0>(self.clone(), msecs_to_jiffies(ms));
     }
 
     /// Works once through both lists; says whether pages are left.
@@ -132,6 +184,9 @@ impl Reaper {
 
     /// Finishes all work, at module exit: nothing is scheduled afterwards.
     pub(crate) fn finish(self: &Arc<Self>) {
+        self.lists.lock().connecting.clear();
+        // SAFETY: As in `flush`.
+        unsafe { bindings::flush_delayed_work((&raw const self.tick).cast_mut().cast()) };
         for _ in 0..LAST_TRIES {
             self.flush();
             if !self.pass() {
@@ -142,6 +197,14 @@ impl Reaper {
         self.flush();
         // What is still mapped is given up here, in the log.
         self.lists.lock().pages.clear();
+    }
+}
+
+impl WorkItem<1> for Reaper {
+    type Pointer = Arc<Reaper>;
+
+    fn run(this: Arc<Reaper>) {
+        this.look_at_connects();
     }
 }
 

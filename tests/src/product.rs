@@ -53,9 +53,12 @@ impl Testbed {
     /// Unloads a domain's module, if it is loaded.
     pub fn unload_module(&self, domain: &str) -> Result<()> {
         let module = module_of(domain);
+        // A bound device holds its driver's module: xenbus takes a reference.
+        let unbind = "for device in /sys/bus/xen*/drivers/idts/idts-*; do \
+                      [ ! -e \"$device\" ] || echo ${device##*/} >${device%/*}/unbind; done";
         self.sh(
             domain,
-            &format!("[ ! -d /sys/module/{module} ] || rmmod {module}"),
+            &format!("[ ! -d /sys/module/{module} ] || {{ {unbind}; rmmod {module}; }}"),
         )?;
         Ok(())
     }

@@ -14,7 +14,6 @@ use anyhow::{bail, ensure, Context, Result};
 use libtest_mimic::Failed;
 use serde_json::Value;
 use testbed::logs::FaultWatch;
-use testbed::product::module_of;
 use testbed::tables::Tables;
 use testbed::{GuestType, Testbed};
 
@@ -309,11 +308,9 @@ impl Lab {
         self.tb.load_module(domain)
     }
 
-    /// Unloads a domain's module by rmmod.
+    /// Unloads a domain's module: unbinds its devices, which hold it, and rmmod.
     pub fn rmmod(&self, domain: &str) -> Result<()> {
-        self.tb
-            .sh(domain, &format!("rmmod {}", module_of(domain)))
-            .map(drop)
+        self.tb.unload_module(domain)
     }
 
     /// The sysfs folder of a domain's driver, and the name of the device of the tunnel of `guest`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The errnos that a user of a channel can meet and that the kernel crate has
-//! no constants for. Which is given when is DESIGN'd in PROTOCOL.md section 9
+//! no constants for. Which is given when is in PROTOCOL.md section 9
 //! and in the UAPI header.
 
 use idts_core::wire::Refusal;

@@ -2,14 +2,15 @@
 
 //! The kernel side of IDTS that both modules share.
 //!
-//! Wrappers, which alone are `unsafe`: [`xenbus`], [`grant`], [`evtchn`],
-//! [`shared`], [`wait`], [`slots`], [`chardev`]. On them: [`tunnel`] with
-//! [`opening`] and [`segments`], [`channel`], [`endpoint`] with
-//! [`patience`], [`hub`], [`reaper`],
-//! [`stats`]. The protocol itself is `idts_core`.
+//! Wrappers of C and of shared memory, most of what is `unsafe`: [`xenbus`],
+//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`slots`], [`chardev`]. On them:
+//! [`tunnel`] with [`opening`] and [`segments`], [`channel`] with [`records`],
+//! [`endpoint`] with [`patience`], [`hub`], [`reaper`], [`stats`]. For the back:
+//! [`mover`] with [`relay`] and [`groups`], [`policy`], [`home`]. The protocol
+//! itself is `idts_core`.
 //!
-//! Arrows go one way: {grant, evtchn, shared} <- segments <- tunnel <- opening
-//! <- channel <- endpoint <- chardev; the two drivers see xenbus, hub, tunnel.
+//! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
+//! xenbus, hub, tunnel and nothing else.
 
 #![deny(
     clippy::arithmetic_side_effects,

@@ -124,14 +124,20 @@ impl Place {
     }
 
     /// The lock of all emulators of this user, to be inherited; waits for it, saying so.
+    /// `IDTS_EMULATORS` is how many may run at once, 1 without it: figures want the machine
+    /// for themselves.
     pub fn emulator_lock(&self, tell: Tell<'_>) -> Result<File> {
         fs::create_dir_all(&self.cache)?;
-        let path = self.cache.join("emulator.lock");
-        if let Some(file) = try_lock(&path)? {
-            return Ok(file);
+        let paths = emulator_locks(&self.cache)?;
+        for path in &paths {
+            if let Some(file) = try_lock(path)? {
+                return Ok(file);
+            }
         }
-        tell("another testbed's emulator runs on this machine; waiting for it to end");
-        let file = open_lock(&path)?;
+        tell("as many emulators as allowed run on this machine; waiting for one to end");
+        // Any will do: those who wait spread over them.
+        let any = std::process::id() as usize % paths.len();
+        let file = open_lock(&paths[any])?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     }
@@ -177,6 +183,18 @@ fn default_cache() -> PathBuf {
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(env::var_os("HOME").unwrap_or("/root".into())).join(".cache");
     base.unwrap_or_else(home).join("idts-testbed")
+}
+
+/// The locks that emulators hold, as many as may run at once.
+fn emulator_locks(cache: &Path) -> Result<Vec<PathBuf>> {
+    let count = match env::var("IDTS_EMULATORS") {
+        Ok(text) => text.parse().ok().filter(|n| *n > 0),
+        Err(_) => Some(1u32),
+    };
+    let count = count.context("IDTS_EMULATORS is not a number from 1")?;
+    Ok((0..count)
+        .map(|n| cache.join(format!("emulator.{n}.lock")))
+        .collect())
 }
 
 fn try_lock(path: &Path) -> Result<Option<File>> {

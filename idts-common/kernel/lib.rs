@@ -3,11 +3,11 @@
 //! The kernel side of IDTS that both modules share.
 //!
 //! Wrappers of C and of shared memory, most of what is `unsafe`: [`xenbus`],
-//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`slots`], [`chardev`]. On them:
-//! [`tunnel`] with [`opening`] and [`segments`], [`channel`] with [`records`],
-//! [`endpoint`] with [`patience`], [`hub`], [`reaper`], [`stats`]. For the back:
-//! [`mover`] with [`relay`] and [`groups`], [`policy`], [`home`]. The protocol
-//! itself is `idts_core`.
+//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`fault`], [`slots`],
+//! [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
+//! [`channel`] with [`records`], [`endpoint`] with [`patience`], [`hub`],
+//! [`reaper`], [`stats`]. For the back: [`mover`] with [`relay`] and [`groups`],
+//! [`policy`], [`home`]. The protocol itself is `idts_core`.
 //!
 //! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
 //! xenbus, hub, tunnel and nothing else.
@@ -36,6 +36,7 @@ pub mod chardev;
 mod endpoint;
 pub mod errno;
 mod evtchn;
+mod fault;
 mod grant;
 mod groups;
 mod home;

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Asking for a channel or a group, and waiting for the answer.
+
+use idts_core::control::Role;
+use idts_core::uapi;
+use idts_core::wire::{Kind, Name, Ports};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::time::msecs_to_jiffies;
+
+use super::{Endpoint, State};
+use crate::channel::Channel;
+use crate::errno::Errno;
+use crate::opening::Wanted;
+use crate::patience::clock;
+use crate::wait::Woken;
+
+/// How long a connect waits by default.
+const CONNECT_MS: u32 = 30_000;
+
+/// The ring that a connect asks for by default.
+const RING_DEFAULT: u32 = 128 * 1024;
+
+impl Endpoint {
+    /// Connects.
+    pub(crate) fn connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
+        let kind = match request.flags {
+            0 => Kind::Stream,
+            uapi::RECORD => Kind::Record,
+            _ => return Err(EINVAL),
+        };
+        if request.peer.port == 0 {
+            return Err(EINVAL);
+        }
+        let domid = request.peer.domid;
+        let wanted = Wanted {
+            ports: Ports {
+                source: self.inner.lock().port,
+                target: request.peer.port,
+            },
+            tx: ring_size(request.tx_ring)?,
+            rx: ring_size(request.rx_ring)?,
+            // The back asks in its own name, the front for somebody.
+            domain: match self.hub.role {
+                Role::Front => domid.into(),
+                Role::Back => 0,
+            },
+            kind,
+            name: None,
+        };
+        self.ask(domid, wanted, nonblock)?;
+        self.wait_answer(request.timeout_ms, nonblock)
+    }
+
+    /// Publishes to, or subscribes to, a group.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        request: &uapi::Group,
+        kind: Kind,
+        nonblock: bool,
+    ) -> Result {
+        let name = Name(request.name);
+        let ring = ring_size(request.ring)?;
+        let how = match kind {
+            Kind::Publish if request.on_lag == 0 => request.flags,
+            Kind::Subscribe if request.flags == 0 && request.on_lag <= uapi::LAG_BLOCK => {
+                request.on_lag
+            }
+            _ => return Err(EINVAL),
+        };
+        if !name.is_valid() || !kind.takes_source(how) {
+            return Err(EINVAL);
+        }
+        let (tx, rx) = match kind {
+            Kind::Publish => (ring, uapi::RING_MIN),
+            _ => (uapi::RING_MIN, ring),
+        };
+        let wanted = Wanted {
+            ports: Ports {
+                source: how,
+                target: 1,
+            },
+            tx,
+            rx,
+            domain: 0,
+            kind,
+            name: Some(name),
+        };
+        self.ask(0, wanted, nonblock)?;
+        self.wait_answer(request.timeout_ms, nonblock)
+    }
+
+    /// Asks for a channel, unless that is under way.
+    fn ask(self: &Arc<Self>, domid: u16, wanted: Wanted, nonblock: bool) -> Result {
+        let mut inner = self.inner.lock();
+        match inner.state {
+            State::Connecting { .. } if nonblock => return Err(Errno::Already.into()),
+            State::Connecting { .. } => return Ok(()),
+            State::Connected => return Err(Errno::IsConn.into()),
+            State::Listening { .. } => return Err(EINVAL),
+            State::Idle | State::Bound => {}
+        }
+        let tunnel = self.hub.reach(domid)?;
+        inner.error = None;
+        inner.state = State::Connecting {
+            tunnel: tunnel.clone(),
+        };
+        inner.peer = uapi::Addr {
+            domid,
+            reserved: 0,
+            port: wanted.ports.target,
+        };
+        // The answer takes this lock.
+        drop(inner);
+        if let Err(errno) = tunnel.connect(self, wanted) {
+            self.refused(errno);
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer to what was asked, or leaves that to the reaper.
+    fn wait_answer(self: &Arc<Self>, timeout_ms: u32, nonblock: bool) -> Result {
+        let ms = match timeout_ms {
+            0 => CONNECT_MS,
+            ms => ms,
+        };
+        if nonblock {
+            let deadline = clock().saturating_add(u64::from(ms).saturating_mul(1_000_000));
+            if let Err(error) = self.hub.reaper.watch(self.clone(), deadline) {
+                self.give_up(Errno::NoSpace);
+                return Err(error);
+            }
+            return Err(Errno::InProgress.into());
+        }
+        let jiffies = isize::try_from(msecs_to_jiffies(ms)).unwrap_or(isize::MAX);
+        loop {
+            self.change.arm();
+            {
+                let mut inner = self.inner.lock();
+                match inner.state {
+                    State::Connecting { .. } => {}
+                    State::Connected => return Ok(()),
+                    _ => {
+                        let error = inner.error.take().unwrap_or(Errno::NetDown);
+                        return Err(error.into());
+                    }
+                }
+            }
+            if self.sleep(&self.change, Some(jiffies))? == Woken::TimedOut {
+                self.give_up(Errno::TimedOut);
+            }
+        }
+    }
+
+    /// Whether an answer is awaited.
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.inner.lock().state, State::Connecting { .. })
+    }
+
+    /// The peer accepted. Gives the channel back if nobody waits for it.
+    pub(crate) fn connected(&self, channel: &Arc<Channel>) -> bool {
+        {
+            let mut inner = self.inner.lock();
+            if !matches!(inner.state, State::Connecting { .. }) {
+                return false;
+            }
+            let ports = channel.ports;
+            self.attach(&mut inner, channel.clone(), ports.source, ports.target);
+        }
+        self.kick();
+        true
+    }
+
+    /// The connect failed.
+    pub(crate) fn refused(&self, errno: Errno) {
+        {
+            let mut inner = self.inner.lock();
+            if !matches!(inner.state, State::Connecting { .. }) {
+                return;
+            }
+            inner.state = if inner.bound {
+                State::Bound
+            } else {
+                State::Idle
+            };
+            inner.error = Some(errno);
+        }
+        self.kick();
+    }
+
+    /// Stops waiting for an answer.
+    pub(crate) fn give_up(&self, errno: Errno) {
+        let tunnel = match &self.inner.lock().state {
+            State::Connecting { tunnel } => tunnel.clone(),
+            _ => return,
+        };
+        tunnel.abandon(self);
+        self.refused(errno);
+    }
+}
+
+/// A ring's size as an application asks for it.
+fn ring_size(size: u32) -> Result<u32> {
+    match size {
+        0 => Ok(RING_DEFAULT),
+        n if n.is_power_of_two() && (uapi::RING_MIN..=uapi::RING_MAX).contains(&n) => Ok(n),
+        _ => Err(EINVAL),
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `read(2)` and `write(2)` of a connected endpoint.
+
+use idts_core::wire;
+use kernel::iov::{IovIterDest, IovIterSource};
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+
+use super::Endpoint;
+use crate::channel::{Channel, Stop};
+use crate::errno::Errno;
+use crate::fault::{fault_in_readable, fault_in_writable};
+
+impl Endpoint {
+    /// `read(2)`.
+    pub(crate) fn read(&self, to: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
+        let channel = self.channel()?;
+        if to.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let claimed = match channel.tunnel.is_capped() {
+                false => u32::MAX,
+                true => match channel.levels().0 {
+                    0 => u32::MAX,
+                    there => channel.tunnel.claim(there.min(len_u32(to.len())))?,
+                },
+            };
+            let result = channel.try_read(to, claimed);
+            channel
+                .tunnel
+                .settle(claimed, result.as_ref().map_or(0, |n| *n));
+            match result {
+                Ok(n) => {
+                    if (nonblock || self.polled.load(Relaxed)) && channel.levels().0 == 0 {
+                        self.watch_read(channel);
+                    }
+                    return Ok(n);
+                }
+                Err(Stop::End) => return Ok(0),
+                Err(Stop::Deaf | Stop::TooLong | Stop::Broken) => {
+                    return Err(channel.fate().into())
+                }
+                Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
+                Err(Stop::Blocked) => {
+                    if !nonblock && channel.look_for_data(&self.reading) {
+                        channel.tunnel.stats.looks.add(1);
+                        continue;
+                    }
+                    self.read.arm();
+                    if channel.arm_read() {
+                        continue;
+                    }
+                    if nonblock {
+                        return Err(EAGAIN);
+                    }
+                    channel.tunnel.stats.sleeps.add(1);
+                    self.reading.learn(|| self.sleep(&self.read, None))?;
+                }
+            }
+        }
+    }
+
+    /// `write(2)`.
+    pub(crate) fn write(&self, from: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize> {
+        let channel = self.channel()?;
+        let mut total = 0usize;
+        while !from.is_empty() {
+            let claimed = match channel.tunnel.is_capped() {
+                false => Ok(u32::MAX),
+                true => match channel.levels().1 {
+                    0 => Ok(u32::MAX),
+                    free => channel.tunnel.claim(free.min(len_u32(from.len()))),
+                },
+            };
+            let result = match claimed {
+                Ok(claimed) => {
+                    let result = channel.try_write(from, claimed);
+                    let moved = result.as_ref().map_or(0, |n| *n);
+                    channel.tunnel.settle(claimed, moved);
+                    result
+                }
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let error = match result {
+                Ok(n) => {
+                    total = total.wrapping_add(n);
+                    continue;
+                }
+                Err(Stop::Fault) => fault_in_readable(from, channel.kind).err(),
+                Err(Stop::Blocked) => self.blocked_write(channel, from.len(), nonblock).err(),
+                // What was written comes first; the next write tells the rest.
+                Err(_) if total > 0 => break,
+                Err(Stop::Broken) => Some(channel.fate().into()),
+                Err(Stop::TooLong) => Some(Errno::MsgSize.into()),
+                Err(Stop::Deaf | Stop::End) => Some(EPIPE),
+            };
+            match error {
+                None => {}
+                Some(_) if total > 0 => break,
+                Some(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Waits for room to write some of `len` bytes.
+    fn blocked_write(&self, channel: &Channel, len: usize, nonblock: bool) -> Result {
+        let room = channel.room_for(len);
+        if !nonblock && channel.look_for_room(&self.writing, room) {
+            channel.tunnel.stats.looks.add(1);
+            return Ok(());
+        }
+        self.write.arm();
+        let want = if nonblock {
+            channel.room_for_poll()
+        } else {
+            room
+        };
+        if channel.arm_write(want) {
+            return Ok(());
+        }
+        if nonblock {
+            return Err(EAGAIN);
+        }
+        channel.tunnel.stats.sleeps.add(1);
+        self.writing.learn(|| self.sleep(&self.write, None))?;
+        Ok(())
+    }
+
+    /// Arms without blocking; news that came in between are told at once.
+    fn watch_read(&self, channel: &Channel) {
+        self.read.arm();
+        if channel.arm_read() {
+            self.on_event();
+        }
+    }
+}
+
+/// A length, cut to what a ring can hold.
+fn len_u32(len: usize) -> u32 {
+    len.min(wire::RING_MAX as usize) as u32
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `poll(2)`: the events that hold now, and arming for the next.
+
+use core::pin::Pin;
+
+use kernel::sync::atomic::Relaxed;
+
+use super::{Endpoint, State};
+use crate::bindings;
+use crate::channel::{Channel, Readiness};
+
+impl Endpoint {
+    /// `poll(2)`: the events that hold now.
+    ///
+    /// # Safety
+    ///
+    /// `file` and `table` are what `file_operations.poll` was called with, for a
+    /// file that holds this endpoint.
+    pub(crate) unsafe fn poll(
+        self: Pin<&Self>,
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) -> u32 {
+        // SAFETY: The queue is part of the pinned endpoint; the rest as above.
+        unsafe {
+            let queue = self.map_unchecked(|e| &e.queue);
+            queue.poll(file, table);
+        }
+        self.polled.store(true, Relaxed);
+        match self.channel.as_ref() {
+            Some(channel) => self.poll_channel(channel),
+            None => self.poll_state(),
+        }
+    }
+
+    fn poll_channel(&self, channel: &Channel) -> u32 {
+        let mut ready = channel.readiness();
+        if !ready.readable {
+            self.read.arm();
+            if channel.arm_read() {
+                ready = channel.readiness();
+            }
+        }
+        if !ready.writable {
+            self.write.arm();
+            if channel.arm_write(channel.room_for_poll()) {
+                ready = channel.readiness();
+            }
+        }
+        events(ready)
+    }
+
+    fn poll_state(&self) -> u32 {
+        self.change.arm();
+        let inner = self.inner.lock();
+        match &inner.state {
+            State::Listening { queue, .. } if !queue.is_empty() => {
+                bindings::POLLIN | bindings::POLLRDNORM
+            }
+            State::Listening { .. } | State::Connecting { .. } => 0,
+            _ if inner.error.is_some() => bindings::POLLOUT | bindings::POLLERR | bindings::POLLHUP,
+            _ => bindings::POLLOUT | bindings::POLLHUP,
+        }
+    }
+}
+
+/// The poll events of a readiness.
+fn events(ready: Readiness) -> u32 {
+    let when = |condition, events| if condition { events } else { 0 };
+    when(ready.readable, bindings::POLLIN | bindings::POLLRDNORM)
+        | when(ready.writable, bindings::POLLOUT | bindings::POLLWRNORM)
+        | when(ready.read_ended, bindings::POLLRDHUP)
+        | when(ready.hung_up, bindings::POLLHUP)
+        | when(ready.error, bindings::POLLERR)
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The front's part of opening: it alone gives channels numbers and slices.
+
+use idts_core::control::Role;
+use idts_core::error::Violation;
+use idts_core::wire::{
+    ChannelId, FrontMessage, Open, Refusal, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,
+};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use super::book::{Answer, Pending, Record};
+use super::free;
+use crate::tunnel::{Inner, Tunnel};
+
+impl Tunnel {
+    pub(super) fn refuse(&self, inner: &mut Inner, tag: u32, why: Refusal) {
+        self.stats.refused.add(1);
+        self.post(inner, FrontMessage::Refuse { tag, why }.encode());
+    }
+
+    /// Front: places what waits, in order, as far as there is room; asks for
+    /// more room, or refuses, where there is none. What waits in the back waits
+    /// for the front.
+    pub(super) fn place_pending(self: &Arc<Self>, inner: &mut Inner) {
+        if self.role == Role::Back {
+            return;
+        }
+        while let Some(pending) = inner.openings.pending.first() {
+            let (front_size, back_size) = (pending.front_size, pending.back_size);
+            if let Some(open) = self.allocate(inner, front_size, back_size) {
+                let Ok(pending) = inner.openings.pending.remove(0) else {
+                    return;
+                };
+                self.place(inner, pending, open);
+                continue;
+            }
+            if inner.openings.growing.is_some() {
+                return;
+            }
+            let pages = front_size
+                .wrapping_add(back_size)
+                .wrapping_div(PAGE)
+                .wrapping_add(1);
+            // Two of the largest rings do not fit into one segment: they come
+            // one after the other.
+            let need = pages.div_ceil(WINDOW_PAGES).min(SEGMENT_WINDOWS);
+            if self.grow(inner, need).is_ok() {
+                return;
+            }
+            let Ok(pending) = inner.openings.pending.remove(0) else {
+                return;
+            };
+            self.turn_down(inner, pending, Refusal::NoSpace);
+        }
+    }
+
+    /// Ends an opening that cannot be placed.
+    pub(super) fn turn_down(&self, inner: &mut Inner, pending: Pending, why: Refusal) {
+        if why == Refusal::NoSpace {
+            self.stats.no_space.add(1);
+        }
+        if pending.tag != 0 {
+            self.refuse(inner, pending.tag, why);
+        } else if let Some(endpoint) = pending.endpoint {
+            endpoint.refused(why.into());
+        }
+    }
+
+    /// Allocates the slices of a channel, all or none.
+    pub(super) fn allocate(
+        &self,
+        inner: &mut Inner,
+        front_size: u32,
+        back_size: u32,
+    ) -> Option<Open> {
+        let lines = inner.book.alloc_lines()?;
+        let Some(front_ring) = inner.book.alloc(front_size) else {
+            inner.book.free_lines(lines);
+            return None;
+        };
+        let Some(back_ring) = inner.book.alloc(back_size) else {
+            inner.book.free(front_ring);
+            inner.book.free_lines(lines);
+            return None;
+        };
+        Some(Open {
+            lines_segment: lines.segment,
+            lines_offset: lines.offset,
+            front_ring,
+            back_ring,
+            ..Open::default()
+        })
+    }
+
+    /// Opens a channel on allocated slices.
+    pub(super) fn place(self: &Arc<Self>, inner: &mut Inner, pending: Pending, mut open: Open) {
+        open.tag = pending.tag;
+        open.ports = pending.ports;
+        open.domain = pending.domain;
+        open.kind = pending.kind;
+        let channel = inner.openings.next_id().and_then(|id| {
+            open.channel = id;
+            self.make_channel(inner, &open)
+        });
+        let Ok(channel) = channel else {
+            free(inner, &open);
+            self.turn_down(inner, pending, Refusal::NoSpace);
+            return;
+        };
+        if let Some(live) = self.gate.enter() {
+            channel.reset_lines(&live);
+        }
+        let answer = if pending.tag == 0 {
+            Answer::Awaited(pending.endpoint)
+        } else if self.hand_over(&channel).is_ok() {
+            self.stats.opened.add(1);
+            Answer::None
+        } else {
+            free(inner, &open);
+            self.refuse(inner, pending.tag, Refusal::Refused);
+            return;
+        };
+        inner.openings.insert(Record {
+            open,
+            channel,
+            answer,
+            local_closed: false,
+            peer_closed: false,
+        });
+        if let Some(name) = pending.name {
+            self.post(inner, FrontMessage::Name(name).encode());
+        }
+        self.post(inner, FrontMessage::Open(open).encode());
+    }
+
+    /// The back's answer to an opening of ours.
+    pub(super) fn answered(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        id: ChannelId,
+        refusal: Option<Refusal>,
+    ) -> Result<(), Violation> {
+        let record = inner.openings.record(id)?;
+        let Answer::Awaited(waiter) = core::mem::replace(&mut record.answer, Answer::None) else {
+            return Err(Violation::MessageOrder);
+        };
+        let channel = record.channel.clone();
+        if let Some(why) = refusal {
+            self.stats.refused.add(1);
+            if let Some(record) = inner.openings.remove(id.id) {
+                free(inner, &record.open);
+            }
+            if let Some(endpoint) = waiter {
+                endpoint.refused(why.into());
+            }
+            self.place_pending(inner);
+            return Ok(());
+        }
+        self.stats.opened.add(1);
+        self.deliver(inner, waiter, channel);
+        Ok(())
+    }
+}

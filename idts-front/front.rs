@@ -5,6 +5,7 @@
 use idts_core::control::Role;
 use idts_kernel::chardev::CharDev;
 use idts_kernel::hub::Installed;
+use idts_kernel::opening::keep_idle;
 use idts_kernel::xenbus::Adapter;
 use kernel::driver::Registration;
 use kernel::prelude::*;
@@ -22,6 +23,7 @@ struct IdtsFront {
 
 impl kernel::Module for IdtsFront {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        keep_idle(*module_parameters::idle_ms.value());
         // SAFETY: Once, here.
         let hub = unsafe { Installed::new(Role::Front, *module_parameters::poll_us.value())? };
         let chardev = CharDev::register(module)?;
@@ -48,6 +50,10 @@ module! {
         poll_us: u32 {
             default: 50,
             description: "How long a reader or a writer looks again before it sleeps, in microseconds, at most 200; 0: not at all",
+        },
+        idle_ms: u32 {
+            default: 3000,
+            description: "How long shared memory that no channel uses is kept for the next one, in milliseconds",
         },
     },
 }

@@ -31,6 +31,9 @@ pub const TEXT_MAX: usize = RULES_MAX * (NAME_MAX + ":4294967295-4294967295,".le
 pub const MEMORY_MIN: u64 = (wire::FIRST_WINDOWS * wire::WINDOW) as u64;
 /// Most bytes of a data region.
 pub const MEMORY_MAX: u64 = wire::SEGMENTS as u64 * wire::RING_MAX as u64;
+/// Bytes of a data region, at most, without a limit of its own: 16 MiB of rings,
+/// and 1 MiB for lines.
+pub const MEMORY_DEFAULT: u64 = 17 << 20;
 /// Most channels of a tunnel.
 pub const CHANNELS_MAX: u64 = wire::CHANNELS as u64 - 1;
 
@@ -120,7 +123,7 @@ impl Key {
             Self::Priority => Some((0, sched::PRIORITY_MAX as u64, sched::PRIORITY as u64)),
             Self::Rate => Some((0, sched::RATE_MAX, 0)),
             Self::Channels => Some((0, CHANNELS_MAX, CHANNELS_MAX)),
-            Self::Memory => Some((MEMORY_MIN, MEMORY_MAX, MEMORY_MAX)),
+            Self::Memory => Some((MEMORY_MIN, MEMORY_MAX, MEMORY_DEFAULT)),
             Self::Alias | Self::Connect | Self::Publish | Self::Subscribe => None,
         }
     }
@@ -132,7 +135,7 @@ impl Key {
             Self::Priority => "3",
             Self::Rate => "0",
             Self::Channels => "4095",
-            Self::Memory => "134217728",
+            Self::Memory => "17825792",
             Self::Alias => "",
             Self::Connect => "dom0",
             Self::Publish | Self::Subscribe => "none",
@@ -172,7 +175,7 @@ impl Numbers {
     pub const DEFAULT: Self = Self {
         params: Params::DEFAULT,
         channels: CHANNELS_MAX as u32,
-        memory: MEMORY_MAX,
+        memory: MEMORY_DEFAULT,
     };
 
     /// Takes the value of a key, or, with none, what holds without it. False,

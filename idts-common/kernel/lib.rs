@@ -42,7 +42,7 @@ mod groups;
 mod home;
 pub mod hub;
 mod mover;
-mod opening;
+pub mod opening;
 mod patience;
 mod policy;
 mod reaper;

@@ -11,6 +11,8 @@ mod book;
 mod placing;
 mod region;
 
+pub use self::region::keep_idle;
+
 use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::region::LinesAt;
@@ -24,7 +26,6 @@ pub(crate) use self::book::{Openings, Wanted};
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
-use crate::segments;
 use crate::tunnel::{Inner, Tunnel};
 
 /// Openings that may be under way at once.
@@ -132,7 +133,7 @@ impl Tunnel {
     }
 
     /// The application closed its end.
-    pub(crate) fn close(&self, channel: &Channel) {
+    pub(crate) fn close(self: &Arc<Self>, channel: &Channel) {
         channel.hang_up();
         self.slots.clear(channel.id.id);
         let mut inner = self.inner.lock();
@@ -141,7 +142,7 @@ impl Tunnel {
     }
 
     /// Says CLOSED, after our last access.
-    fn close_record(&self, inner: &mut Inner, id: ChannelId) {
+    fn close_record(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         // Not there: the tunnel was stopped.
         let Ok(record) = inner.openings.record(id) else {
             return;
@@ -166,14 +167,12 @@ impl Tunnel {
     }
 
     /// Both sides are done with a channel: its number and slices are free.
-    fn forget(&self, inner: &mut Inner, id: ChannelId) {
+    fn forget(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         if let Some(record) = inner.openings.remove(id.id) {
             free(inner, &record.open);
             self.stats.closed.add(1);
         }
-        if self.role == Role::Front {
-            self.shrink(inner);
-        }
+        self.tend(inner);
     }
 
     /// CLOSED of the peer.
@@ -226,16 +225,7 @@ impl Tunnel {
             },
             Role::Front => match BackMessage::decode(slot)? {
                 BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
-                BackMessage::Retired { segment } => {
-                    if inner.segments.get(segment).is_none() || inner.book.has(segment) {
-                        return Err(Violation::Segment);
-                    }
-                    if let Some(windows) = inner.segments.take(segment) {
-                        segments::give_back(windows, &self.hub.reaper);
-                        self.stats.shrunk.add(1);
-                    }
-                    Ok(())
-                }
+                BackMessage::Retired { segment } => self.retired(inner, segment),
                 BackMessage::Request {
                     tag,
                     ports,
@@ -332,7 +322,12 @@ impl Tunnel {
 
     /// Gives a channel to the endpoint that asked for it; closes it at once if
     /// that has given up.
-    fn deliver(&self, inner: &mut Inner, waiter: Option<Arc<Endpoint>>, channel: Arc<Channel>) {
+    fn deliver(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        waiter: Option<Arc<Endpoint>>,
+        channel: Arc<Channel>,
+    ) {
         let id = channel.id;
         if let Some(endpoint) = waiter {
             self.slots.set(id.id, &endpoint);
@@ -353,6 +348,9 @@ fn free(inner: &mut Inner, open: &Open) {
         segment: open.lines_segment,
         offset: open.lines_offset,
     });
-    inner.book.free(open.front_ring);
-    inner.book.free(open.back_ring);
+    for ring in [open.front_ring, open.back_ring] {
+        inner.book.free(ring);
+        inner.openings.note_use(ring.segment);
+    }
+    inner.openings.note_use(open.lines_segment);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What cannot be done at once: pages that the peer still maps, endpoints that
-//! an interrupt handler may still look at, and connects that nobody waits for
-//! and that end when their time is over.
+//! an interrupt handler may still look at, connects that nobody waits for and
+//! that end when their time is over, and segments that go back once they have
+//! been idle for long.
 //!
 //! The kernel's own fallback for grants that a peer still maps frees ten pages
 //! a second; this retries all of them together, as soon and as often as needed,
@@ -18,13 +19,14 @@ use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::grant::GrantedPages;
 use crate::patience::clock;
+use crate::tunnel::Tunnel;
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
 /// Tries at module exit: five seconds.
 const LAST_TRIES: u32 = 250;
 
-/// Between two looks at connects that nobody waits for.
+/// Between two looks at connects that nobody waits for, and at idle segments.
 const TICK_MS: u32 = 100;
 
 struct Lists {
@@ -32,6 +34,8 @@ struct Lists {
     endpoints: KVec<Arc<Endpoint>>,
     /// Connecting endpoints, and when they give up.
     connecting: KVec<(Arc<Endpoint>, u64)>,
+    /// Tunnels with idle segments.
+    tended: KVec<Arc<Tunnel>>,
 }
 
 /// Frees later what cannot be freed now.
@@ -64,6 +68,7 @@ impl Reaper {
                     pages: KVec::new(),
                     endpoints: KVec::new(),
                     connecting: KVec::new(),
+                    tended: KVec::new(),
                 }),
             }),
             GFP_KERNEL,
@@ -114,6 +119,32 @@ impl Reaper {
         lists.connecting.push((endpoint, deadline), GFP_KERNEL)?;
         self.schedule_tick();
         Ok(())
+    }
+
+    /// Has a tunnel look at its idle segments from time to time.
+    pub(crate) fn tend(self: &Arc<Self>, tunnel: Arc<Tunnel>) -> Result {
+        self.lists.lock().tended.push(tunnel, GFP_KERNEL)?;
+        self.schedule_tick();
+        Ok(())
+    }
+
+    /// Has tunnels look; forgets those without idle segments. Their locks are
+    /// outside of this one's.
+    fn look_at_segments(self: &Arc<Self>) {
+        let mut index = 0usize;
+        loop {
+            let Some(tunnel) = self.lists.lock().tended.get(index).cloned() else {
+                break;
+            };
+            if tunnel.look_at_idle() {
+                index = index.wrapping_add(1);
+            } else {
+                let _ = self.lists.lock().tended.remove(index);
+            }
+        }
+        if index > 0 {
+            self.schedule_tick();
+        }
     }
 
     fn schedule_tick(self: &Arc<Self>) {
@@ -185,6 +216,8 @@ impl Reaper {
     /// Finishes all work, at module exit: nothing is scheduled afterwards.
     pub(crate) fn finish(self: &Arc<Self>) {
         self.lists.lock().connecting.clear();
+        let tended = core::mem::take(&mut self.lists.lock().tended);
+        drop(tended);
         // SAFETY: As in `flush`.
         unsafe { bindings::flush_delayed_work((&raw const self.tick).cast_mut().cast()) };
         for _ in 0..LAST_TRIES {
@@ -205,6 +238,7 @@ impl WorkItem<1> for Reaper {
 
     fn run(this: Arc<Reaper>) {
         this.look_at_connects();
+        this.look_at_segments();
     }
 }
 

@@ -125,7 +125,7 @@ Keys:
   prio=N             rank under the policy prio, 0 to 7, which is first [3]
   rate=SIZE          cap, in bytes a second; 0 for none [0]
   limit-channels=N   channels that may be open [4095]
-  limit-memory=SIZE  size of the shared memory, 128K to 128M [128M]
+  limit-memory=SIZE  size of the shared memory, 128K to 128M [17M]
   alias=NAME         name under which other domains may connect to it
   connect=RULES      where it may connect to [dom0]
   publish=GROUPS     groups that it may publish [none]

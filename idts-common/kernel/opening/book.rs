@@ -5,14 +5,15 @@
 //! Owns numbers, generations and tags. Nothing here talks to the peer.
 
 use idts_core::error::Violation;
-use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, CHANNELS};
+use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, CHANNELS, SEGMENTS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::region::Incoming;
+use super::region::{Growing, Incoming};
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
+use crate::patience::clock;
 use crate::tunnel::Tunnel;
 
 /// A channel of the tunnel.
@@ -79,7 +80,13 @@ pub(crate) struct Openings {
     pub(super) pending: KVec<Pending>,
     pub(super) last_tag: u32,
     /// Front: the segment that the back has not mapped yet.
-    pub(super) growing: Option<u32>,
+    pub(super) growing: Option<Growing>,
+    /// Front: segments that the back has not unmapped yet.
+    pub(super) retiring: u32,
+    /// Front: when each segment was used last, by [`crate::patience::clock`].
+    pub(super) used: [u64; SEGMENTS as usize],
+    /// Front: the reaper looks after idle segments.
+    pub(super) tended: bool,
     /// Back: the segment that comes in.
     pub(crate) incoming: Option<Incoming>,
     /// Back: the group that the next OPEN is about.
@@ -94,6 +101,9 @@ impl Openings {
             pending: KVec::new(),
             last_tag: 0,
             growing: None,
+            retiring: 0,
+            used: [0; SEGMENTS as usize],
+            tended: false,
             incoming: None,
             name: None,
         }
@@ -101,6 +111,13 @@ impl Openings {
 
     pub(crate) fn channels(&self) -> usize {
         self.records.iter().flatten().count()
+    }
+
+    /// Notes that a segment was in use until now.
+    pub(super) fn note_use(&mut self, segment: u32) {
+        if let Some(used) = self.used.get_mut(segment as usize) {
+            *used = clock();
+        }
     }
 
     /// Ends every channel and every opening with an errno.

@@ -46,7 +46,7 @@ impl Tunnel {
             // Two of the largest rings do not fit into one segment: they come
             // one after the other.
             let need = pages.div_ceil(WINDOW_PAGES).min(SEGMENT_WINDOWS);
-            if self.grow(inner, need).is_ok() {
+            if self.grow(inner, need).is_ok() || self.make_room(inner) {
                 return;
             }
             let Ok(pending) = inner.openings.pending.remove(0) else {
@@ -106,6 +106,7 @@ impl Tunnel {
         });
         let Ok(channel) = channel else {
             free(inner, &open);
+            self.tend(inner);
             self.turn_down(inner, pending, Refusal::NoSpace);
             return;
         };
@@ -119,6 +120,7 @@ impl Tunnel {
             Answer::None
         } else {
             free(inner, &open);
+            self.tend(inner);
             self.refuse(inner, pending.tag, Refusal::Refused);
             return;
         };
@@ -152,6 +154,7 @@ impl Tunnel {
             if let Some(record) = inner.openings.remove(id.id) {
                 free(inner, &record.open);
             }
+            self.tend(inner);
             if let Some(endpoint) = waiter {
                 endpoint.refused(why.into());
             }

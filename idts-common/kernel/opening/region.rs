@@ -5,20 +5,39 @@
 //! The front grants segments, window by window, and asks for idle ones back; the
 //! back maps and unmaps them. PROTOCOL.md section 7.
 
+use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::wire::{
-    BackMessage, FrontMessage, Refusal, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES, WINDOW_REFS,
+    BackMessage, FrontMessage, Refusal, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,
+    WINDOW_REFS,
 };
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
 use crate::grant::MappedPages;
+use crate::patience::clock;
 use crate::segments::{self, Memory, Windows};
 use crate::tunnel::{Inner, Tunnel};
 
-/// Windows of a data region, at most: 16 MiB of rings for each guest, and 1 MiB
-/// for lines.
-const REGION_WINDOWS_MAX: usize = 256 + 16;
+/// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
+/// channels do not mean many segments, and leave room for large rings.
+const AHEAD_MAX: usize = 16;
+
+/// How long a segment stays idle before it is given back, in milliseconds.
+static IDLE_MS: Atomic<u32> = Atomic::new(0);
+
+/// Sets how long this module's segments stay idle.
+pub fn keep_idle(ms: u32) {
+    IDLE_MS.store(ms, Relaxed);
+}
+
+/// A segment that was offered to the back.
+pub(crate) struct Growing {
+    number: u32,
+    /// Windows that are needed; it may have more.
+    need: u32,
+}
 
 /// A segment that comes in, window by window.
 pub(crate) struct Incoming {
@@ -34,25 +53,21 @@ pub(crate) struct Incoming {
 impl Tunnel {
     /// Grows the region by `need` windows or more.
     pub(crate) fn grow(&self, inner: &mut Inner, need: u32) -> Result {
+        let ahead = inner.segments.newest().wrapping_mul(2).min(AHEAD_MAX);
+        let result = self.grow_by(inner, need, need.max(ahead as u32));
+        match result {
+            Err(_) if ahead > need as usize => self.grow_by(inner, need, need),
+            result => result,
+        }
+    }
+
+    /// Grants a segment of `count` windows and offers it to the back.
+    fn grow_by(&self, inner: &mut Inner, need: u32, count: u32) -> Result {
         let number = inner.segments.vacant().ok_or(ENOSPC)?;
-        let have = inner.segments.windows();
-        let room = REGION_WINDOWS_MAX.saturating_sub(have);
-        if need as usize > room || need > SEGMENT_WINDOWS {
+        if count > SEGMENT_WINDOWS {
             return Err(ENOSPC);
         }
-        // Doubles, so that many small channels do not mean many segments.
-        let count = (need as usize)
-            .max(inner.segments.newest().wrapping_mul(2))
-            .min(room)
-            .min(SEGMENT_WINDOWS as usize) as u32;
-        let windows = segments::grant_windows(self.peer, count).or_else(|_| {
-            if count > need {
-                segments::grant_windows(self.peer, need)
-            } else {
-                Err(ENOSPC)
-            }
-        })?;
-        let count = windows.len() as u32;
+        let windows = segments::grant_windows(self.peer, count)?;
         for (window, memory) in (0..count).zip(windows.iter()) {
             let Memory::Granted(pages) = memory else {
                 continue;
@@ -69,7 +84,7 @@ impl Tunnel {
             }
         }
         inner.segments.put(number, windows)?;
-        inner.openings.growing = Some(number);
+        inner.openings.growing = Some(Growing { number, need });
         self.flush(inner);
         Ok(())
     }
@@ -81,47 +96,99 @@ impl Tunnel {
         number: u32,
         mapped: bool,
     ) -> Result<(), Violation> {
-        if inner.openings.growing != Some(number) {
-            return Err(Violation::Segment);
-        }
-        inner.openings.growing = None;
+        let growing = inner.openings.growing.take_if(|g| g.number == number);
+        let Growing { need, .. } = growing.ok_or(Violation::Segment)?;
         let windows = inner.segments.get(number).map_or(0, |w| w.len()) as u32;
         if mapped {
             self.stats.grown.add(1);
             inner.book.add(number, windows)?;
-        } else {
-            if let Some(windows) = inner.segments.take(number) {
-                segments::give_back(windows, &self.hub.reaper);
-            }
-            // Asking again would fail again: turn down what does not fit.
-            if !inner.openings.pending.is_empty() {
-                if let Ok(pending) = inner.openings.pending.remove(0) {
-                    self.turn_down(inner, pending, Refusal::NoSpace);
-                }
-            }
+            inner.openings.note_use(number);
+            self.place_pending(inner);
+            // Who wanted it may have given up.
+            self.tend(inner);
+            return Ok(());
+        }
+        if let Some(windows) = inner.segments.take(number) {
+            segments::give_back(windows, &self.hub.reaper);
+        }
+        // Asking for as much again would fail again.
+        if inner.openings.pending.is_empty()
+            || windows > need && self.grow_by(inner, need, need).is_ok()
+            || self.make_room(inner)
+        {
+            return Ok(());
+        }
+        if let Ok(pending) = inner.openings.pending.remove(0) {
+            self.turn_down(inner, pending, Refusal::NoSpace);
         }
         self.place_pending(inner);
         Ok(())
     }
 
-    /// Gives idle segments back, all but the first and the largest.
-    pub(super) fn shrink(&self, inner: &mut Inner) {
-        if inner.openings.growing.is_some() || !inner.openings.pending.is_empty() {
-            return;
+    /// Front: has the reaper look after segments that are idle. They are kept for
+    /// a while, so that opening and closing in turns costs no grants.
+    pub(super) fn tend(self: &Arc<Self>, inner: &mut Inner) {
+        let idle = (1..SEGMENTS).any(|n| inner.book.is_idle(n));
+        if self.role == Role::Front && idle && !inner.openings.tended {
+            inner.openings.tended = self.hub.reaper.tend(self.clone()).is_ok();
         }
-        let windows = |inner: &Inner, n| inner.segments.get(n).map_or(0, |w| w.len());
-        let idle = |inner: &Inner| {
-            let idle = (1..idts_core::wire::SEGMENTS).filter(|n| inner.book.is_idle(*n));
-            let count = idle.clone().count();
-            let smallest = idle.min_by_key(|n| windows(inner, *n));
-            smallest.filter(|_| count > 1)
-        };
-        while let Some(number) = idle(inner) {
-            if inner.book.remove(number).is_err() {
-                return;
+    }
+
+    /// Front: gives segments back that have been idle for long. Says whether
+    /// others may become so.
+    pub(crate) fn look_at_idle(self: &Arc<Self>) -> bool {
+        let mut inner = self.inner.lock();
+        let age = u64::from(IDLE_MS.load(Relaxed)).saturating_mul(1_000_000);
+        let more = self.gate.is_open() && self.shrink(&mut inner, age);
+        inner.openings.tended = more;
+        self.flush(&mut inner);
+        more
+    }
+
+    /// Gives back all segments but the first that have been idle for `age`
+    /// nanoseconds. Says whether idle ones are left.
+    fn shrink(&self, inner: &mut Inner, age: u64) -> bool {
+        let now = clock();
+        let mut left = false;
+        for number in (1..SEGMENTS).rev() {
+            let used = inner.openings.used.get(number as usize).copied();
+            if !inner.book.is_idle(number) {
+                continue;
             }
+            if now.saturating_sub(used.unwrap_or(0)) < age || inner.book.remove(number).is_err() {
+                left = true;
+                continue;
+            }
+            inner.openings.retiring = inner.openings.retiring.wrapping_add(1);
             self.post(inner, FrontMessage::Retire { segment: number }.encode());
         }
+        left
+    }
+
+    /// Front: gives idle segments back at once, for something else needs their
+    /// room. Says whether some of it will be there.
+    pub(super) fn make_room(&self, inner: &mut Inner) -> bool {
+        self.shrink(inner, 0);
+        inner.openings.retiring > 0
+    }
+
+    /// The back unmapped a segment.
+    pub(super) fn retired(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        segment: u32,
+    ) -> Result<(), Violation> {
+        // What the book has is in use, and what is growing was not mapped yet.
+        let growing = inner.openings.growing.as_ref().map(|g| g.number);
+        if inner.book.has(segment) || growing == Some(segment) {
+            return Err(Violation::Segment);
+        }
+        let windows = inner.segments.take(segment).ok_or(Violation::Segment)?;
+        segments::give_back(windows, &self.hub.reaper);
+        inner.openings.retiring = inner.openings.retiring.saturating_sub(1);
+        self.stats.shrunk.add(1);
+        self.place_pending(inner);
+        Ok(())
     }
 
     /// Half of the grant references of a window.
@@ -145,7 +212,7 @@ impl Tunnel {
                 half: 0,
                 refs: [0; WINDOW_PAGES as usize],
                 mapped: KVec::new(),
-                failed: total > REGION_WINDOWS_MAX || bytes > memory,
+                failed: bytes > memory,
             });
         }
         let Some(incoming) = inner.openings.incoming.as_mut() else {

@@ -58,6 +58,8 @@ pub struct Scheduler {
     total: Bucket,
     flows: [Flow; FLOWS],
     queue: Queue,
+    /// Who was served last, as slot + 1; 0 for nobody.
+    last: usize,
     totals: Totals,
 }
 
@@ -75,6 +77,7 @@ impl Scheduler {
             total: Bucket::NONE,
             flows: [Flow::NONE; FLOWS],
             queue: Queue::EMPTY,
+            last: 0,
             totals: Totals {
                 served: 0,
                 picks: 0,
@@ -299,6 +302,7 @@ impl Scheduler {
         self.queue.remove(slot);
         self.totals.picks = self.totals.picks.wrapping_add(1);
         let flow = self.flows.get_mut(slot)?;
+        self.last = slot.wrapping_add(1);
         flow.end_wait(now);
         let budget = flow.budget(tokens, now);
         flow.bucket.spend(budget, now);
@@ -338,19 +342,24 @@ impl Scheduler {
         let want = want.max(1);
         let tokens = self.total.tokens(now);
         let free = self.queue.is_empty() && self.total.ready_at() <= now;
-        let (policy, capped) = (self.policy, self.total.is_capped());
+        let (policy, capped, last) = (self.policy, self.total.is_capped(), self.last);
         let Some((slot, flow)) = self.find(id) else {
             return Claim::Gone;
         };
         if !capped && !flow.bucket.is_capped() {
             return Claim::Free;
         }
-        if flow.allowance == 0 && free && !flow.direct && flow.is_ready(now) {
-            // Nobody is waiting: no need to queue and be woken.
+        if free && flow.turn <= 0 && (last == 0 || last == slot.wrapping_add(1)) {
+            // Nobody else waits or was served since: a turn begins at once.
+            flow.turn = policy.turn(flow.weight);
+        }
+        if flow.allowance == 0 && free && !flow.direct && flow.turn > 0 && flow.is_ready(now) {
+            // In its turn, and nobody is waiting: no need to queue and be woken.
             let budget = flow.budget(tokens, now).min(want);
             flow.bucket.spend(budget, now);
             flow.grant(budget);
             flow.trim(policy);
+            self.last = slot.wrapping_add(1);
             self.total.spend(budget, now);
             self.totals.picks = self.totals.picks.wrapping_add(1);
         }

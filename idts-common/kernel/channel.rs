@@ -264,6 +264,11 @@ impl Channel {
         Ok(total as usize)
     }
 
+    /// Whether a read left something of what it saw.
+    pub(crate) fn has_more(&self) -> bool {
+        self.rx.lock().ring.available_seen() > 0
+    }
+
     /// Makes sure that there is something to read, or says why not.
     pub(crate) fn refill(&self, ring: &mut Consumer, live: &Live) -> Result<(), Stop> {
         if ring.available_seen() > 0 {

@@ -30,6 +30,13 @@ fn queue() -> &'static kernel::workqueue::Queue {
     unsafe { kernel::workqueue::Queue::from_raw(kernel::bindings::system_dfl_wq) }
 }
 
+/// Waits until a work that is queued or runs is done. To be called where one may
+/// sleep, and not from the work.
+fn flush<T, const ID: u64>(work: &kernel::workqueue::Work<T, ID>) {
+    // SAFETY: Whoever has a `Work` has an initialised one.
+    unsafe { bindings::flush_work(kernel::workqueue::Work::raw_get(work)) };
+}
+
 mod bindings;
 mod channel;
 pub mod chardev;

@@ -11,23 +11,27 @@ use core::ptr;
 
 use idts_core::sched::{Claim, FlowId, Params, Pick, Policy, Scheduler};
 use kernel::alloc::flags::__GFP_ZERO;
+use kernel::impl_has_hr_timer;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
-use kernel::time::msecs_to_jiffies;
-use kernel::workqueue::{
-    impl_has_delayed_work, impl_has_work, new_delayed_work, new_work, DelayedWork, Work, WorkItem,
+use kernel::time::hrtimer::{
+    ArcHrTimerHandle, HrTimer, HrTimerCallback, HrTimerCallbackContext, HrTimerPointer,
+    HrTimerRestart, RelativeMode,
 };
+use kernel::time::{Delta, Monotonic};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
-use crate::bindings;
 use crate::endpoint::{Endpoint, Owner};
 use crate::groups::Group;
 use crate::patience::clock;
 use crate::relay::{Relay, Way};
 use crate::tunnel::Tunnel;
 
-/// Between two looks at a group that a subscriber holds up.
-const HOLD_MS: u32 = 100;
+/// Nanoseconds between two looks at a group that a subscriber holds up.
+const HOLD: u64 = 100_000_000;
+/// The longest that the worker sleeps, in nanoseconds: news wake it anyway.
+const SLEEP_MAX: u64 = 10_000_000_000;
 /// Picks before the worker lets others run.
 const BATCH: usize = 32;
 
@@ -76,14 +80,77 @@ struct Flow {
 
 struct Inner {
     sched: KBox<Scheduler>,
-    flows: KVec<Flow>,
-    /// Groups that a subscriber holds up.
+    /// By the scheduler's slot.
+    flows: KVec<Option<Flow>>,
+    /// Groups that a subscriber holds up, and when to look again.
     held: KVec<Arc<Group>>,
+    look_at: u64,
+}
+
+/// What the worker does next.
+enum Turn {
+    /// Runs a job on behalf of a tunnel; none: it went away meanwhile.
+    Work(FlowId, u32, Option<(Arc<Tunnel>, Job)>),
+    /// Wakes a tunnel's programs.
+    Grant(Arc<Tunnel>),
+    /// Sleeps so many nanoseconds, or, with none, until there is news.
+    Sleep(Option<u64>),
 }
 
 impl Inner {
     fn flow(&mut self, id: FlowId) -> Option<&mut Flow> {
-        self.flows.iter_mut().find(|f| f.id == id)
+        let flow = self.flows.get_mut(id.slot())?.as_mut();
+        flow.filter(|f| f.id == id)
+    }
+
+    /// Keeps a flow at its slot.
+    fn keep(&mut self, flow: Flow) -> Result {
+        let slot = flow.id.slot();
+        while self.flows.len() <= slot {
+            self.flows.push(None, GFP_KERNEL)?;
+        }
+        if let Some(place) = self.flows.get_mut(slot) {
+            *place = Some(flow);
+        }
+        Ok(())
+    }
+
+    /// Asks the scheduler.
+    fn next(&mut self) -> Turn {
+        let now = clock();
+        loop {
+            return match self.sched.next(now) {
+                Pick::Run { flow: id, budget } => {
+                    let flow = self.flow(id);
+                    let job = flow.and_then(|f| Some((f.tunnel.clone(), f.jobs.remove(0).ok()?)));
+                    Turn::Work(id, budget, job)
+                }
+                Pick::Grant { flow } => match self.flow(flow) {
+                    Some(flow) => Turn::Grant(flow.tunnel.clone()),
+                    None => continue,
+                },
+                Pick::WaitUntil(when) => Turn::Sleep(Some(self.until(when, now))),
+                Pick::Idle if self.held.is_empty() => Turn::Sleep(None),
+                Pick::Idle => Turn::Sleep(Some(self.until(u64::MAX, now))),
+            };
+        }
+    }
+
+    /// Nanoseconds until `when`, or until a look at the groups that are held.
+    fn until(&self, when: u64, now: u64) -> u64 {
+        let when = match self.held.is_empty() {
+            true => when,
+            false => when.min(self.look_at),
+        };
+        when.saturating_sub(now).clamp(1, SLEEP_MAX)
+    }
+
+    /// Groups that are to be looked at again.
+    fn due(&mut self) -> KVec<Arc<Group>> {
+        if self.held.is_empty() || clock() < self.look_at {
+            return KVec::new();
+        }
+        core::mem::take(&mut self.held)
     }
 }
 
@@ -95,7 +162,10 @@ pub(crate) struct Mover {
     #[pin]
     work: Work<Mover, 0>,
     #[pin]
-    timer: DelayedWork<Mover, 1>,
+    timer: HrTimer<Mover>,
+    /// Set while the timer may run.
+    #[pin]
+    alarm: Mutex<Option<ArcHrTimerHandle<Mover>>>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -104,8 +174,8 @@ impl_has_work! {
     impl HasWork<Mover, 0> for Mover { self.work }
 }
 
-impl_has_delayed_work! {
-    impl HasDelayedWork<Mover, 1> for Mover { self.timer }
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Mover { mode: RelativeMode<Monotonic>, field: self.timer }
 }
 
 impl Mover {
@@ -118,8 +188,14 @@ impl Mover {
             pin_init!(Self {
                 inbox: Atomic::new(ptr::null_mut()),
                 work <- new_work!("idts_mover"),
-                timer <- new_delayed_work!("idts_mover_timer"),
-                inner <- new_mutex!(Inner { sched, flows: KVec::new(), held: KVec::new() }),
+                timer <- HrTimer::new(),
+                alarm <- new_mutex!(None),
+                inner <- new_mutex!(Inner {
+                    sched,
+                    flows: KVec::new(),
+                    held: KVec::new(),
+                    look_at: 0,
+                }),
             }),
             GFP_KERNEL,
         )
@@ -228,53 +304,44 @@ impl Mover {
     }
 
     /// Looks at a group again in a while, for a subscriber holds it up.
-    fn hold(self: &Arc<Self>, group: Arc<Group>) {
-        // Without memory its subscriber's next read is what it waits for.
-        let _ = self.inner.lock().held.push(group, GFP_KERNEL);
-        self.wake_in(HOLD_MS);
-    }
-
-    fn wake_in(self: &Arc<Self>, ms: u32) {
-        let jiffies = msecs_to_jiffies(ms).max(1);
-        let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), jiffies);
-    }
-
-    /// Serves a flow's first job.
-    fn serve(self: &Arc<Self>, id: FlowId, budget: u32) {
-        let job = {
-            let mut inner = self.inner.lock();
-            inner
-                .flow(id)
-                .and_then(|f| Some((f.tunnel.clone(), f.jobs.remove(0).ok()?)))
-        };
-        let used = job.map_or(0, |(tunnel, job)| self.run_job(&tunnel, job, budget));
+    fn hold(&self, group: Arc<Group>) {
         let mut inner = self.inner.lock();
-        let more = inner.flow(id).is_some_and(|f| !f.jobs.is_empty());
-        inner.sched.done(id, used, more, clock());
+        if inner.held.is_empty() {
+            inner.look_at = clock().saturating_add(HOLD);
+        }
+        // Without memory its subscriber's next read is what it waits for.
+        let _ = inner.held.push(group, GFP_KERNEL);
+    }
+
+    /// Has the worker look again in so many nanoseconds.
+    fn wake_in(self: &Arc<Self>, ns: u64) {
+        let mut alarm = self.alarm.lock();
+        // The old one first: giving it up cancels the timer.
+        *alarm = None;
+        *alarm = Some(self.clone().start(Delta::from_nanos(ns as i64)));
     }
 
     /// One round; `false`: there is nothing to do now.
     fn round(self: &Arc<Self>) -> bool {
         self.take_news();
-        let now = clock();
-        let pick = self.inner.lock().sched.next(now);
-        match pick {
-            Pick::Run { flow, budget } => self.serve(flow, budget),
-            Pick::Grant { flow } => {
-                let tunnel = {
-                    let mut inner = self.inner.lock();
-                    inner.flow(flow).map(|f| f.tunnel.clone())
-                };
-                if let Some(tunnel) = tunnel {
-                    tunnel.grant_turn();
-                }
+        let held = self.inner.lock().due();
+        for group in held {
+            self.queue(Job::Group(group));
+        }
+        let turn = self.inner.lock().next();
+        match turn {
+            Turn::Work(id, budget, job) => {
+                let used = job.map_or(0, |(tunnel, job)| self.run_job(&tunnel, job, budget));
+                let mut inner = self.inner.lock();
+                let more = inner.flow(id).is_some_and(|f| !f.jobs.is_empty());
+                inner.sched.done(id, used, more, clock());
             }
-            Pick::WaitUntil(when) => {
-                let ms = when.saturating_sub(now).div_ceil(1_000_000);
-                self.wake_in(ms.min(10_000) as u32);
+            Turn::Grant(tunnel) => tunnel.grant_turn(),
+            Turn::Sleep(Some(ns)) => {
+                self.wake_in(ns);
                 return false;
             }
-            Pick::Idle => return false,
+            Turn::Sleep(None) => return false,
         }
         true
     }
@@ -290,22 +357,18 @@ impl Mover {
             tunnel: tunnel.clone(),
             jobs: KVec::new(),
         };
-        if inner.flows.push(flow, GFP_KERNEL).is_err() {
-            inner.sched.leave(id);
-            return Err(ENOMEM);
-        }
-        Ok(id)
+        inner
+            .keep(flow)
+            .inspect_err(|_| inner.sched.leave(id))
+            .map(|()| id)
     }
 
     /// Takes a tunnel's flow out, with all that waits on it.
     pub(crate) fn leave(&self, id: FlowId) {
         let mut inner = self.inner.lock();
         inner.sched.leave(id);
-        let flow = inner
-            .flows
-            .iter()
-            .position(|f| f.id == id)
-            .and_then(|i| inner.flows.remove(i).ok());
+        let place = inner.flows.get_mut(id.slot());
+        let flow = place.and_then(|place| place.take_if(|f| f.id == id));
         drop(inner);
         if let Some(flow) = flow {
             for job in flow.jobs {
@@ -359,12 +422,11 @@ impl Mover {
 
     /// Finishes all work, at module exit, when no tunnel is left.
     pub(crate) fn finish(&self) {
-        // SAFETY: Both are initialised; process context. They run rather than
-        // being cancelled, for scheduled work owns a reference to the mover.
-        unsafe {
-            bindings::flush_delayed_work((&raw const self.timer).cast_mut().cast());
-            bindings::flush_work(Work::raw_get(&raw const self.work));
-        }
+        self.inner.lock().held = KVec::new();
+        // The timer starts the work, and the work the timer.
+        *self.alarm.lock() = None;
+        crate::flush(&self.work);
+        *self.alarm.lock() = None;
     }
 }
 
@@ -381,14 +443,11 @@ impl WorkItem<0> for Mover {
     }
 }
 
-impl WorkItem<1> for Mover {
-    type Pointer = Arc<Mover>;
+impl HrTimerCallback for Mover {
+    type Pointer<'a> = Arc<Mover>;
 
-    fn run(this: Arc<Mover>) {
-        let held = core::mem::take(&mut this.inner.lock().held);
-        for group in held {
-            this.queue(Job::Group(group));
-        }
-        this.kick();
+    fn run(this: ArcBorrow<'_, Mover>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        Arc::from(this).kick();
+        HrTimerRestart::NoRestart
     }
 }

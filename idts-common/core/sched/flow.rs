@@ -133,12 +133,16 @@ impl Flow {
     }
 
     /// Has work after it had none. After a longer pause nothing is left of its
-    /// turn, and nothing owed.
+    /// turn, and nothing owed; a program that reads what it was granted, and
+    /// then wants more, makes none.
     pub(super) fn begin_backlog(&mut self, now: u64) {
+        self.backlogged = true;
+        self.backlog_since = self.backlog_end;
         if now.saturating_sub(self.backlog_end) > GRACE {
             self.turn = 0;
+        } else if self.stats.backlogs > 0 {
+            return;
         }
-        self.backlogged = true;
         self.backlog_since = now;
         self.stats.backlogs = self.stats.backlogs.wrapping_add(1);
     }

@@ -3,7 +3,7 @@
 //! What callers of the scheduler say and are told.
 
 #[cfg(doc)]
-use super::{Scheduler, PRIORITY_MAX, WEIGHT_MAX};
+use super::{Scheduler, FLOWS, GRACE, PRIORITY_MAX, WEIGHT_MAX};
 use super::{FIFO_TURN, PRIORITY, QUANTUM};
 use zerocopy_derive::FromZeros;
 
@@ -79,6 +79,13 @@ pub struct FlowId {
     pub(super) generation: u32,
 }
 
+impl FlowId {
+    /// A number below [`FLOWS`] that no other member has.
+    pub const fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// What a worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -130,9 +137,10 @@ pub struct FlowStats {
     pub waited: u64,
     /// The longest of these waits.
     pub longest_wait: u64,
-    /// Times that it got work after it had none.
+    /// Times that it got work after it had none for longer than [`GRACE`].
     pub backlogs: u64,
-    /// Time for which it had work, waiting or being served.
+    /// Time for which it had work, waiting or being served, with all pauses but
+    /// these.
     pub backlogged: u64,
 }
 

@@ -2,7 +2,7 @@
 
 //! `read(2)` and `write(2)` of a connected endpoint.
 
-use idts_core::wire;
+use idts_core::wire::{self, Kind};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
@@ -33,6 +33,11 @@ impl Endpoint {
                 .settle(claimed, result.as_ref().map_or(0, |n| *n));
             match result {
                 Ok(n) => {
+                    if !to.is_empty() && channel.kind == Kind::Stream && channel.has_more() {
+                        // Pages of the buffer were not there: they will be for
+                        // the next read. One that fails is told then.
+                        let _ = fault_in_writable(to, channel.kind);
+                    }
                     if (nonblock || self.polled.load(Relaxed)) && channel.levels().0 == 0 {
                         self.watch_read(channel);
                     }

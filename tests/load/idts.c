@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * IDTS as the load uses it. WHERE of a service is PORT, of a caller
+ * DOMID:PORT[:RING], RING the bytes of both rings.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "idts.h"
+#include "load.h"
+
+static int listener;
+
+static int idts_offer(const char *where)
+{
+	struct idts_addr addr = { .domid = IDTS_DOMID_ANY, .port = strtoul(where, NULL, 0) };
+	struct idts_listen listen = { .backlog = 64 };
+
+	listener = open("/dev/idts", O_RDWR);
+	if (listener < 0 || ioctl(listener, IDTS_IOC_BIND, &addr))
+		return -1;
+	return ioctl(listener, IDTS_IOC_LISTEN, &listen);
+}
+
+static int idts_accept(struct link *link)
+{
+	struct idts_accept accept = { 0 };
+
+	if (ioctl(listener, IDTS_IOC_ACCEPT, &accept))
+		return -1;
+	link->fd = accept.fd;
+	return 0;
+}
+
+static int idts_connect(const char *where, struct link *link)
+{
+	struct idts_connect connect = { 0 };
+	char parts[3][64];
+	int n = split(where, parts, 3);
+
+	connect.peer.domid = strtoul(parts[0], NULL, 0);
+	connect.peer.port = n > 1 ? strtoul(parts[1], NULL, 0) : 0;
+	connect.tx_ring = connect.rx_ring = n > 2 ? strtoul(parts[2], NULL, 0) : 0;
+	link->fd = open("/dev/idts", O_RDWR);
+	if (link->fd < 0)
+		return -1;
+	return ioctl(link->fd, IDTS_IOC_CONNECT, &connect);
+}
+
+const struct system idts_system = { "idts", idts_offer, idts_accept, idts_connect };

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The loops that are measured, the same for every system: a request is a number
+ * of round trips, or a number of writes one way that end with one byte back.
+ */
+#include <errno.h>
+#include <libxenvchan.h>
+#include <unistd.h>
+
+#include "load.h"
+
+/* Bytes that a reader of a stream asks for, unless writes are larger. */
+#define READ_SIZE 65536
+
+void put(struct link *link, const void *from, size_t bytes)
+{
+	while (bytes) {
+		ssize_t n = link->vchan ? libxenvchan_write(link->vchan, from, bytes) :
+					  write(link->fd, from, bytes);
+
+		if (n <= 0)
+			fail("write");
+		from = (const char *)from + n;
+		bytes -= n;
+	}
+}
+
+size_t take(struct link *link, void *to, size_t room)
+{
+	ssize_t n = link->vchan ? libxenvchan_read(link->vchan, to, room) :
+				  read(link->fd, to, room);
+
+	/* A vchan tells an end by an error. */
+	if (n < 0 && (link->vchan || errno == ECONNRESET))
+		return 0;
+	if (n < 0)
+		fail("read");
+	return n;
+}
+
+void take_all(struct link *link, void *to, size_t bytes)
+{
+	while (bytes) {
+		size_t n = take(link, to, bytes);
+
+		if (!n)
+			fail("the stream ended early");
+		to = (char *)to + n;
+		bytes -= n;
+	}
+}
+
+void hang_up(struct link *link)
+{
+	if (link->vchan)
+		libxenvchan_close(link->vchan);
+	else
+		close(link->fd);
+}
+
+static void write_count(struct link *link, const struct request *request)
+{
+	uint64_t i;
+
+	for (i = 0; i < request->count; i++)
+		put(link, buffer, request->size);
+}
+
+static void read_count(struct link *link, const struct request *request)
+{
+	size_t room = request->size > READ_SIZE ? request->size : READ_SIZE;
+	uint64_t left = request->size * request->count;
+
+	while (left) {
+		size_t n = take(link, buffer, room < left ? room : left);
+
+		if (!n)
+			fail("the stream ended early");
+		left -= n;
+	}
+}
+
+void serve(struct link *link)
+{
+	struct request request;
+	size_t n;
+	uint64_t i;
+
+	while ((n = take(link, &request, sizeof(request)))) {
+		take_all(link, (char *)&request + n, sizeof(request) - n);
+		switch (request.op) {
+		case OP_RTT:
+			for (i = 0; i < request.count; i++) {
+				take_all(link, buffer, request.size);
+				put(link, buffer, request.size);
+			}
+			break;
+		case OP_SEND:
+			read_count(link, &request);
+			put(link, buffer, 1);
+			break;
+		case OP_RECV:
+			write_count(link, &request);
+			break;
+		default:
+			return;
+		}
+	}
+}
+
+void run(struct link *link, const struct request *request)
+{
+	uint64_t i;
+
+	put(link, request, sizeof(*request));
+	switch (request->op) {
+	case OP_RTT:
+		for (i = 0; i < request->count; i++) {
+			put(link, buffer, request->size);
+			take_all(link, buffer, request->size);
+		}
+		break;
+	case OP_SEND:
+		write_count(link, request);
+		take_all(link, buffer, 1);
+		break;
+	case OP_RECV:
+		read_count(link, request);
+		break;
+	}
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The cases between two domains, the same for every system: round trip, bulk and messages, between
+//! dom0 and a guest and between two guests.
+
+use anyhow::Result;
+
+use super::{Run, Series};
+use crate::bed::Bed;
+use crate::cli::Cli;
+use crate::figure::Case;
+use crate::system::System;
+
+/// Bytes of a round trip.
+const RTT: [u64; 5] = [1, 64, 1024, 4096, 65536];
+/// Bytes of a write.
+const BULK: [u64; 8] = [64, 256, 1024, 4096, 16384, 65536, 262_144, 1_048_576];
+/// Bytes of a message.
+const MESSAGES: [u64; 2] = [64, 1024];
+/// In the quick run.
+const QUICK_RTT: [u64; 1] = [1];
+const QUICK_BULK: [u64; 1] = [65536];
+
+/// Round trips that are counted.
+const TRIPS: u64 = 300;
+/// Bytes that are counted one way, and writes at most.
+const VOLUME: u64 = 64 << 20;
+const WRITES: u64 = 20_000;
+
+/// Domains at both ends, and the words for that.
+struct Ends {
+    client: &'static str,
+    server: &'static str,
+    /// When the client writes, and when it reads.
+    there: &'static str,
+    back: &'static str,
+    rtt: Case,
+    bulk: Case,
+}
+
+const WITH_DOM0: Ends = Ends {
+    client: "dom0",
+    server: "u1",
+    there: "dom0-to-guest",
+    back: "guest-to-dom0",
+    rtt: Case::Rtt,
+    bulk: Case::Bulk,
+};
+
+/// Guests are alike: one direction says all.
+const GUESTS: Ends = Ends {
+    client: "u1",
+    server: "u2",
+    there: "guest-to-guest",
+    back: "guest-to-guest",
+    rtt: Case::RelayRtt,
+    bulk: Case::RelayBulk,
+};
+
+/// What is run on one connection, and how its time is kept.
+struct Item {
+    case: Case,
+    /// As the load calls it.
+    op: &'static str,
+    way: &'static str,
+    bytes: u64,
+    n: u64,
+}
+
+impl Item {
+    fn text(&self) -> String {
+        format!("{}:{}:{}", self.op, self.bytes, self.n)
+    }
+}
+
+/// All of these cases that are wanted, for one system. `mode` is how IDTS waits, else empty.
+pub fn all(cli: &Cli, bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> {
+    between(cli, bed, run, system, mode, &WITH_DOM0)?;
+    if cli.wants(Case::RelayRtt) || cli.wants(Case::RelayBulk) {
+        between(cli, bed, run, system, mode, &GUESTS)?;
+    }
+    Ok(())
+}
+
+fn between(
+    cli: &Cli,
+    bed: &Bed,
+    run: &mut Run,
+    system: &System,
+    mode: &str,
+    ends: &Ends,
+) -> Result<()> {
+    let items = items(cli, run.quick, ends);
+    if items.is_empty() {
+        return Ok(());
+    }
+    let cases: Vec<_> = items.iter().map(Item::text).collect();
+    let times = bed.run(system, ends.client, ends.server, &cases)?;
+    for (item, ns) in items.iter().zip(times) {
+        let way = if item.op == "rtt" { "" } else { item.way };
+        let setting = system.setting();
+        let words = [mode, way, &setting].into_iter().filter(|w| !w.is_empty());
+        let variant = words.collect::<Vec<_>>().join(" ");
+        let series = Series {
+            system: system.name(),
+            variant: &variant,
+            guest: bed.kind,
+        };
+        match item.case {
+            Case::Bulk | Case::RelayBulk => {
+                run.gbits(item.case, &series, item.bytes, item.n, ns);
+            }
+            // Of a message as of a round trip: the work of one.
+            _ => run.micros(item.case, &series, item.bytes, item.n, ns),
+        }
+    }
+    Ok(())
+}
+
+fn items(cli: &Cli, quick: bool, ends: &Ends) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut add = |case, op, way, bytes, n| {
+        if cli.wants(case) {
+            items.push(Item {
+                case,
+                op,
+                way,
+                bytes,
+                n,
+            });
+        }
+    };
+    let (rtt, bulk) = match quick {
+        true => (&QUICK_RTT[..], &QUICK_BULK[..]),
+        false => (&RTT[..], &BULK[..]),
+    };
+    for &bytes in rtt {
+        add(ends.rtt, "rtt", "", bytes, TRIPS);
+    }
+    let ways = [("send", ends.there), ("recv", ends.back)];
+    for &(op, way) in &ways[..if ends.there == ends.back { 1 } else { 2 }] {
+        for &bytes in bulk {
+            add(ends.bulk, op, way, bytes, (VOLUME / bytes).min(WRITES));
+        }
+        for bytes in MESSAGES.into_iter().filter(|_| ends.bulk == Case::Bulk) {
+            add(Case::Messages, op, way, bytes, WRITES);
+        }
+    }
+    items
+}

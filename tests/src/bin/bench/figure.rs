@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One measured figure, and all of a run. The names are those of the JSON that the bench writes.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use testbed::GuestType;
+
+/// What is measured. Those that cannot be asked for are not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Case {
+    Rtt,
+    Bulk,
+    Messages,
+    RelayRtt,
+    RelayBulk,
+    #[value(skip)]
+    Fanout,
+    #[value(skip)]
+    Scale,
+    #[value(skip)]
+    Setup,
+    #[value(skip)]
+    Memory,
+    #[value(skip)]
+    Pollcost,
+    #[value(skip)]
+    Wall,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Name {
+    Idts,
+    Tcp,
+    Vchan,
+    Limit,
+}
+
+/// Which way a figure improves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    Lower,
+    Higher,
+}
+
+/// A figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub case: Case,
+    pub system: Name,
+    /// How, in words with a space between: `polling dom0-to-guest ring-1M`.
+    pub variant: String,
+    pub guest: GuestType,
+    /// Of one message, or of one write.
+    pub bytes: u64,
+    /// How many of them were counted.
+    pub n: u64,
+    pub value: f64,
+    pub unit: String,
+    pub better: Better,
+}
+
+impl Figure {
+    /// Whether the variant has all of these words.
+    pub fn is(&self, words: &[&str]) -> bool {
+        let has = |word: &&str| self.variant.split(' ').any(|part| part == *word);
+        words.iter().all(has)
+    }
+
+    /// All but the value.
+    pub fn same_thing(&self, other: &Figure) -> bool {
+        let key = |f: &Figure| (f.case, f.system, f.guest, f.bytes, f.n);
+        key(self) == key(other) && self.variant == other.variant
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Name::Idts => "idts",
+            Name::Tcp => "tcp",
+            Name::Vchan => "vchan",
+            Name::Limit => "limit",
+        })
+    }
+}
+
+/// Microseconds of each of `n` round trips.
+pub fn micros(ns: u64, n: u64) -> f64 {
+    ns as f64 / n as f64 / 1000.0
+}
+
+/// Gigabits a second.
+pub fn gbits(bytes: u64, ns: u64) -> f64 {
+    bytes as f64 * 8.0 / ns as f64
+}
+
+/// The rate of bytes that are copied at each of these rates, one copy after the other.
+pub fn chained(rates: &[f64]) -> f64 {
+    1.0 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
+}
+
+/// Where two runs of the same thing differ by more than `share`: what, before, now.
+pub fn differences(before: &[Figure], now: &[Figure], share: f64) -> Vec<(Figure, f64)> {
+    let strays = now.iter().filter_map(|figure| {
+        let old = before.iter().find(|old| old.same_thing(figure))?;
+        let stray = (figure.value - old.value).abs() > share * old.value.abs();
+        stray.then(|| (figure.clone(), old.value))
+    });
+    strays.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(value: f64) -> Figure {
+        Figure {
+            case: Case::RelayRtt,
+            system: Name::Idts,
+            variant: "sleeping ring-1M".into(),
+            guest: GuestType::Pv,
+            bytes: 1,
+            n: 300,
+            value,
+            unit: "us".into(),
+            better: Better::Lower,
+        }
+    }
+
+    #[test]
+    fn json_has_the_names_that_are_documented() {
+        let text = serde_json::to_string(&figure(1.5)).unwrap();
+        assert_eq!(
+            text,
+            r#"{"case":"relay-rtt","system":"idts","variant":"sleeping ring-1M","guest":"pv","bytes":1,"n":300,"value":1.5,"unit":"us","better":"lower"}"#
+        );
+    }
+
+    #[test]
+    fn two_equal_copies_halve_the_rate() {
+        assert!((chained(&[52.0, 52.0]) - 26.0).abs() < 1e-9);
+        assert!((chained(&[30.0]) - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn only_what_strays_is_told() {
+        let before = [figure(100.0)];
+        assert!(differences(&before, &[figure(101.9)], 0.02).is_empty());
+        assert_eq!(differences(&before, &[figure(102.1)], 0.02).len(), 1);
+        assert_eq!(differences(&before, &[figure(97.9)], 0.02).len(), 1);
+    }
+
+    #[test]
+    fn words_of_a_variant() {
+        assert!(figure(1.0).is(&["ring-1M"]));
+        assert!(!figure(1.0).is(&["ring-1M", "polling"]));
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The bench: IDTS, TCP over the Xen network and libvchan side by side in one run, each domain on a
+//! CPU of its own, counted in instructions. tests/BENCH.md says how it counts and what it leaves
+//! out.
+//!
+//! Reading order: [`figure`] (what comes out), [`system`] (who is measured), [`bed`] (where),
+//! [`cases`] (what), [`marks`], [`table`] and [`page`] (how it is told).
+//!
+//! Exit codes: 0, 1 the run failed or is invalid, 2 usage.
+
+mod bed;
+mod cases;
+mod cli;
+mod figure;
+mod marks;
+mod page;
+mod profile;
+mod system;
+mod table;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{bail, Context, Result};
+use clap::Parser;
+use testbed::GuestType;
+
+use bed::Bed;
+use cases::Run;
+use cli::Cli;
+use figure::{differences, Case, Figure};
+
+/// Share by which a figure may differ from run to run.
+const SAME: f64 = 0.02;
+
+fn main() -> ExitCode {
+    match bench(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(cli: &Cli) -> Result<()> {
+    if cli.profile {
+        let kind = cli.kind.unwrap_or(GuestType::Pv);
+        return with_bed(cli, kind, 1, profile::profile);
+    }
+    let mut run = Run::new(cli.quick);
+    for kind in kinds(cli) {
+        with_bed(cli, kind, guests(cli), |bed| measure(cli, bed, &mut run))?;
+    }
+    table::print(&run);
+    marks::print(&run.figures);
+    if let Some(file) = &cli.json {
+        let text = serde_json::to_string_pretty(&run.figures)?;
+        fs::write(file, text).with_context(|| file.display().to_string())?;
+    }
+    if let Some(file) = &cli.html {
+        fs::write(file, page::page(&run)).with_context(|| file.display().to_string())?;
+    }
+    cases::check_limit(&run.figures)?;
+    match &cli.compare {
+        Some(file) => compare(&run.figures, &fs::read_to_string(file)?),
+        None => Ok(()),
+    }
+}
+
+/// The types of guests that are measured.
+fn kinds(cli: &Cli) -> Vec<GuestType> {
+    match cli.kind {
+        Some(kind) => vec![kind],
+        None if cli.quick => vec![GuestType::Pv],
+        None => vec![GuestType::Pv, GuestType::Pvh],
+    }
+}
+
+/// How many guests the cases take.
+fn guests(cli: &Cli) -> u32 {
+    let several = [Case::RelayRtt, Case::RelayBulk];
+    if several.iter().any(|case| cli.wants(*case)) {
+        2
+    } else {
+        1
+    }
+}
+
+/// Runs `what` on a machine and ends the machine, whatever comes of it.
+fn with_bed(
+    cli: &Cli,
+    kind: GuestType,
+    guests: u32,
+    what: impl FnOnce(&Bed) -> Result<()>,
+) -> Result<()> {
+    let bed = match Bed::find(kind, guests)?.filter(|_| cli.keep) {
+        Some(bed) => bed,
+        None => Bed::up(kind, guests)?,
+    };
+    let done = what(&bed);
+    if cli.keep {
+        return done;
+    }
+    let ended = bed.down();
+    done.and(ended)
+}
+
+/// All cases on one machine. The peers come first: they want no module of ours.
+fn measure(cli: &Cli, bed: &Bed, run: &mut Run) -> Result<()> {
+    run.note_versions(bed)?;
+    cases::limit(bed, run)?;
+    cases::peers(cli, bed, run)?;
+    for mode in cases::MODES {
+        bed.load_modules(mode.poll_us)?;
+        cases::idts(cli, bed, run, &mode)?;
+        bed.unload_modules()?;
+    }
+    Ok(())
+}
+
+/// Fails if a figure is another one than in an earlier run.
+fn compare(figures: &[Figure], earlier: &str) -> Result<()> {
+    let earlier: Vec<Figure> = serde_json::from_str(earlier).context("the earlier run")?;
+    let strays = differences(&earlier, figures, SAME);
+    for (now, before) in &strays {
+        let Figure {
+            case,
+            system,
+            variant,
+            bytes,
+            value,
+            unit,
+            ..
+        } = now;
+        eprintln!("bench: {case} {system} {variant} {bytes}: {value:.3} {unit}, was {before:.3}");
+    }
+    if !strays.is_empty() {
+        bail!("{} figures differ by more than 2 %", strays.len());
+    }
+    println!("all figures are within 2 % of those of the earlier run");
+    Ok(())
+}

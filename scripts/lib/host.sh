@@ -7,6 +7,7 @@
 
 HOST_MEMORY_MB=4500 # the emulator's 3 GB, and a compiler beside it
 HOST_DISK_MB=10000  # build root, kernel source, images, what cargo makes
+HOST_WORK_MB=2000   # the same with all that is cached
 HOST_QEMU_MAJOR=10  # the oldest emulator that this was run with
 
 # host_mirror: prints the Debian mirror that the host's own apt uses.
@@ -42,6 +43,11 @@ host_missing() {
 	[ "$mb" -ge "$disk" ] || say_missing "$disk MB of free disk for the cache: there are $mb MB (XDG_CACHE_HOME moves it)"
 }
 
+# host_disk_mb: prints the free disk that is needed with the cache as it is.
+host_disk_mb() {
+	if compgen -G "$IDTS_CACHE/suites/*" >/dev/null; then echo "$HOST_WORK_MB"; else echo "$HOST_DISK_MB"; fi
+}
+
 # say_missing TEXT: one line of host_missing's list.
 say_missing() { printf '  - %s\n' "$1"; }
 
@@ -53,10 +59,11 @@ host_free_mb() {
 }
 
 # host_check [DISK_MB]: ends with a list of what is missing, or returns. Changes nothing.
-# DISK_MB is the free disk to ask for, by default what filling the cache takes.
+# DISK_MB is the free disk to ask for, by default what filling the cache takes if there is
+# nothing in it.
 host_check() {
 	local missing
-	missing=$(host_missing "${1:-$HOST_DISK_MB}")
+	missing=$(host_missing "${1:-$(host_disk_mb)}")
 	[ -z "$missing" ] || die "this machine lacks:"$'\n'"$missing"$'\n'"Nothing was changed."
 }
 

@@ -13,7 +13,7 @@ set_use() {
 	IDTS_SUITE=${IDTS_SUITE:-sid}
 	local link=$IDTS_CACHE/suites/$IDTS_SUITE
 	if [ ! -e "$link/versions" ] || [ "$(id -u)" -ne 0 ]; then
-		host_check
+		host_check "$HOST_DISK_MB"
 		host_prepare
 		cache_locked set_fill "$IDTS_SUITE" >&2 || die "no build root for suite '$IDTS_SUITE'"
 	fi
@@ -28,7 +28,7 @@ set_use() {
 set_refresh() {
 	cache_init
 	IDTS_SUITE=${IDTS_SUITE:-sid}
-	host_check
+	host_check "$HOST_DISK_MB"
 	host_prepare
 	cache_locked set_fill "$IDTS_SUITE" refresh && return 0
 	[ -e "$IDTS_CACHE/suites/$IDTS_SUITE/versions" ] || die "no build root for suite '$IDTS_SUITE'"

@@ -212,6 +212,14 @@ fn corners() -> impl Iterator<Item = u32> {
 }
 
 #[test]
+fn ends_know_their_size() {
+    for size in [1, 2, 4096] {
+        assert_eq!(Producer::new(size).size(), size);
+        assert_eq!(Consumer::new(size).size(), size);
+    }
+}
+
+#[test]
 fn every_producer_index_of_small_rings() {
     for size in [1u32, 2, 4, 8] {
         for cons in corners() {

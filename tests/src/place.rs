@@ -10,6 +10,8 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
@@ -129,17 +131,20 @@ impl Place {
     pub fn emulator_lock(&self, tell: Tell<'_>) -> Result<File> {
         fs::create_dir_all(&self.cache)?;
         let paths = emulator_locks(&self.cache)?;
-        for path in &paths {
-            if let Some(file) = try_lock(path)? {
-                return Ok(file);
+        let mut told = false;
+        loop {
+            for path in &paths {
+                if let Some(file) = try_lock(path)? {
+                    return Ok(file);
+                }
             }
+            if !told {
+                tell("as many emulators as allowed run on this machine; waiting for one to end");
+            }
+            told = true;
+            // Whichever ends first will do, so there is no one lock to wait for.
+            thread::sleep(Duration::from_millis(500));
         }
-        tell("as many emulators as allowed run on this machine; waiting for one to end");
-        // Any will do: those who wait spread over them.
-        let any = std::process::id() as usize % paths.len();
-        let file = open_lock(&paths[any])?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
     }
 
     /// Keeps the state.

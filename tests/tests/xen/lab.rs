@@ -76,6 +76,24 @@ pub fn run_bare(name: &str, case: fn(&Lab) -> Result<()>) -> Result<(), Failed> 
     })
 }
 
+/// Runs a test in a testbed of its own, booted with these options.
+pub fn run_own(name: &str, options: &[&str], case: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
+    close();
+    eprintln!("--- {name}");
+    let lab = Lab::boot(options).map_err(|error| format!("{error:#}"))?;
+    let equipped = lab.tb.guests().iter().try_for_each(|name| lab.equip(name));
+    let result = equipped
+        .and_then(|()| lab.equip("dom0"))
+        .and_then(|()| case(&lab))
+        .and_then(|()| lab.check_logs());
+    let result = result.map_err(|error| {
+        eprintln!("--- {name}: {error:#}");
+        format!("{error:#}\n{}", lab.last_words()).into()
+    });
+    lab.down();
+    result
+}
+
 fn with_lab(name: &str, test: impl FnOnce(&Lab) -> Result<()>) -> Result<(), Failed> {
     let mut slot = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = match slot.take().filter(|lab| lab.tb.is_running()) {
@@ -108,18 +126,16 @@ pub fn close() {
 
 impl Lab {
     fn up() -> Result<Lab> {
-        let script = skips::top().join("scripts/testbed");
         let guests = GUESTS.len().to_string();
+        Lab::boot(&["--bare", "--guests", &guests, "--type", "pv,pvh"])
+    }
+
+    /// Boots a testbed with these options.
+    fn boot(options: &[&str]) -> Result<Lab> {
+        let script = skips::top().join("scripts/testbed");
         let status = Command::new(&script)
-            .args([
-                "up",
-                "--no-build",
-                "--bare",
-                "--guests",
-                &guests,
-                "--type",
-                "pv,pvh",
-            ])
+            .args(["up", "--no-build"])
+            .args(options)
             .status()
             .with_context(|| script.display().to_string())?;
         ensure!(status.success(), "scripts/testbed up: {status}");

@@ -19,6 +19,7 @@ mod lifecycle;
 mod own_host;
 mod polling;
 mod run;
+mod scheduler;
 mod skips;
 mod teardown;
 mod transfer;
@@ -120,6 +121,9 @@ fn main() -> ExitCode {
             ));
         }
     }
+    trials.push(Trial::test("scheduler::shares", || {
+        lab::run_own("scheduler::shares", &scheduler::TESTBED, scheduler::shares)
+    }));
     let trials = trials.into_iter().map(|trial| {
         let skipped = skips.contains_key(trial.name());
         trial.with_ignored_flag(skipped)

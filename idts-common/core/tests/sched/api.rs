@@ -3,7 +3,7 @@
 //! Single calls: who may be picked, what claims get, what leaving ends.
 
 use idts_core::sched::{
-    Claim, FlowId, Params, Pick, Policy, Scheduler, FLOWS, PICK_COST, QUANTUM, RATE_MAX,
+    Claim, FlowId, Params, Pick, Policy, Scheduler, FLOWS, GRACE, PICK_COST, QUANTUM, RATE_MAX,
 };
 
 fn sched() -> Box<Scheduler> {
@@ -150,6 +150,47 @@ fn a_claim_that_nobody_contests_is_granted_at_once() {
     assert_eq!(s.stats(flow, later).unwrap().picks, 1);
     s.wake(other, later);
     assert_eq!(s.claim(flow, 1000, later), Claim::Queued);
+}
+
+#[test]
+fn a_claim_out_of_turn_waits_behind_who_was_served_since() {
+    let mut s = sched();
+    let (flow, other) = (join(&mut s), join(&mut s));
+    s.set_total_rate(100_000_000, 0);
+    let now = 1_000_000_000;
+    assert_eq!(s.claim(flow, QUANTUM, now), Claim::Granted(QUANTUM));
+    // Alone, it begins a turn after the other at once.
+    assert_eq!(s.claim(flow, QUANTUM, now), Claim::Granted(QUANTUM));
+    assert_eq!(s.claim(other, QUANTUM, now), Claim::Queued);
+    assert_eq!(s.next(now), Pick::Grant { flow: other });
+    assert_eq!(s.claim(other, QUANTUM, now), Claim::Granted(QUANTUM));
+    assert_eq!(s.claim(flow, QUANTUM, now), Claim::Queued);
+}
+
+#[test]
+fn a_short_pause_ends_no_backlog() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(10_000_000, 0);
+    let mut now = 0;
+    let mut serve = |s: &mut Scheduler, now: &mut u64| {
+        while s.claim(flow, u32::MAX, *now) != Claim::Queued {}
+        let Pick::WaitUntil(time) = s.next(*now) else {
+            panic!("the cap lets more through than it should")
+        };
+        *now = time;
+        assert_eq!(s.next(*now), Pick::Grant { flow });
+        assert!(matches!(s.claim(flow, u32::MAX, *now), Claim::Granted(_)));
+    };
+    serve(&mut s, &mut now);
+    now += 1000;
+    serve(&mut s, &mut now);
+    let stats = s.stats(flow, now).unwrap();
+    assert_eq!((stats.backlogs, stats.backlogged), (1, now));
+    now += GRACE + 1;
+    serve(&mut s, &mut now);
+    let stats = s.stats(flow, now).unwrap();
+    assert_eq!((stats.backlogs, stats.backlogged), (2, now - GRACE - 1));
 }
 
 #[test]

@@ -15,8 +15,9 @@ DOM0_PROGRAMS=("$XEN_LIB"/bin/{xl,xenstored,xenconsoled,xenconsole,xen-init-dom0
 	"$XEN_LIB"/bin/{xenstore-control,lsevtchn,xen-diag,xentop}
 	/usr/bin/xenstore{,-chmod,-exists,-list,-ls,-read,-rm,-watch,-write})
 DOM0_MODULES=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs virtio_net e1000
-	xen-netback bridge stp llc tun loop)
-GUEST_MODULES=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-netfront)
+	xen-netback bridge stp llc tun loop xen-blkback)
+GUEST_MODULES=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-netfront
+	xen-blkfront)
 
 # put MODE FROM TO: copies a file of our own into an image.
 put() { install -D -m "$1" "$HERE/domain/$2" "$3"; }
@@ -132,6 +133,7 @@ dom0() {
 	printf '%s\n' "$XEN_LIB/lib/x86_64-linux-gnu" /usr/lib/x86_64-linux-gnu >"$dir/etc/ld.so.conf"
 	ldconfig -r "$dir"
 	put 755 vif-bridge "$dir/etc/xen/scripts/vif-bridge"
+	put 755 block "$dir/etc/xen/scripts/block"
 	put 644 xl.conf "$dir/etc/xen/xl.conf"
 	mkdir -p "$dir/guest"
 	ln "$OUT/vmlinux" "$dir/guest/vmlinuz"

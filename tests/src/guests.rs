@@ -18,6 +18,8 @@ pub struct Guest {
     pub cpus: u32,
     /// Last part of its address, when it has a network.
     pub address: Option<u32>,
+    /// A block device of dom0 that is its disk xvda.
+    pub disk: Option<String>,
 }
 
 /// A domain as `xl list` shows it.
@@ -43,6 +45,7 @@ impl Testbed {
             kind: config.guest_type(number),
             cpus: config.cpus,
             address: config.net.then_some(10 + number),
+            disk: None,
         }
     }
 
@@ -82,6 +85,9 @@ impl Testbed {
         if let Some(address) = guest.address {
             text += &format!("vif = ['bridge=xenbr0,mac=00:16:3e:00:00:{address:02x}']\n");
         }
+        if let Some(disk) = &guest.disk {
+            text += &format!("disk = ['phy:{disk},xvda,w']\n");
+        }
         text
     }
 
@@ -105,7 +111,7 @@ impl Testbed {
     }
 
     /// Makes the bridge that joins all domains.
-    pub(crate) fn make_bridge(&self) -> Result<()> {
+    pub fn make_bridge(&self) -> Result<()> {
         self.sh(
             "dom0",
             &format!(

@@ -39,6 +39,11 @@ pub fn module_of(domain: &str) -> &'static str {
 impl Testbed {
     /// Loads a domain's module.
     pub fn load_module(&self, domain: &str) -> Result<()> {
+        self.load_module_with(domain, "")
+    }
+
+    /// Loads a domain's module with parameters.
+    pub fn load_module_with(&self, domain: &str, parameters: &str) -> Result<()> {
         let module = module_of(domain);
         let path = format!("{MODULES}/{module}.ko");
         let there = self.exec(domain, &["test", "-e", &path])?.success();
@@ -46,7 +51,7 @@ impl Testbed {
             there,
             "{module}.ko is not in the images; build it, or use `up --bare`"
         );
-        self.sh(domain, &format!("insmod {path}"))?;
+        self.sh(domain, &format!("insmod {path} {parameters}"))?;
         Ok(())
     }
 

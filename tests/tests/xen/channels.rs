@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Many channels in one tunnel, and the data region that grows and shrinks with them.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use anyhow::{ensure, Result};
 
-use anyhow::{bail, ensure, Result};
-use testbed::running::HANG;
-
-use crate::lab::{Guest, Lab};
+use crate::lab::{Guest, Lab, FIRST_PAGES};
 use crate::run::expect;
 use crate::transfer::ways;
 
@@ -33,19 +29,13 @@ pub fn sixteen(lab: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// A region at first.
-const FIRST_PAGES: u64 = 32;
-/// And with the largest segment, which stays when all is closed.
-const IDLE_PAGES: u64 = FIRST_PAGES + 1024;
 /// Two rings of 4 MiB: no idle region has room for them.
 const RING: u64 = 4 << 20;
 const BIG_PAGES: u64 = 2 * RING / 4096;
 
 /// Large rings need pages, and give them back.
 pub fn region(lab: &Lab, guest: &Guest) -> Result<()> {
-    lab.tb.detach_tunnel(guest.name)?;
-    lab.tb.attach_tunnel(guest.name)?;
-    wait_gauge(lab, guest, "region_pages", |pages| pages <= FIRST_PAGES)?;
+    wait_idle(lab, guest)?;
     for (client, server) in ways(guest) {
         let port = lab.port();
         let mut listener = lab.serve(server, &["listen", &port.to_string(), "--hold"])?;
@@ -67,7 +57,7 @@ pub fn region(lab: &Lab, guest: &Guest) -> Result<()> {
         }
         expect(&holder.report()?, "channels", 1)?;
         expect(&listener.report()?, "queued", 1)?;
-        wait_gauge(lab, guest, "region_pages", |pages| pages <= IDLE_PAGES)?;
+        wait_idle(lab, guest)?;
     }
     Ok(())
 }
@@ -95,23 +85,10 @@ pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
     expect(&holder.report()?, "error", "ENOSPC")?;
     listener.report()?;
     ensure!(after > before, "no_space was {before} and is {after}");
-    wait_gauge(lab, guest, "region_pages", |pages| pages <= IDLE_PAGES)
+    wait_idle(lab, guest)
 }
 
-/// Waits until a gauge of both drivers is so.
-fn wait_gauge(lab: &Lab, guest: &Guest, name: &str, fine: impl Fn(u64) -> bool) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        let mut seen = Vec::new();
-        for (domain, peer) in ways(guest) {
-            seen.push(lab.counter(domain, peer, name)?);
-        }
-        if seen.iter().all(|value| fine(*value)) {
-            return Ok(());
-        }
-        if start.elapsed() > HANG {
-            bail!("{name} stays at {seen:?}");
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
+/// Waits until what nobody uses was given back.
+fn wait_idle(lab: &Lab, guest: &Guest) -> Result<()> {
+    lab.wait_gauge(guest.name, "region_pages", |pages| pages == FIRST_PAGES)
 }

@@ -25,7 +25,7 @@ fn set(lab: &Lab, guest: &str, setting: &str) -> Result<()> {
 }
 
 /// Runs `steps` with a setting, which is taken away again whatever happens.
-fn with_setting(
+pub fn with_setting(
     lab: &Lab,
     guest: &str,
     (key, value): (&str, &str),

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use libtest_mimic::Failed;
 use serde_json::Value;
 use testbed::logs::FaultWatch;
+use testbed::running::HANG;
 use testbed::tables::Tables;
 use testbed::{GuestType, Testbed};
 
@@ -27,9 +28,12 @@ const EXERCISE: &str = env!("CARGO_BIN_EXE_idts-exercise");
 /// Where it is there.
 const EXERCISE_THERE: &str = "/tmp/idts-exercise";
 
-/// How long tables may take to be as before, without a tunnel attached anew.
-const LOOKS: u32 = 10;
+/// Between two looks at what is to become so.
 const LOOK: Duration = Duration::from_millis(200);
+/// Pages of a region at first, and of an idle one.
+pub const FIRST_PAGES: u64 = 32;
+/// So that a test need not wait for long until a region has shrunk.
+const FRONT_PARAMETERS: &str = "idle_ms=300";
 
 /// The guest of a test.
 #[derive(Clone, Copy)]
@@ -46,14 +50,17 @@ pub struct Lab {
     next_port: Cell<u32>,
     /// Whether the modules are in.
     dressed: Cell<bool>,
-    /// Xen's tables with all tunnels freshly attached.
-    fresh: RefCell<Tables>,
     pub seed: u64,
     /// How much more the long lane does.
     pub times: u64,
 }
 
 static LAB: Mutex<Option<Lab>> = Mutex::new(None);
+
+/// Whether this is the long lane.
+pub fn is_long() -> bool {
+    std::env::var("IDTS_LONG").is_ok_and(|text| text == "1")
+}
 
 /// Runs a test in a testbed with modules loaded and tunnels connected.
 pub fn run(name: &str, guest: &Guest, case: crate::Case) -> Result<(), Failed> {
@@ -145,13 +152,8 @@ impl Lab {
             faults: RefCell::default(),
             next_port: Cell::new(5000),
             dressed: Cell::new(false),
-            fresh: RefCell::default(),
             seed: number("IDTS_SEED").unwrap_or(1),
-            times: if number("IDTS_LONG") == Some(1) {
-                10
-            } else {
-                1
-            },
+            times: if is_long() { 10 } else { 1 },
         };
         lab.check_logs().context("before any test")?;
         Ok(lab)
@@ -175,15 +177,17 @@ impl Lab {
         }
         for domain in Lab::domains() {
             self.equip(domain)?;
-            self.tb.load_module(domain)?;
+            self.insmod(domain)?;
         }
         for guest in GUESTS {
             self.tb.attach_tunnel(guest)?;
         }
         self.dressed.set(true);
-        self.fresh.replace(self.tb.tables()?);
-        // The region grows for the first channels, and keeps some of that.
-        self.transfers()
+        self.transfers()?;
+        for guest in GUESTS {
+            self.wait_gauge(guest, "region_pages", |pages| pages == FIRST_PAGES)?;
+        }
+        Ok(())
     }
 
     /// The other way round.
@@ -210,24 +214,8 @@ impl Lab {
     fn check_after(&self, before: &Tables) -> Result<()> {
         self.check_logs()?;
         self.transfers().context("a new transfer afterwards")?;
-        self.settle(before)?;
+        self.tb.wait_tables(before)?;
         self.check_logs()
-    }
-
-    /// Xen's tables must be as they were. A tunnel keeps one idle segment, of which size depends on
-    /// what was done; then it must be as when it was attached, once it is attached anew.
-    fn settle(&self, before: &Tables) -> Result<()> {
-        for _ in 0..LOOKS {
-            if self.tb.tables()? == *before {
-                return Ok(());
-            }
-            thread::sleep(LOOK);
-        }
-        for guest in GUESTS {
-            self.tb.detach_tunnel(guest)?;
-            self.tb.attach_tunnel(guest)?;
-        }
-        self.tb.wait_tables(&self.fresh.borrow())
     }
 
     fn check_logs(&self) -> Result<()> {
@@ -319,9 +307,30 @@ impl Lab {
         value.parse().with_context(|| format!("{name} {value}"))
     }
 
+    /// Waits until a gauge of both ends of a tunnel is so.
+    pub fn wait_gauge(&self, guest: &str, name: &str, fine: impl Fn(u64) -> bool) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let seen = [
+                self.counter("dom0", guest, name)?,
+                self.counter(guest, "dom0", name)?,
+            ];
+            if seen.iter().all(|value| fine(*value)) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < HANG, "{guest}: {name} stays at {seen:?}");
+            thread::sleep(LOOK);
+        }
+    }
+
     /// Loads a domain's module by insmod.
     pub fn insmod(&self, domain: &str) -> Result<()> {
-        self.tb.load_module(domain)
+        let parameters = if domain == "dom0" {
+            ""
+        } else {
+            FRONT_PARAMETERS
+        };
+        self.tb.load_module_with(domain, parameters)
     }
 
     /// Unloads a domain's module: unbinds its devices, which hold it, and rmmod.
@@ -351,7 +360,7 @@ impl Lab {
         self.tb.create(&self.new_guest(guest))?;
         self.tb.wait_answers(guest.name)?;
         self.equip(guest.name)?;
-        self.tb.load_module(guest.name)?;
+        self.insmod(guest.name)?;
         self.tb.attach_tunnel(guest.name)
     }
 
@@ -362,6 +371,7 @@ impl Lab {
             kind: guest.kind,
             cpus: 1,
             address: None,
+            disk: None,
         }
     }
 

@@ -7,15 +7,19 @@
 //! and `IDTS_LONG` are its `--seed` and `--long`.
 
 mod c_program;
+mod calls;
 mod channels;
 mod command;
+mod counts;
 mod domains;
 mod errors;
 mod faults;
 mod flow;
 mod hangup;
 mod lab;
+mod leaks;
 mod lifecycle;
+mod neighbours;
 mod own_host;
 mod polling;
 mod run;
@@ -35,12 +39,15 @@ use lab::{Guest, Lab};
 type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
-const WITH_GUEST: [(&str, Case); 34] = [
+const WITH_GUEST: [(&str, Case); 37] = [
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
     ("transfer::odd_sizes", transfer::odd_sizes),
     ("polling::level", polling::level),
     ("polling::edge", polling::edge),
+    ("calls::stream", calls::stream),
+    ("calls::records", calls::records),
+    ("calls::long_in_group", calls::long_in_group),
     ("channels::sixteen", channels::sixteen),
     ("channels::region_grows_and_shrinks", channels::region),
     ("channels::limits", channels::limits),
@@ -89,6 +96,16 @@ const WITH_NEW_GUEST: [(&str, Case); 4] = [
     ),
 ];
 
+/// Great numbers, in the long lane, with the guest that is there (false) or with u3 (true).
+const IN_NUMBERS: [(&str, Case, bool); 6] = [
+    ("counts::crowd", counts::crowd, false),
+    ("counts::cost", counts::cost, false),
+    ("leaks::channels", leaks::channels, false),
+    ("leaks::tunnels", leaks::tunnels, false),
+    ("leaks::domains", leaks::domains, true),
+    ("neighbours::disk_and_vif", neighbours::disk_and_vif, true),
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments {
         // One testbed, one test at a time, in order.
@@ -119,6 +136,14 @@ fn main() -> ExitCode {
                 case,
                 Guest { name: "u3", kind },
             ));
+        }
+    }
+    for (kind, guest) in [(GuestType::Pv, "u1"), (GuestType::Pvh, "u2")] {
+        let in_numbers = if lab::is_long() { &IN_NUMBERS[..] } else { &[] };
+        for &(name, case, new) in in_numbers {
+            let name = format!("{kind}::{name}");
+            let guest = if new { "u3" } else { guest };
+            trials.push(trial(name, case, Guest { name: guest, kind }));
         }
     }
     trials.push(Trial::test("scheduler::shares", || {

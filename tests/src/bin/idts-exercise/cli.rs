@@ -22,10 +22,31 @@ pub enum Verb {
     Many(Many),
     /// The other end of `many`
     ManyServe(ManyServe),
+    /// Opens very many channels with small rings and one with large ones, waits for a line, then
+    /// moves data on all of them, both ways
+    Crowd(Crowd),
+    /// The other end of `crowd`
+    CrowdServe(CrowdServe),
+    /// Opens and closes channels in turns, and counts what the kernel did for it
+    Cycle(Cycle),
+    /// The other end of `cycle`
+    CycleServe(CycleServe),
     /// Waits by poll or epoll alone: for bytes, for room
     Poll(Poll),
     /// The other end of `poll`
     PollServe(PollServe),
+    /// Makes each system call once, on a stream
+    Calls(Calls),
+    /// The other end of `calls`
+    CallsServe(CallsServe),
+    /// Sends records of all sizes
+    Records(Calls),
+    /// The other end of `records`
+    RecordsServe(CallsServe),
+    /// Publishes records of these lengths once a line came
+    GroupPublish(GroupPublish),
+    /// Takes all records of a group
+    GroupSubscribe(GroupSubscribe),
     /// Notes how a channel looks whose peer closed it
     Hangup(Hangup),
     /// The other end of `hangup`
@@ -90,6 +111,62 @@ pub struct ManyServe {
 }
 
 #[derive(Args)]
+pub struct Crowd {
+    pub to: Address,
+    /// With small rings
+    #[arg(long)]
+    pub channels: u64,
+    /// Size of the small rings
+    #[arg(long, default_value_t = 4096)]
+    pub ring: u32,
+    /// Size of the rings of one channel more; 0: there is none
+    #[arg(long, default_value_t = 0)]
+    pub big_ring: u32,
+    /// In each direction of each channel
+    #[arg(long)]
+    pub bytes: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Args)]
+pub struct CrowdServe {
+    pub port: u32,
+    /// All of them
+    #[arg(long)]
+    pub channels: u64,
+    #[arg(long)]
+    pub bytes: u64,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Args)]
+pub struct Cycle {
+    pub to: Address,
+    #[arg(long)]
+    pub count: u64,
+    /// Size of the rings of what is opened and closed
+    #[arg(long, default_value_t = 4096)]
+    pub ring: u32,
+    /// Size of the rings of what stays open, if another
+    #[arg(long)]
+    pub anchor_ring: Option<u32>,
+    /// Counts calls
+    #[arg(long)]
+    pub trace: bool,
+}
+
+#[derive(Args)]
+pub struct CycleServe {
+    pub port: u32,
+    #[arg(long)]
+    pub count: u64,
+    #[arg(long)]
+    pub trace: bool,
+}
+
+#[derive(Args)]
 pub struct Poll {
     pub to: Address,
     #[arg(long, default_value_t = 100)]
@@ -110,6 +187,29 @@ pub struct PollServe {
     pub seed: u64,
     #[arg(long)]
     pub edge: bool,
+}
+
+#[derive(Args)]
+pub struct Calls {
+    pub to: Address,
+}
+
+#[derive(Args)]
+pub struct CallsServe {
+    pub port: u32,
+}
+
+#[derive(Args)]
+pub struct GroupPublish {
+    pub group: String,
+    pub sizes: Vec<usize>,
+}
+
+#[derive(Args)]
+pub struct GroupSubscribe {
+    pub group: String,
+    #[arg(long, default_value_t = 0)]
+    pub ring: u32,
 }
 
 #[derive(Args)]

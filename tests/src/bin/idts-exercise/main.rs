@@ -5,7 +5,10 @@
 //! Exit codes: 0 there is a report, whatever it says; 1 there is none, or bytes were not those that
 //! the pattern wants; 2 usage. The test judges the report, this program only notes.
 
+mod calls;
 mod cli;
+mod crowd;
+mod cycle;
 mod fault;
 mod hangup;
 mod many;
@@ -13,6 +16,7 @@ mod pattern;
 mod polling;
 mod probe;
 mod stream;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -41,8 +45,18 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::Recv(args) => stream::recv(&args),
         Verb::Many(args) => many::connect(&args),
         Verb::ManyServe(args) => many::serve(&args),
+        Verb::Crowd(args) => crowd::connect(&args),
+        Verb::CrowdServe(args) => crowd::serve(&args),
+        Verb::Cycle(args) => cycle::connect(&args),
+        Verb::CycleServe(args) => cycle::serve(&args),
         Verb::Poll(args) => polling::client(&args),
         Verb::PollServe(args) => polling::serve(&args),
+        Verb::Calls(args) => calls::client(&args),
+        Verb::CallsServe(args) => calls::serve(&args),
+        Verb::Records(args) => calls::records(&args),
+        Verb::RecordsServe(args) => calls::records_serve(&args),
+        Verb::GroupPublish(args) => calls::publish(&args),
+        Verb::GroupSubscribe(args) => calls::subscribe(&args),
         Verb::Hangup(args) => hangup::client(&args),
         Verb::HangupServe(args) => hangup::serve(&args),
         Verb::FaultWrite(args) => fault::write(&args),

@@ -18,7 +18,7 @@ use crate::cli;
 pub const HUNG: Duration = Duration::from_secs(600);
 
 /// Names of the errnos that may come.
-const NAMES: [(Errno, &str); 22] = [
+const NAMES: [(Errno, &str); 23] = [
     (Errno::ACCESS, "EACCES"),
     (Errno::ADDRINUSE, "EADDRINUSE"),
     (Errno::AGAIN, "EAGAIN"),
@@ -32,6 +32,7 @@ const NAMES: [(Errno, &str); 22] = [
     (Errno::INVAL, "EINVAL"),
     (Errno::ISCONN, "EISCONN"),
     (Errno::MFILE, "EMFILE"),
+    (Errno::MSGSIZE, "EMSGSIZE"),
     (Errno::NETDOWN, "ENETDOWN"),
     (Errno::NODEV, "ENODEV"),
     (Errno::NOENT, "ENOENT"),

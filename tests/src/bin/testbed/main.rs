@@ -76,6 +76,7 @@ fn run(verb: Verb) -> Result<u8> {
                 kind,
                 cpus,
                 address: None,
+                disk: None,
             })?;
             testbed.wait_answers(&name)?;
         }

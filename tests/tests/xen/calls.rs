@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What each system call gives, beyond moving bytes.
+
+use anyhow::{Context, Result};
+use serde_json::{json, Value};
+
+use crate::domains::with_setting;
+use crate::lab::{Guest, Lab};
+use crate::run::{expect, expect_in};
+use crate::transfer::ways;
+
+/// Runs both ends of a dialogue.
+fn dialogue(lab: &Lab, client: &str, server: &str, verb: &str) -> Result<[Value; 2]> {
+    let port = lab.port();
+    let serving = lab.serve(server, &[&format!("{verb}-serve"), &port.to_string()])?;
+    let asked = lab.ask(client, &[verb, &lab.address(server, port)?])?;
+    Ok([asked, serving.report()?])
+}
+
+/// readv, writev, FIONREAD, room, counters, addresses, EAGAIN, EINTR, half-close, EMFILE.
+pub fn stream(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        let [asked, served] = dialogue(lab, client, server, "calls")?;
+        let (sent, answered) = (7, 1000 + 24 + 4);
+        for (field, wanted) in [
+            ("written", json!(sent)),
+            ("there", json!(1024)),
+            ("left", json!(24)),
+            ("empty", json!("EAGAIN")),
+            ("signal", json!("EINTR")),
+            ("shut", json!("EPIPE")),
+            ("late", json!("late")),
+            ("peer", json!(true)),
+            ("tx_bytes", json!(sent)),
+            ("rx_bytes", json!(answered)),
+            ("rings", json!([16384, 16384])),
+        ] {
+            expect(&asked, field, wanted).context("who asks")?;
+        }
+        for (field, wanted) in [
+            ("accept", json!("EMFILE")),
+            ("free", json!(16384)),
+            ("taken", json!(1000)),
+            ("read", json!(sent)),
+            ("content", json!("abcdefg")),
+            ("end", json!(0)),
+            ("domain", json!(lab.id(client)?)),
+            ("tx_bytes", json!(answered)),
+            ("rx_bytes", json!(sent)),
+        ] {
+            expect(&served, field, wanted).context("who answers")?;
+        }
+        // The peer reads on: it is no hang-up.
+        expect_in(&served, "poll", "RDHUP")?;
+        expect_in(&served, "poll", "OUT")?;
+    }
+    Ok(())
+}
+
+/// The longest record, one too long for the ring, one too long for the reader's buffer.
+pub fn records(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        let [asked, served] = dialogue(lab, client, server, "records")?;
+        expect(&asked, "too_long", "EMSGSIZE")?;
+        let longest = asked["longest"].clone();
+        let got = json!([[longest, false], [10, true], [20, false]]);
+        expect(&served, "got", got)?;
+        expect(&served, "truncated", 1)?;
+    }
+    Ok(())
+}
+
+/// A record of a group that is longer than a subscriber's ring is lost to that one alone.
+pub fn long_in_group(lab: &Lab, guest: &Guest) -> Result<()> {
+    with_setting(lab, guest.name, ("subscribe", "all"), || {
+        let subscribe = |domain: &str, ring: &str| {
+            let run = lab.exercise(domain, &["group-subscribe", "sizes", "--ring", ring])?;
+            run.wait_line("subscribed").map(|_| run)
+        };
+        let small = subscribe(guest.name, "4096")?;
+        let large = subscribe("dom0", "65536")?;
+        let publish = ["group-publish", "sizes", "100", "8000", "200"];
+        let mut publisher = lab.exercise("dom0", &publish)?;
+        publisher.wait_line("publishing")?;
+        publisher.tell("go")?;
+        publisher.report()?;
+        let (small, large) = (small.report()?, large.report()?);
+        expect(&small, "sizes", json!([100, 200]))?;
+        expect(&small, "lag", 1)?;
+        expect(&large, "sizes", json!([100, 8000, 200]))?;
+        expect(&large, "lag", 0)
+    })
+}

@@ -9,6 +9,7 @@ mod common;
 
 use common::AtomicMem;
 use idts_core::control::{ControlRing, Role};
+use idts_core::wire::page;
 use std::sync::Arc;
 use std::thread;
 
@@ -48,4 +49,22 @@ fn every_message_arrives_once() {
     let back = thread::spawn(move || side(Role::Back, peer));
     side(Role::Front, mem);
     back.join().expect("the back ends");
+}
+
+#[test]
+fn a_full_ring_takes_more_as_soon_as_there_is_room() {
+    let mem = AtomicMem::page();
+    let mut front = ControlRing::new(Role::Front);
+    let mut back = ControlRing::new(Role::Back);
+    for n in 0..page::SLOTS {
+        assert!(matches!(front.send(&mem, &slot(n)), Ok(Some(_))));
+    }
+    assert_eq!(front.send(&mem, &slot(0)), Ok(None));
+    for n in 0..page::SLOTS {
+        let (message, _) = back.receive(&mem).unwrap().unwrap();
+        assert_eq!(message, slot(n));
+        // Without asking for an event in between.
+        assert!(matches!(front.send(&mem, &slot(n)), Ok(Some(_))));
+    }
+    assert_eq!(front.send(&mem, &slot(0)), Ok(None));
 }

@@ -258,3 +258,18 @@ fn the_longest_record_fills_its_ring() {
     }
     assert_eq!(longest(3), 0);
 }
+
+#[test]
+fn every_small_header_is_judged() {
+    for available in 0..40 {
+        for header in 0..40 {
+            let good = header > 0 && (header + HEADER).next_multiple_of(4) <= available;
+            let wanted = if good {
+                Ok(header)
+            } else {
+                Err(Violation::Record)
+            };
+            assert_eq!(check(Untrusted::new(header), available), wanted);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use idts_core::control::Role;
 use idts_kernel::chardev::CharDev;
-use idts_kernel::hub::Installed;
+use idts_kernel::hub::{parameter, Installed};
 use idts_kernel::xenbus::Adapter;
 use kernel::driver::Registration;
 use kernel::prelude::*;
@@ -23,7 +23,8 @@ struct IdtsBack {
 impl kernel::Module for IdtsBack {
     fn init(module: &'static ThisModule) -> Result<Self> {
         // SAFETY: Once, here.
-        let hub = unsafe { Installed::new(Role::Back, *module_parameters::poll_us.value())? };
+        let hub =
+            unsafe { Installed::new(Role::Back, parameter(module_parameters::poll_us.value()))? };
         let chardev = CharDev::register(module)?;
         let driver = KBox::pin_init(
             Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),

@@ -4,7 +4,7 @@
 
 use idts_core::control::Role;
 use idts_kernel::chardev::CharDev;
-use idts_kernel::hub::Installed;
+use idts_kernel::hub::{parameter, Installed};
 use idts_kernel::opening::keep_idle;
 use idts_kernel::xenbus::Adapter;
 use kernel::driver::Registration;
@@ -23,9 +23,10 @@ struct IdtsFront {
 
 impl kernel::Module for IdtsFront {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        keep_idle(*module_parameters::idle_ms.value());
+        keep_idle(parameter(module_parameters::idle_ms.value()));
         // SAFETY: Once, here.
-        let hub = unsafe { Installed::new(Role::Front, *module_parameters::poll_us.value())? };
+        let hub =
+            unsafe { Installed::new(Role::Front, parameter(module_parameters::poll_us.value()))? };
         let chardev = CharDev::register(module)?;
         let driver = KBox::pin_init(
             Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),

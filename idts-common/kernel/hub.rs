@@ -5,6 +5,8 @@
 //! Listening endpoints live here and not in a tunnel, so that they survive a
 //! reconnect.
 
+use core::borrow::Borrow;
+
 use idts_core::control::Role;
 use idts_core::{uapi, wire};
 use kernel::debugfs;
@@ -80,6 +82,11 @@ pub struct Installed {
     /// Back: the debugfs file of the scheduler.
     _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
     hub: Arc<Hub>,
+}
+
+/// A module's parameter: kernels hand it over by reference, from 7.3 on by value.
+pub fn parameter(value: impl Borrow<u32>) -> u32 {
+    *value.borrow()
 }
 
 impl Installed {

@@ -70,7 +70,7 @@ impl Testbed {
 
     /// Sets a guest's tunnel up and waits until it is connected.
     pub fn attach_tunnel(&self, guest: &str) -> Result<()> {
-        self.exec("dom0", &["tunnel-mgr", "attach", guest])?
+        self.exec("dom0", &["tunnel-mgr", "attach", guest, "--wait", "0"])?
             .check("tunnel-mgr attach")?;
         self.wait_connected(guest)
     }

@@ -11,7 +11,7 @@ if [ "${1:-}" != inside ]; then
 	exec unshare --mount --propagation private -- bash "$0" inside
 fi
 
-COMMANDS=(demo 'testbed up' 'testbed fetch' 'testbed refresh' build kdir test)
+COMMANDS=(demo 'testbed up' 'testbed fetch' 'testbed refresh' build kdir test bench)
 WORK=$(mktemp -d)
 failed=0
 trap finish EXIT

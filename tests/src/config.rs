@@ -39,6 +39,7 @@ impl fmt::Display for GuestType {
 
 /// What `up` shall bring up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Number of guests, named u1, u2 ...
     pub guests: u32,
@@ -54,6 +55,8 @@ pub struct Config {
     pub bare: bool,
     /// A network between the domains.
     pub net: bool,
+    /// A guest whose tunnel is attached may reach every domain and join every group.
+    pub allow: bool,
 }
 
 impl Default for Config {
@@ -66,6 +69,7 @@ impl Default for Config {
             icount: false,
             bare: false,
             net: false,
+            allow: true,
         }
     }
 }

@@ -75,6 +75,17 @@ impl Testbed {
         self.wait_connected(guest)
     }
 
+    /// Lets a guest connect to every domain, and publish and subscribe whatever it likes.
+    pub fn allow_all(&self, guest: &str) -> Result<()> {
+        let everything = ["connect=all", "publish=all", "subscribe=all"];
+        let argv: Vec<_> = ["tunnel-mgr", "set", guest]
+            .into_iter()
+            .chain(everything)
+            .collect();
+        self.exec("dom0", &argv)?.check("tunnel-mgr set")?;
+        Ok(())
+    }
+
     /// Takes a guest's tunnel down.
     pub fn detach_tunnel(&self, guest: &str) -> Result<()> {
         self.exec("dom0", &["tunnel-mgr", "detach", guest])?
@@ -118,6 +129,9 @@ impl Testbed {
     pub(crate) fn attach_all(&self, tell: Tell<'_>) -> Result<()> {
         for guest in self.guests() {
             tell(&format!("attaching the tunnel of {guest}"));
+            if self.config().allow {
+                self.allow_all(&guest)?;
+            }
             self.attach_tunnel(&guest)?;
         }
         Ok(())

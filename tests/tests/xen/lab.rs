@@ -141,7 +141,7 @@ impl Lab {
     fn boot(options: &[&str]) -> Result<Lab> {
         let script = skips::top().join("scripts/testbed");
         let status = Command::new(&script)
-            .args(["up", "--no-build"])
+            .args(["up", "--no-build", "--no-allow"])
             .args(options)
             .status()
             .with_context(|| script.display().to_string())?;

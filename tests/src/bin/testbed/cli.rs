@@ -126,6 +126,9 @@ pub struct Up {
     /// A network between the domains, 10.99.0.0/24; the guests' devices are no part of IDTS
     #[arg(long)]
     net: bool,
+    /// Guests may reach dom0's ports only, as without this testbed; else everything is allowed
+    #[arg(long)]
+    no_allow: bool,
 }
 
 impl From<Up> for Config {
@@ -138,6 +141,7 @@ impl From<Up> for Config {
             icount: up.icount,
             bare: up.bare,
             net: up.net,
+            allow: !up.no_allow,
         }
     }
 }

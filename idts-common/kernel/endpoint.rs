@@ -161,12 +161,13 @@ impl Endpoint {
     /// Becomes the end of `channel`.
     fn attach(&self, inner: &mut Inner, channel: Arc<Channel>, local: u32, remote: u32) {
         inner.state = State::Connected;
-        inner.port = local;
-        inner.peer = uapi::Addr {
-            domid: channel.far,
-            reserved: 0,
-            port: remote,
-        };
+        inner.peer = uapi::Addr::default();
+        // A group has no address.
+        if !channel.kind.is_group() {
+            inner.port = local;
+            inner.peer.domid = channel.far;
+            inner.peer.port = remote;
+        }
         self.channel.populate(channel);
     }
 

@@ -172,7 +172,7 @@ struct idts_group {
  * @state: one of IDTS_STATE_*.
  * @error: errno that broke the channel, or 0; not cleared by reading it.
  * @local: this end; domid IDTS_DOMID_ANY where a domain does not know its own.
- * @peer: the other end, once connected.
+ * @peer: the other end, once connected; zero in a group.
  * @tx_ring: size in bytes of the ring that this endpoint writes.
  * @rx_ring: size in bytes of the ring that this endpoint reads.
  * @tx_free: bytes that a write would take now.

@@ -10,7 +10,7 @@ use crate::run::Run;
 const SIGTERM: i32 = 15;
 
 /// The other of the two guests that every test finds.
-fn other(guest: &Guest) -> &'static str {
+pub fn other(guest: &Guest) -> &'static str {
     if guest.name == "u1" {
         "u2"
     } else {
@@ -37,7 +37,7 @@ pub fn with_setting(
     result
 }
 
-fn start(lab: &Lab, domain: &str, argv: &[&str], says: &str) -> Result<Run> {
+pub fn start(lab: &Lab, domain: &str, argv: &[&str], says: &str) -> Result<Run> {
     let run = lab.start(domain, argv)?;
     run.wait_line(says)?;
     Ok(run)

@@ -15,6 +15,7 @@ mod domains;
 mod errors;
 mod faults;
 mod flow;
+mod groups;
 mod hangup;
 mod lab;
 mod leaks;
@@ -39,7 +40,7 @@ use lab::{Guest, Lab};
 type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
-const WITH_GUEST: [(&str, Case); 37] = [
+const WITH_GUEST: [(&str, Case); 38] = [
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
     ("transfer::odd_sizes", transfer::odd_sizes),
@@ -65,6 +66,7 @@ const WITH_GUEST: [(&str, Case); 37] = [
     ("domains::relay", domains::relay),
     ("domains::records", domains::records),
     ("domains::group", domains::group),
+    ("groups::members", groups::members),
     ("faults::write_waits_for_its_buffer", faults::write_mended),
     ("faults::read_waits_for_its_buffer", faults::read_mended),
     ("flow::kill_sender", flow::kill_sender),

@@ -68,3 +68,20 @@ fn a_full_ring_takes_more_as_soon_as_there_is_room() {
     }
     assert_eq!(front.send(&mem, &slot(0)), Ok(None));
 }
+
+#[test]
+fn arming_says_what_is_there() {
+    let mem = AtomicMem::page();
+    let mut front = ControlRing::new(Role::Front);
+    let mut back = ControlRing::new(Role::Back);
+    assert_eq!(back.arm_receive(&mem), Ok(false));
+    assert_eq!(front.arm_send(&mem), Ok(true));
+    assert_eq!(front.send(&mem, &slot(0)), Ok(Some(true)));
+    assert_eq!(back.arm_receive(&mem), Ok(true));
+    for n in 1..page::SLOTS {
+        assert!(matches!(front.send(&mem, &slot(n)), Ok(Some(_))));
+    }
+    assert_eq!(front.arm_send(&mem), Ok(false));
+    assert_eq!(back.receive(&mem), Ok(Some((slot(0), true))));
+    assert_eq!(front.arm_send(&mem), Ok(true));
+}

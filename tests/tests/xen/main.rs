@@ -17,6 +17,7 @@ mod faults;
 mod flow;
 mod groups;
 mod hangup;
+mod hostile;
 mod lab;
 mod leaks;
 mod lifecycle;
@@ -108,6 +109,12 @@ const IN_NUMBERS: [(&str, Case, bool); 6] = [
     ("neighbours::disk_and_vif", neighbours::disk_and_vif, true),
 ];
 
+/// What is done with a hostile guest that the test makes, where IDTS_HOSTILE_ONLY asks for it.
+const WITH_HOSTILE_GUEST: [(&str, Case); 2] = [
+    ("hostile::front", hostile::front),
+    ("hostile::back", hostile::back),
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments {
         // One testbed, one test at a time, in order.
@@ -151,6 +158,14 @@ fn main() -> ExitCode {
     trials.push(Trial::test("scheduler::shares", || {
         lab::run_own("scheduler::shares", &scheduler::TESTBED, scheduler::shares)
     }));
+    let asked = std::env::var_os("IDTS_HOSTILE_ONLY").is_some();
+    let kinds = [GuestType::Pv, GuestType::Pvh].into_iter();
+    for kind in kinds.filter(|_| asked) {
+        for (name, case) in WITH_HOSTILE_GUEST {
+            let guest = Guest { name: "u3", kind };
+            trials.push(trial(format!("{kind}::{name}"), case, guest));
+        }
+    }
     let trials = trials.into_iter().map(|trial| {
         let skipped = skips.contains_key(trial.name());
         trial.with_ignored_flag(skipped)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Takes the checks of PROTOCOL.md's violations out, one at a time, in a copy of the checkout, and
+# shows that the tests of idts-core notice. tests/rules.txt is the table; of the checks that the
+# modules make themselves, it is only seen that the edit fits. After log, cache, root and set.
+
+# The tests of the crate that are about what a peer sends.
+RULES_TESTS=(--test ring --test record --test region --test spec --test hostile)
+
+# rules_each COMMAND: calls COMMAND NAME WHERE FILE FROM TO for each rule of the table.
+rules_each() {
+	local line name='' where='' file='' from=''
+	while IFS= read -r line; do
+		case $line in
+		'#'* | '') ;;
+		'- '*) from=${line#- } ;;
+		'+ '*) "$1" "$name" "$where" "$file" "$from" "${line#+ }" || return ;;
+		*) read -r name where file <<<"$line" ;;
+		esac
+	done <"$IDTS_TOP/tests/rules.txt"
+}
+
+# rules_names: prints the names of the rules that have an edit.
+rules_names() {
+	rule_name() { printf '%s\n' "$1"; }
+	rules_each rule_name
+}
+
+# rules_document: prints the names of the rules in PROTOCOL.md.
+rules_document() {
+	sed -n '/^### 9.1 /,/^### 9.2 /s/^| \([a-z-]*\) |.*/\1/p' "$IDTS_TOP/idts-common/PROTOCOL.md" |
+		grep -vx name
+}
+
+# rules_edit FILE FROM TO: replaces what must stand in FILE exactly once.
+rules_edit() {
+	local text rest
+	text=$(cat "$1" && echo .)
+	rest=${text#*"$2"}
+	[ "$rest" != "$text" ] || { echo "$1 does not hold: $2"; return 1; }
+	[ "${rest#*"$2"}" = "$rest" ] || { echo "$1 holds more than once: $2"; return 1; }
+	text=${text%%"$2"*}$3$rest
+	printf '%s' "${text%.}" >"$1"
+}
+
+# rules_copy DIR: a copy of what git knows of the checkout, as it is now.
+rules_copy() {
+	rm -rf "$1" && mkdir -p "$1" &&
+		git -C "$IDTS_TOP" ls-files -z | (cd "$IDTS_TOP" && xargs -0 cp --parents -t "$1")
+}
+
+# rules_host_one NAME WHERE FILE FROM TO: the crate's tests must fail without this check.
+rules_host_one() {
+	local dir=$IDTS_TOP/target/rules/$1
+	if [ "$2" != host ]; then
+		# The modules' own checks: the edit must fit, so that it can be tried on Xen.
+		mkdir -p "$dir/${3%/*}" && cp "$IDTS_TOP/$3" "$dir/$3" || return 1
+		rules_edit "$dir/$3" "$4" "$5" && rm -rf "$dir"
+		return
+	fi
+	rules_copy "$dir" && rules_edit "$dir/$3" "$4" "$5" || return 1
+	# What does not compile would notice nothing.
+	rules_cargo "$dir" --no-run || { echo "$1: without the check nothing compiles"; return 1; }
+	if rules_cargo "$dir"; then
+		echo "$1: nobody notices that its check is gone"
+		return 1
+	fi
+	echo "$1: noticed"
+	rm -rf "$dir"
+}
+
+# rules_cargo DIR ARG...: the tests of the crate in DIR; all copies share what is built, and are
+# newer than what was built before. Without a check a test may go on for ever: that is noticed too.
+rules_cargo() {
+	root_run env CARGO_TARGET_DIR="$IDTS_TOP/target/rules-built" timeout 600 \
+		cargo test --quiet --manifest-path "$1/Cargo.toml" -p idts-core "${RULES_TESTS[@]}" "${@:2}" \
+		>"$IDTS_TOP/target/rules/log" 2>&1 </dev/null
+}
+
+# rules_host: every rule of the document has an edit; each of the host's is noticed.
+rules_host() {
+	mkdir -p "$IDTS_TOP/target/rules"
+	diff <(rules_document | sort) <(rules_names | sort) || {
+		echo "tests/rules.txt and PROTOCOL.md do not have the same rules"
+		return 1
+	}
+	rules_each rules_host_one
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is attacked outside a tunnel that stands: nodes of xenstore, and the handshake; and what is
+//! done rather than written.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{bail, Result};
+use idts_core::control::Role;
+use idts_core::mem::SharedMem;
+use idts_core::wire::WINDOW_REFS;
+
+use crate::attack::{Must, Outcome, Reaction};
+use crate::matrix::Column;
+use crate::player::{state, Player, Setup};
+use crate::session::{windows, Session};
+use crate::store::{Store, LOOK};
+use crate::xen::Granted;
+
+/// Texts that are no numbers, or too large ones.
+const NASTY: [&str; 10] = [
+    "",
+    "-1",
+    "+1",
+    "0x1",
+    " 1",
+    "1 ",
+    "one",
+    "1.0",
+    "00000000001",
+    "18446744073709551617",
+];
+/// A domain that is neither end.
+const THIRD: u32 = 999;
+
+/// Attacks a set-up, from its beginning to its end.
+pub fn run(player: &mut Player, name: &'static str, column: Column) -> Result<Outcome> {
+    match (name, column) {
+        ("state", _) => own_state(player, column),
+        (_, Column::Once) => mid_handshake(player),
+        _ => number(player, name, column),
+    }
+}
+
+/// The text of a column for a node whose honest number is `own`.
+fn text_of(player: &mut Player, column: Column, own: u32, limit: u32) -> String {
+    match column {
+        Column::Zero => "0".into(),
+        Column::One => "1".into(),
+        Column::Limit => limit.to_string(),
+        Column::BelowLimit => limit.wrapping_sub(1).to_string(),
+        Column::AboveLimit => (u64::from(limit) + 1).to_string(),
+        Column::Maximum => "9999999999".into(),
+        Column::Own | Column::Once => own.to_string(),
+        Column::Stale => own.wrapping_sub(1).to_string(),
+        Column::Random | Column::Raced => {
+            let which = player.rng.below(NASTY.len() as u32 + 1) as usize;
+            let long = || "1".repeat(2000);
+            NASTY.get(which).map_or_else(long, ToString::to_string)
+        }
+    }
+}
+
+fn number(player: &mut Player, name: &'static str, column: Column) -> Result<Outcome> {
+    let own = match name {
+        "control-ref" => player.pages.as_ref().map_or(0, |pages| pages.0.refs[0]),
+        "event-channel" => player.port,
+        _ => 1,
+    };
+    let limit = if name == "version" { 1 } else { u32::MAX };
+    let text = text_of(player, column, own, limit);
+    let honest = text == own.to_string();
+    let value = text.parse::<u32>().ok().filter(|_| text.len() <= 10);
+    let number = value.filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    // A range of versions with 1 in it is fine.
+    let spoken = |number: u32| match name {
+        "version" => number == 1,
+        "min-version" => number == 1,
+        _ => true,
+    };
+    let must = match number {
+        _ if column == Column::Raced => Must::Any,
+        None | Some(0) => Must::Refuse,
+        Some(number) if !spoken(number) => Must::Refuse,
+        Some(_) => Must::Any,
+    };
+    let race = (column == Column::Raced).then(|| NodeRace::start(player, name, own, &text));
+    let lies = vec![(name, Some(text))];
+    // One page that we granted serves other programs: let nothing of ours touch it.
+    if name == "control-ref" && number == Some(1) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let setup = player.offer(&lies, honest)?;
+    drop(race);
+    let (reaction, session) = match setup {
+        Setup::Refused => (Reaction::Refused, None),
+        Setup::Up(mut session) if honest => {
+            session.furnish(player)?;
+            (Reaction::Ignored, Some(session))
+        }
+        Setup::Up(session) => (Reaction::Ignored, Some(session)),
+    };
+    let spoilt = !honest;
+    player.end(session, spoilt)?;
+    Ok(Outcome {
+        reaction,
+        must,
+        used_up: true,
+        value: number.unwrap_or(0).into(),
+    })
+}
+
+/// Another thread that writes a node, two texts in turn.
+struct NodeRace {
+    over: std::sync::Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl NodeRace {
+    fn start(player: &Player, name: &'static str, own: u32, text: &str) -> Self {
+        let over = std::sync::Arc::new(AtomicBool::new(false));
+        let flag = std::sync::Arc::clone(&over);
+        let texts = [own.to_string(), text.to_string()];
+        let (role, guest) = (player.role, player.guest);
+        let thread = thread::spawn(move || {
+            let Ok(mut store) = Store::open(role, guest, 0) else {
+                return;
+            };
+            while !flag.load(Ordering::Relaxed) {
+                for text in &texts {
+                    let _ = store.write(name, text);
+                }
+            }
+        });
+        Self {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for NodeRace {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Our state, while the tunnel stands.
+fn own_state(player: &mut Player, column: Column) -> Result<Outcome> {
+    let mut session = player.begin(None)?;
+    let text = text_of(player, column, state::CONNECTED, 8);
+    if column == Column::Raced {
+        for _ in 0..10 {
+            player.store.switch(state::CLOSED)?;
+            player.store.switch(state::CONNECTED)?;
+        }
+    } else {
+        player.store.write("state", &text)?;
+    }
+    let known = text.parse().is_ok_and(|state| (1..=8).contains(&state));
+    // What the other side does now it does without a message of ours.
+    player.store.wait_settled(0)?;
+    let stays = !session.is_broken(player);
+    let reaction = match stays {
+        true if column != Column::Raced => {
+            session.ping(player)?;
+            Reaction::Ignored
+        }
+        _ => Reaction::Refused,
+    };
+    // The device is gone where the state is no state.
+    player.lost = player.role == Role::Front && !known && column != Column::Raced;
+    player.end(Some(session), true)?;
+    Ok(Outcome {
+        reaction,
+        must: Must::Any,
+        used_up: true,
+        value: text.parse().unwrap_or(0),
+    })
+}
+
+/// Breaks a handshake off, in one of its moments.
+fn mid_handshake(player: &mut Player) -> Result<Outcome> {
+    let moment = player.rng.below(5);
+    let mut session = None;
+    match player.role {
+        Role::Front => player
+            .store
+            .wait_state(&[state::INIT_WAIT], crate::store::HUNG)?,
+        Role::Back => {
+            player.store.write("min-version", "1")?;
+            player.store.write("max-version", "1")?;
+            player.store.switch(state::INIT_WAIT)?;
+            state::INIT_WAIT
+        }
+    };
+    match (player.role, moment) {
+        (Role::Front, 0) => player.store.switch(state::CLOSING)?,
+        (Role::Front, 1) => player.store.switch(state::CLOSED)?,
+        (Role::Front, 2) => {
+            let lies = vec![("control-ref", None), ("event-channel", None)];
+            player.offer(&lies, false).map(drop)?;
+        }
+        (Role::Front, _) => {
+            session = match player.offer(&vec![], moment == 3)? {
+                Setup::Up(session) => Some(session),
+                Setup::Refused => bail!("an honest offer was refused"),
+            };
+            let next = [state::CLOSED, state::INITIALISING][(moment - 3) as usize];
+            player.store.switch(next)?;
+        }
+        (Role::Back, 0) => player.store.switch(state::CLOSING)?,
+        (Role::Back, _) => {
+            player
+                .store
+                .wait_state(&[state::INITIALISED], crate::store::HUNG)?;
+            match moment {
+                1 => player.store.switch(state::CLOSED)?,
+                // Neither mapped nor bound.
+                2 => player.store.switch(state::CONNECTED)?,
+                3 => player.store.switch(state::INITIALISING)?,
+                _ => player.store.remove("state")?,
+            }
+        }
+    }
+    player.end(session, true)?;
+    Ok(Outcome {
+        reaction: Reaction::Ignored,
+        must: Must::Any,
+        used_up: true,
+        value: moment.into(),
+    })
+}
+
+/// What is done to a tunnel that stands.
+pub fn deed(player: &mut Player, session: &mut Session, name: &str) -> Result<Outcome> {
+    match name {
+        "event storm" => storm(player, session),
+        "never acknowledging" => never_acknowledge(player, session),
+        "grants of others" => grants_of_others(player, session),
+        _ => bail!("no attack is known for {name}"),
+    }
+}
+
+/// Events for nothing, then with every doorbell rung.
+fn storm(player: &mut Player, session: &mut Session) -> Result<Outcome> {
+    const EVENTS: u32 = 5000;
+    for number in 0..EVENTS {
+        if number % 2 == 0 {
+            let bells = player.role.rings();
+            for word in 0..64 {
+                session.page.or64(bells.words + 8 * word, u64::MAX);
+            }
+            session.page.or64(bells.summary, u64::MAX);
+        }
+        player.events.notify(session.port);
+    }
+    Ok(Outcome::of(session.ping(player)?, Must::Ignore, EVENTS))
+}
+
+/// More questions than there is room for answers, and none of these taken for long.
+fn never_acknowledge(player: &mut Player, session: &mut Session) -> Result<Outcome> {
+    let (mut sent, mut idle) = (0, 0);
+    while sent < 600 && idle < 100 {
+        if session.try_ping(player) {
+            (sent, idle) = (sent + 1, 0);
+        } else {
+            idle += 1;
+            thread::sleep(LOOK);
+        }
+    }
+    let wait = session.wait_pongs(player)?;
+    Ok(Outcome::of(wait, Must::Ignore, sent))
+}
+
+/// Front: references of nothing, of pages granted to another domain, or read-only. Back: it says
+/// that it is gone and keeps what it mapped; nobody may use these pages meanwhile.
+fn grants_of_others(player: &mut Player, session: &mut Session) -> Result<Outcome> {
+    if player.role == Role::Back {
+        player.kept.append(&mut session.mapped);
+        let wait = session.ping(player)?;
+        return Ok(Outcome::of(wait, Must::Ignore, 0));
+    }
+    let way = player.rng.below(3);
+    let foreign = match way {
+        0 => None,
+        1 => Some(Granted::new(THIRD, 2 * WINDOW_REFS, true)?),
+        _ => Some(Granted::new(player.peer, 2 * WINDOW_REFS, false)?),
+    };
+    let refs = foreign.as_ref().map(|granted| granted.refs.clone());
+    let refs = refs.unwrap_or_else(|| vec![0x00ab_cdef; 2 * WINDOW_REFS]);
+    for (slot, refs) in windows(player, 1).iter_mut().zip(refs.chunks(WINDOW_REFS)) {
+        slot[5..13].copy_from_slice(refs);
+        session.send(player, *slot)?;
+    }
+    let wait = session.wait_only_broken(player)?;
+    Ok(Outcome::of(wait, Must::Tunnel("segment"), way))
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A tunnel that stands: control ring, a segment, a stream and a channel of records; all by the
+//! rules, so that an attack changes one thing alone.
+
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{bail, ensure, Result};
+use idts_core::control::{ControlRing, Role};
+use idts_core::wire::{
+    code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slice, Slot,
+    CHANNELS, PAGE, WINDOW_REFS,
+};
+
+use crate::player::{state, Player, FIRST_PAGES};
+use crate::store::{HUNG, LOOK};
+use crate::xen::{Mapped, Mem};
+
+/// Ports of the honest programs, see `victim`: streams, and records.
+pub const PORTS: [u32; 2] = [7000, 7001];
+/// A port that nobody has.
+pub const NOBODY: u32 = 1;
+/// The channel number of who asks whether anybody is there.
+const PING: u32 = 4000;
+
+/// What came of waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Done,
+    /// The peer gave the tunnel up.
+    Broken,
+    /// Neither, for as long as one waits.
+    Hung,
+}
+
+/// A channel with an honest program at its other end.
+#[derive(Clone, Copy)]
+pub struct Chan {
+    pub id: ChannelId,
+    pub records: bool,
+    /// Where the lines are that we write, and the peer.
+    pub own: u32,
+    pub peer: u32,
+    /// The ring that we write.
+    pub tx: u32,
+    pub size: u32,
+    pub closed: bool,
+}
+
+pub struct Session {
+    pub ring: ControlRing,
+    pub page: Mem,
+    /// The first segment.
+    pub data: Mem,
+    pub port: u32,
+    /// Messages sent, and taken.
+    pub sent: u32,
+    pub taken: u32,
+    pub chans: Vec<Chan>,
+    /// What the back mapped, kept as long as the tunnel.
+    pub mapped: Vec<Mapped>,
+    /// A message that is not sent when it is due, for an attack sends it.
+    pub hold: Option<u32>,
+    /// What that message would have been about.
+    pub held: Option<ChannelId>,
+    /// Back: references of the segment that comes.
+    refs: Vec<u32>,
+    /// Segments that the other side acknowledged.
+    acknowledged: Vec<u32>,
+    opened: u32,
+    pings: u32,
+    pongs: u32,
+}
+
+impl Session {
+    pub fn new(ring: ControlRing, page: Mem, data: Mem, port: u32) -> Self {
+        Self {
+            ring,
+            page,
+            data,
+            port,
+            sent: 0,
+            taken: 0,
+            chans: Vec::new(),
+            mapped: Vec::new(),
+            hold: None,
+            held: None,
+            refs: Vec::new(),
+            acknowledged: Vec::new(),
+            opened: 0,
+            pings: 0,
+            pongs: 0,
+        }
+    }
+
+    /// The first segment and both channels.
+    pub fn furnish(&mut self, player: &mut Player) -> Result<()> {
+        if player.role == Role::Front {
+            self.add_segment(player, 0)?;
+            for (number, records) in [false, true].into_iter().enumerate() {
+                let open = open_of(number as u32 + 1, PORTS[number], records);
+                self.send(player, FrontMessage::Open(open).encode())?;
+                self.chans.push(chan_of(&open, Role::Front));
+            }
+        }
+        let wanted = if self.hold == Some(code::SEGMENT) {
+            return self.must(player, |s| s.refs.len() >= FIRST_PAGES);
+        } else if matches!(self.hold, Some(code::OPENED | code::REFUSED)) {
+            2
+        } else {
+            self.must(player, |s| s.opened >= 2)?;
+            return Ok(());
+        };
+        self.must(player, |s| s.opened + u32::from(s.held.is_some()) >= wanted)
+    }
+
+    fn must(&mut self, player: &mut Player, done: impl Fn(&Self) -> bool) -> Result<()> {
+        match self.wait(player, done)? {
+            Wait::Done => Ok(()),
+            other => bail!("{other:?} before any attack"),
+        }
+    }
+
+    /// Front: sends a segment's references and waits for the answer. Segment 0 has two windows, 1
+    /// has one.
+    pub fn add_segment(&mut self, player: &mut Player, segment: u32) -> Result<()> {
+        for slot in windows(player, segment) {
+            self.send(player, slot)?;
+        }
+        self.must(player, |s| s.acknowledged.contains(&segment))
+    }
+
+    // --- The control ring ---
+
+    /// Sends a slot, whatever it says, with doorbell and event.
+    pub fn send(&mut self, player: &mut Player, slot: Slot) -> Result<()> {
+        let start = Instant::now();
+        while self.try_send(player, &slot).is_none() {
+            ensure!(start.elapsed() < HUNG, "no slot becomes free");
+            self.pump(player)?;
+            if self.is_broken(player) {
+                return Ok(());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// The same, if there is a free slot.
+    pub fn try_send(&mut self, player: &Player, slot: &Slot) -> Option<()> {
+        let page = self.page;
+        // An error is of our own making: words that an attack left.
+        self.ring.send(&page, slot).ok().flatten()?;
+        self.sent = self.sent.wrapping_add(1);
+        self.notify(player, 0);
+        Some(())
+    }
+
+    /// Rings the doorbell of a channel and sends an event.
+    pub fn notify(&self, player: &Player, channel: u32) {
+        player.role.rings().ring(&self.page, channel);
+        player.events.notify(self.port);
+    }
+
+    /// Takes what messages there are.
+    pub fn pump(&mut self, player: &mut Player) -> Result<()> {
+        let page = self.page;
+        while let Ok(Some((slot, notify))) = self.ring.receive(&page) {
+            self.taken = self.taken.wrapping_add(1);
+            if notify {
+                self.notify(player, 0);
+            }
+            match player.role {
+                Role::Front => self.hear_back(player, &slot)?,
+                Role::Back => self.hear_front(player, &slot)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something is so, or the peer gave up.
+    pub fn wait(&mut self, player: &mut Player, done: impl Fn(&Self) -> bool) -> Result<Wait> {
+        let start = Instant::now();
+        for look in 1u32.. {
+            self.pump(player)?;
+            if done(self) {
+                return Ok(Wait::Done);
+            }
+            if look % 8 == 0 && self.is_broken(player) {
+                return Ok(Wait::Broken);
+            }
+            if start.elapsed() > HUNG {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(Wait::Hung)
+    }
+
+    /// Waits until the peer gave up.
+    pub fn wait_only_broken(&mut self, player: &mut Player) -> Result<Wait> {
+        self.wait(player, |_| false)
+    }
+
+    /// Whether the peer gave the tunnel up.
+    pub fn is_broken(&self, player: &mut Player) -> bool {
+        let state = player.store.peer_state();
+        !(state::INITIALISED..=state::CONNECTED).contains(&state)
+    }
+
+    /// Asks for what is always refused; the answer shows that the peer took all before it.
+    pub fn ping(&mut self, player: &mut Player) -> Result<Wait> {
+        self.pings += 1;
+        let slot = self.ping_slot(player.role);
+        self.send(player, slot)?;
+        let wanted = self.pings;
+        self.wait(player, |s| s.pongs >= wanted)
+    }
+
+    /// Sends the same without waiting; `false`: no slot is free.
+    pub fn try_ping(&mut self, player: &mut Player) -> bool {
+        self.pings += 1;
+        let slot = self.ping_slot(player.role);
+        let sent = self.try_send(player, &slot).is_some();
+        self.pings -= u32::from(!sent);
+        sent
+    }
+
+    /// Waits for all answers.
+    pub fn wait_pongs(&mut self, player: &mut Player) -> Result<Wait> {
+        let wanted = self.pings;
+        self.wait(player, |s| s.pongs >= wanted)
+    }
+
+    fn ping_slot(&self, role: Role) -> Slot {
+        match role {
+            Role::Front => {
+                let mut open = spare_open(PING, NOBODY);
+                open.channel.generation = self.pings;
+                FrontMessage::Open(open).encode()
+            }
+            Role::Back => BackMessage::Request {
+                tag: self.pings,
+                ports: Ports {
+                    source: 9,
+                    target: NOBODY,
+                },
+                front_size: PAGE,
+                back_size: PAGE,
+                domain: 0,
+                kind: Kind::Stream,
+            }
+            .encode(),
+        }
+    }
+
+    // --- What the other side says ---
+
+    fn hear_back(&mut self, player: &mut Player, slot: &Slot) -> Result<()> {
+        match BackMessage::decode(slot) {
+            Ok(BackMessage::Segment { segment, .. }) => self.acknowledged.push(segment),
+            Ok(BackMessage::Opened(_)) => self.opened += 1,
+            Ok(BackMessage::Refused { channel, .. }) => {
+                self.pongs += u32::from(channel.id == PING);
+            }
+            Ok(BackMessage::Request { tag, .. }) => {
+                let why = Refusal::Refused;
+                self.send(player, FrontMessage::Refuse { tag, why }.encode())?;
+            }
+            Ok(BackMessage::Closed(id)) => self.closed(player, id)?,
+            Ok(BackMessage::Retired { .. }) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn hear_front(&mut self, player: &mut Player, slot: &Slot) -> Result<()> {
+        match FrontMessage::decode(slot) {
+            Ok(FrontMessage::Window {
+                segment,
+                windows,
+                window,
+                half,
+                refs,
+            }) => self.window(player, (segment, windows, window, half), refs)?,
+            Ok(FrontMessage::Open(open)) if open.tag == 0 => self.answer(player, &open)?,
+            Ok(FrontMessage::Refuse { .. }) => self.pongs += 1,
+            Ok(FrontMessage::Closed(id)) => self.closed(player, id)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Back: maps a segment when it is whole.
+    fn window(
+        &mut self,
+        player: &mut Player,
+        (segment, windows, window, half): (u32, u32, u32, u32),
+        refs: [u32; WINDOW_REFS],
+    ) -> Result<()> {
+        self.refs.extend(refs);
+        if (window + 1, half) != (windows, 1) || self.hold == Some(code::SEGMENT) {
+            return Ok(());
+        }
+        let mapped = Mapped::new(player.peer, &std::mem::take(&mut self.refs))?;
+        if segment == 0 {
+            self.data = mapped.mem;
+        }
+        self.mapped.push(mapped);
+        let mapped = true;
+        self.send(player, BackMessage::Segment { segment, mapped }.encode())
+    }
+
+    /// Back: opens what a program asks for.
+    fn answer(&mut self, player: &mut Player, open: &Open) -> Result<()> {
+        let in_first = [
+            open.lines_segment,
+            open.front_ring.segment,
+            open.back_ring.segment,
+        ];
+        if in_first != [0; 3] || self.chans.len() >= 2 {
+            let channel = open.channel;
+            let why = Refusal::Refused;
+            return self.send(player, BackMessage::Refused { channel, why }.encode());
+        }
+        if matches!(self.hold, Some(code::OPENED | code::REFUSED)) && open.kind == Kind::Record {
+            self.held = Some(open.channel);
+            return Ok(());
+        }
+        self.opened += 1;
+        self.chans.push(chan_of(open, Role::Back));
+        self.chans.sort_by_key(|chan| chan.records);
+        self.send(player, BackMessage::Opened(open.channel).encode())
+    }
+
+    fn closed(&mut self, player: &mut Player, id: ChannelId) -> Result<()> {
+        let known = self.chans.iter_mut().find(|chan| chan.id == id);
+        if let Some(chan) = known.filter(|chan| !chan.closed) {
+            chan.closed = true;
+            self.send(player, closed_slot(player.role, id))?;
+        }
+        Ok(())
+    }
+}
+
+/// The message that a channel is over.
+pub fn closed_slot(role: Role, id: ChannelId) -> Slot {
+    match role {
+        Role::Front => FrontMessage::Closed(id).encode(),
+        Role::Back => BackMessage::Closed(id).encode(),
+    }
+}
+
+/// Front: the messages that add a segment.
+pub fn windows(player: &Player, segment: u32) -> Vec<Slot> {
+    let refs = player.pages.as_ref().map(|pages| pages.1.refs.as_slice());
+    let refs = refs.unwrap_or_default();
+    let (refs, windows) = match segment {
+        0 => (&refs[..FIRST_PAGES], 2),
+        _ => (&refs[FIRST_PAGES..], 1),
+    };
+    let halves = refs.chunks_exact(WINDOW_REFS).zip(0..);
+    let slot = |(refs, number): (&[u32], u32)| {
+        let mut slot = [
+            code::WINDOW,
+            segment,
+            windows,
+            number / 2,
+            number % 2,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        slot[5..13].copy_from_slice(refs);
+        slot
+    };
+    halves.map(slot).collect()
+}
+
+/// The channel with number `id`: its lines and rings are the front's to place.
+fn open_of(id: u32, target: u32, records: bool) -> Open {
+    let ring = |number: u32| Slice {
+        segment: 0,
+        offset: PAGE * number,
+        len: PAGE,
+    };
+    Open {
+        channel: ChannelId { id, generation: 1 },
+        ports: Ports { source: 5, target },
+        lines_offset: line::PAIR * id,
+        front_ring: ring(2 * id),
+        back_ring: ring(2 * id + 1),
+        kind: if records { Kind::Record } else { Kind::Stream },
+        ..Open::default()
+    }
+}
+
+/// An opening that is for nobody, on slices of its own.
+pub fn spare_open(id: u32, target: u32) -> Open {
+    let place = if id == PING { 8 } else { 10 };
+    let mut open = open_of(place, target, false);
+    open.channel = ChannelId {
+        id: id.min(CHANNELS - 1),
+        generation: 1,
+    };
+    open
+}
+
+fn chan_of(open: &Open, role: Role) -> Chan {
+    let (front, back) = (open.lines_offset, open.lines_offset + line::SIZE);
+    let (own, peer, ring) = match role {
+        Role::Front => (front, back, open.front_ring),
+        Role::Back => (back, front, open.back_ring),
+    };
+    Chan {
+        id: open.channel,
+        records: open.kind == Kind::Record,
+        own,
+        peer,
+        tx: ring.offset,
+        size: ring.len,
+        closed: false,
+    }
+}

@@ -173,7 +173,7 @@ fn a_short_pause_ends_no_backlog() {
     let flow = join(&mut s);
     s.set_total_rate(10_000_000, 0);
     let mut now = 0;
-    let mut serve = |s: &mut Scheduler, now: &mut u64| {
+    let serve = |s: &mut Scheduler, now: &mut u64| {
         while s.claim(flow, u32::MAX, *now) != Claim::Queued {}
         let Pick::WaitUntil(time) = s.next(*now) else {
             panic!("the cap lets more through than it should")

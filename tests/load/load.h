@@ -55,13 +55,6 @@ void hang_up(struct link *link);
 void serve(struct link *link);
 void run(struct link *link, const struct request *request);
 
-/*
- * Marks in the program's flow: no-operations that a plugin of the emulator knows
- * (tests/profile/count.c), around what is counted.
- */
-#define MARK_START() asm volatile("nopl 0x49445401(%%rax)" : : : "memory")
-#define MARK_STOP() asm volatile("nopl 0x49445402(%%rax)" : : : "memory")
-
 /* Splits TEXT at its colons; gives how many parts there are. */
 int split(const char *text, char parts[][64], int most);
 _Noreturn void fail(const char *what);

@@ -95,11 +95,6 @@ fn arguments(place: &Place, images: &Images, config: &Config, port: u16) -> Resu
         "-initrd",
         format!("{kernel} console=hvc0 net.ifnames=0,{initrd}"),
     );
-    // A plugin of the emulator with its options, as scripts/profile has one.
-    if let Some(plugin) = std::env::var_os("IDTS_PLUGIN") {
-        args.push("-plugin".into());
-        args.push(plugin.to_string_lossy().into_owned());
-    }
     args.push("-no-reboot".into());
     args.push("-nodefaults".into());
     Ok(args)

@@ -14,7 +14,6 @@ mod cli;
 mod figure;
 mod marks;
 mod page;
-mod profile;
 mod system;
 mod table;
 
@@ -44,10 +43,6 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: &Cli) -> Result<()> {
-    if cli.profile {
-        let kind = cli.kind.unwrap_or(GuestType::Pv);
-        return with_bed(cli, kind, 1, profile::profile);
-    }
     let mut run = Run::new(cli.quick);
     for kind in kinds(cli) {
         with_bed(cli, kind, guests(cli), |bed| measure(cli, bed, &mut run))?;

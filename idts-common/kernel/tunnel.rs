@@ -39,8 +39,13 @@ use crate::xenbus::{Device, DeviceRef};
 /// Messages handled before the worker lets others run.
 const BATCH: usize = 64;
 /// Messages that may wait for a slot before we stop listening to the peer: one
-/// that does not read its ring cannot make us hoard answers.
-const OUTBOX_MAX: usize = 256;
+/// that does not read its ring cannot make us hoard answers. A peer that keeps
+/// the rules never drives us there, with an answer and a CLOSED for every channel
+/// and some for segments and requests; otherwise two sides that both close
+/// everything would both stop listening, for ever.
+const OUTBOX_MAX: usize = 2 * wire::CHANNELS as usize + 512;
+/// An outbox that was longer gives its memory back once it is empty.
+const OUTBOX_KEPT: usize = 256;
 /// Versions of the protocol that this module speaks.
 pub const VERSIONS: (u32, u32) = (wire::VERSION, wire::VERSION);
 
@@ -59,7 +64,7 @@ pub struct Gauges {
 /// What is behind a tunnel's lock.
 pub(crate) struct Inner {
     ring: ControlRing,
-    outbox: KVec<Slot>,
+    outbox: KVVec<Slot>,
     pub(crate) book: KBox<Region>,
     pub(crate) segments: Segments,
     pub(crate) openings: Openings,
@@ -148,7 +153,7 @@ impl Tunnel {
                 work <- new_work!("idts_tunnel"),
                 inner <- new_mutex!(Inner {
                     ring: ControlRing::new(hub.role),
-                    outbox: KVec::new(),
+                    outbox: KVVec::new(),
                     book,
                     segments: Segments::new(),
                     openings: Openings::new(),
@@ -467,6 +472,9 @@ impl Tunnel {
                 index = index.wrapping_add(1);
                 index > sent
             });
+            if inner.outbox.is_empty() && inner.outbox.capacity() > OUTBOX_KEPT {
+                inner.outbox = KVVec::new();
+            }
         }
         if notify {
             self.notify(&live, 0);

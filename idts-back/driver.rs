@@ -2,11 +2,10 @@
 
 //! The backend's life on xenbus: carries out what `idts_core::state` decides.
 
-use idts_core::nodes;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
-use idts_kernel::tunnel::{Tunnel, VERSIONS};
+use idts_kernel::tunnel::{self, Tunnel};
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
@@ -23,6 +22,8 @@ struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
     failures: u32,
+    /// The log has it that the front can offer nothing.
+    refused: bool,
 }
 
 /// A bound device. The callbacks never overlap; the lock says so to Rust.
@@ -33,10 +34,9 @@ pub(crate) struct Bound {
     link: Mutex<Link>,
 }
 
-/// Announces the versions that we speak and waits for the front.
+/// Says what we can and waits for the front.
 fn announce(device: &Device) -> Result {
-    device.write(nodes::MIN_VERSION, VERSIONS.0)?;
-    device.write(nodes::MAX_VERSION, VERSIONS.1)?;
+    tunnel::announce(device)?;
     device.switch(XenbusState::InitWait);
     Ok(())
 }
@@ -70,14 +70,24 @@ impl Link {
         back(self.phase, waiting, online, state)
     }
 
-    fn step(&mut self, device: &Device, hub: &Arc<Hub>, step: BackStep) -> Result<Next> {
+    fn step(
+        &mut self,
+        device: &Device,
+        hub: &Arc<Hub>,
+        (state, step): (XenbusState, BackStep),
+    ) -> Result<Next> {
         match step {
-            BackStep::Stay => {}
+            BackStep::Stay => {
+                // Once: a front that closes again and again must not fill the log.
+                let closed = state == XenbusState::Closed && self.phase == Phase::Down;
+                self.refused = self.refused || closed && tunnel::was_refused(device);
+            }
             BackStep::Announce => announce(device)?,
             BackStep::Map => {
                 let tunnel = Tunnel::map(device, hub)?;
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
+                self.refused = false;
                 tunnel.start()?;
                 device.switch(XenbusState::Connected);
                 dev_info!(device.device(), "connected to domain {}\n", device.peer());
@@ -119,7 +129,7 @@ impl Driver for Back {
         Arc::pin_init(
             pin_init!(Bound {
                 hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, failures: 0 }),
+                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, failures: 0, refused: false }),
             }),
             GFP_KERNEL,
         )
@@ -130,7 +140,7 @@ impl Driver for Back {
         let mut state = state;
         loop {
             let step = link.decide(device, state);
-            match link.step(device, &data.hub, step) {
+            match link.step(device, &data.hub, (state, step)) {
                 Ok(Next::Unregister) => return Next::Unregister,
                 // The front may have gone on while we unmapped.
                 Ok(Next::Stay) if step == BackStep::Reset => state = device.peer_state(),

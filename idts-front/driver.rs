@@ -94,6 +94,14 @@ impl Driver for Front {
         loop {
             let was = link.phase;
             let step = front(was, state);
+            if was == Phase::Offered && matches!(state, XenbusState::Closing | XenbusState::Closed)
+            {
+                dev_err!(
+                    device.device(),
+                    "domain {} closed the tunnel before it stood; if it refused it, its log says why\n",
+                    device.peer()
+                );
+            }
             if let Err(error) = link.step(device, &data.hub, step) {
                 dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                 link.release();

@@ -36,23 +36,21 @@ impl Role {
         }
     }
 
-    /// The doorbells that this side rings.
-    pub const fn rings(self) -> Doorbell {
-        match self {
-            Self::Front => Doorbell {
-                summary: page::FRONT_SUMMARY,
-                words: page::FRONT_DOORBELLS,
-            },
-            Self::Back => Doorbell {
-                summary: page::BACK_SUMMARY,
-                words: page::BACK_DOORBELLS,
-            },
+    /// The doorbells of a queue that this side rings.
+    pub const fn rings(self, queue: u32) -> Doorbell {
+        let (summaries, words) = match self {
+            Self::Front => (page::FRONT_SUMMARY, page::FRONT_DOORBELLS),
+            Self::Back => (page::BACK_SUMMARY, page::BACK_DOORBELLS),
+        };
+        Doorbell {
+            summary: summaries.wrapping_add(queue.wrapping_mul(page::SUMMARY)),
+            words,
         }
     }
 
-    /// The doorbells that this side takes.
-    pub const fn hears(self) -> Doorbell {
-        self.peer().rings()
+    /// The doorbells of a queue that this side takes.
+    pub const fn hears(self, queue: u32) -> Doorbell {
+        self.peer().rings(queue)
     }
 
     /// The other side.

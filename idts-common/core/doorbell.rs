@@ -10,7 +10,8 @@
 use super::mem::SharedMem;
 use super::wire;
 
-/// One direction's doorbells: where its summary and its words lie.
+/// A queue's doorbells in one direction: where its summary lies, and where the
+/// words of all queues do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doorbell {
     /// Byte offset of the summary double word.
@@ -34,10 +35,11 @@ impl Doorbell {
         mem.or64(self.summary, 1u64.wrapping_shl(word));
     }
 
-    /// Takes all marks and calls `news` for each marked channel.
-    pub fn take<M: SharedMem>(self, mem: &M, mut news: impl FnMut(u32)) {
+    /// Takes all marks in the words `ours`, a bit for each, and calls `news` for
+    /// each marked channel.
+    pub fn take<M: SharedMem>(self, mem: &M, ours: u64, mut news: impl FnMut(u32)) {
         // ORDER doorbell: pairs with ring.
-        let mut summary = mem.swap64(self.summary, 0);
+        let mut summary = mem.swap64(self.summary, 0) & ours;
         while summary != 0 {
             let word = summary.trailing_zeros();
             summary &= summary.wrapping_sub(1);

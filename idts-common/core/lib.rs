@@ -7,8 +7,8 @@
 //! that a peer can write is reached through [`mem::SharedMem`] alone.
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`control`], [`region`], [`state`], [`nodes`],
-//! [`uapi`], [`policy`], [`sched`]. The document that all of it implements is
+//! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`state`],
+//! [`nodes`], [`terms`], [`uapi`], [`policy`], [`sched`]. The document that all of it implements is
 //! `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
@@ -28,10 +28,12 @@ pub mod index;
 pub mod mem;
 pub mod nodes;
 pub mod policy;
+pub mod queues;
 pub mod record;
 pub mod region;
 pub mod ring;
 pub mod sched;
 pub mod state;
+pub mod terms;
 pub mod uapi;
 pub mod wire;

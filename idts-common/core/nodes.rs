@@ -5,19 +5,36 @@
 //! Owns the names and the reading of values that a peer wrote; reading and
 //! writing xenstore is left to others. PROTOCOL.md section 3.
 
+use super::wire::QUEUES;
+
 /// The device type: `device/idts/0` and `backend/idts/<domid>/0`.
 pub const DEVICE: &str = "idts";
 
-/// Back: lowest protocol version that it speaks.
+/// Each: lowest protocol version that it speaks.
 pub const MIN_VERSION: &str = "min-version";
-/// Back: highest protocol version that it speaks.
+/// Each: highest protocol version that it speaks.
 pub const MAX_VERSION: &str = "max-version";
 /// Front: the version that it picked.
 pub const VERSION: &str = "version";
 /// Front: grant reference of the control page.
 pub const CONTROL_REF: &str = "control-ref";
-/// Front: event channel port.
-pub const EVENT_CHANNEL: &str = "event-channel";
+/// Front: event channel ports, of each queue.
+pub const EVENT_CHANNELS: [&str; QUEUES as usize] = [
+    "event-channel",
+    "event-channel-1",
+    "event-channel-2",
+    "event-channel-3",
+    "event-channel-4",
+    "event-channel-5",
+    "event-channel-6",
+    "event-channel-7",
+];
+/// Back: the features that it has. Front: those that both have.
+pub const FEATURES: &str = "features";
+/// Back: queues of the tunnel, at most.
+pub const MAX_QUEUES: &str = "max-queues";
+/// Front: queues of the tunnel.
+pub const QUEUE_COUNT: &str = "queues";
 
 /// Reads a decimal number, as the kernels' `%u` writes it: digits only, no
 /// sign, no blank, within `min` and `max`.

@@ -26,6 +26,8 @@ pub const FIRST_WINDOWS: u32 = 2;
 
 /// Channel numbers of a tunnel. Number 0 is the control ring.
 pub const CHANNELS: u32 = 4096;
+/// Queues of a tunnel, at most: their summaries fill a cache line.
+pub const QUEUES: u32 = 64 / page::SUMMARY;
 /// The smallest ring.
 pub const RING_MIN: u32 = PAGE;
 /// The largest ring.
@@ -54,10 +56,12 @@ pub mod page {
     pub const FRONT_LINE: u32 = 0x000;
     /// Index words of the control ring that the back writes.
     pub const BACK_LINE: u32 = 0x040;
-    /// Summary of the doorbells that the front rings.
+    /// Summaries of the doorbells that the front rings, one for each queue.
     pub const FRONT_SUMMARY: u32 = 0x080;
-    /// Summary of the doorbells that the back rings.
+    /// Summaries of the doorbells that the back rings.
     pub const BACK_SUMMARY: u32 = 0x0c0;
+    /// Bytes of a summary.
+    pub const SUMMARY: u32 = 8;
     /// Doorbells that the front rings: 64 double words.
     pub const FRONT_DOORBELLS: u32 = 0x400;
     /// Doorbells that the back rings: 64 double words.

@@ -50,7 +50,8 @@ extern "C" fn trampoline<T: Handler>(irq: c_int, data: *mut c_void) -> bindings:
 
 impl<T: Handler> EventChannel<T> {
     /// Allocates a port that the device's peer may bind, and binds our end.
-    pub(crate) fn offer(device: &Device, handler: Arc<T>) -> Result<Self> {
+    /// `name` is shown in /proc/interrupts.
+    pub(crate) fn offer(device: &Device, name: &'static CStr, handler: Arc<T>) -> Result<Self> {
         let mut port = 0;
         // SAFETY: The device is valid; `port` is valid for writing.
         let result = unsafe { bindings::xenbus_alloc_evtchn(device.as_raw(), &mut port) };
@@ -63,7 +64,7 @@ impl<T: Handler> EventChannel<T> {
                 port,
                 Some(trampoline::<T>),
                 0,
-                c"idts".as_char_ptr(),
+                name.as_char_ptr(),
                 Arc::as_ptr(&handler).cast_mut().cast(),
             )
         };
@@ -80,7 +81,12 @@ impl<T: Handler> EventChannel<T> {
     }
 
     /// Binds to the port that the device's peer offers.
-    pub(crate) fn bind(device: &Device, port: u32, handler: Arc<T>) -> Result<Self> {
+    pub(crate) fn bind(
+        device: &Device,
+        port: u32,
+        name: &'static CStr,
+        handler: Arc<T>,
+    ) -> Result<Self> {
         // SAFETY: The device is valid; the handler's data outlives the binding,
         // see `Drop`. Xen checks the port.
         let irq = unsafe {
@@ -89,7 +95,7 @@ impl<T: Handler> EventChannel<T> {
                 port,
                 Some(trampoline::<T>),
                 0,
-                c"idts".as_char_ptr(),
+                name.as_char_ptr(),
                 Arc::as_ptr(&handler).cast_mut().cast(),
             )
         };

@@ -5,6 +5,7 @@
  */
 #include <linux/anon_inodes.h>
 #include <linux/capability.h>
+#include <linux/cpumask.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
@@ -68,6 +69,11 @@ bool idts_cpu_is_wanted(void)
 {
 	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY) ||
 	       signal_pending(current);
+}
+
+unsigned int idts_online_cpus(void)
+{
+	return num_online_cpus();
 }
 
 bool idts_net_bind_service(void)

@@ -22,6 +22,7 @@ void idts_poll_wait(struct file *file, struct wait_queue_head *queue,
 		    struct poll_table_struct *table);
 u64 idts_clock(void);
 bool idts_cpu_is_wanted(void);
+unsigned int idts_online_cpus(void);
 bool idts_net_bind_service(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags);

@@ -7,6 +7,7 @@
 
 use idts_core::ring::Lines;
 use idts_core::sched::Params;
+use idts_core::terms::Terms;
 use idts_core::wire::{line, ChannelId, Open, Slice, PAGE, WINDOW};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -45,7 +46,7 @@ impl Tunnel {
     /// The tunnel of this domain with itself.
     pub(crate) fn home(hub: &Arc<Hub>) -> Result<Arc<Self>> {
         let page = LocalPages::new(PAGE)?;
-        let tunnel = Self::new(None, hub, Memory::Local(page), 0)?;
+        let tunnel = Self::new(None, hub, Terms::LOCAL, Memory::Local(page), 0)?;
         tunnel.set_flow(hub.mover.join(&tunnel, Params::DEFAULT)?);
         Ok(tunnel)
     }

@@ -9,13 +9,13 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
 use crate::mover::Mover;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Lane, Tunnel};
 
 /// A counter.
 pub(crate) struct Counter(Atomic<i64>);
 
 impl Counter {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
@@ -68,12 +68,6 @@ counters! {
     refused,
     /// Openings that failed for want of room within the limits.
     no_space,
-    /// Events sent.
-    events_sent,
-    /// Events received.
-    events,
-    /// Events received that brought nothing.
-    spurious,
     /// Times that an application went to sleep on a channel.
     sleeps,
     /// Times that it looked a little longer instead, and that paid.
@@ -89,9 +83,33 @@ counters! {
 /// What the debugfs file shows.
 pub(crate) struct Report(pub(crate) Arc<Tunnel>);
 
+impl Report {
+    /// Events sent, received, and received for nothing: all, then by queue.
+    fn events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |counter: fn(&Lane) -> &Counter| {
+            let counts = self.0.lanes().map(|(_, lane)| counter(lane).get());
+            counts.fold(0, u64::wrapping_add)
+        };
+        writeln!(f, "events_sent {}", all(|lane| &lane.sent))?;
+        writeln!(f, "events {}", all(|lane| &lane.events))?;
+        writeln!(f, "spurious {}", all(|lane| &lane.spurious))?;
+        writeln!(f, "queues {}", self.0.terms.queues.count())?;
+        for (queue, lane) in self.0.lanes() {
+            let channels = self.0.inner.lock().openings.channels_of(queue);
+            writeln!(f, "queue_{queue}_channels {channels}")?;
+            writeln!(f, "queue_{queue}_events_sent {}", lane.sent.get())?;
+            writeln!(f, "queue_{queue}_events {}", lane.events.get())?;
+            writeln!(f, "queue_{queue}_spurious {}", lane.spurious.get())?;
+        }
+        Ok(())
+    }
+}
+
 impl Writer for Report {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gauges = self.0.gauges();
+        writeln!(f, "version {}", self.0.terms.version)?;
+        writeln!(f, "features {}", self.0.terms.features)?;
         writeln!(f, "channels {}", gauges.channels)?;
         writeln!(f, "region_pages {}", gauges.region_pages)?;
         writeln!(f, "segments {}", gauges.segments)?;
@@ -104,6 +122,7 @@ impl Writer for Report {
                 writeln!(f, "flow_{name} {value}")?;
             }
         }
+        self.events(f)?;
         self.0.stats.write(f)
     }
 }

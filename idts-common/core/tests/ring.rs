@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Rings, indices, control ring and doorbells with an honest peer, against
-//! simple models: a queue of bytes, indices of 64 bits, a set of marks.
+//! Rings, indices and control ring with an honest peer, against simple models:
+//! a queue of bytes, indices of 64 bits.
 //!
 //! Seed and number of cases: see common/mod.rs. Proves F-13, B-12.
 
@@ -187,21 +187,6 @@ proptest! {
             // The other direction is another ring.
             prop_assert_eq!(front.receive(&mem), Ok(None));
         }
-    }
-
-    #[test]
-    fn doorbells_are_a_set(ids in proptest::collection::vec(0..4096u32, 0..100)) {
-        let mem = AtomicMem::page();
-        for id in &ids {
-            Role::Front.rings().ring(&mem, *id);
-        }
-        let mut heard = Vec::new();
-        Role::Front.hears().take(&mem, |id| heard.push(id));
-        prop_assert!(heard.is_empty());
-        Role::Back.hears().take(&mem, |id| heard.push(id));
-        let set: BTreeSet<u32> = ids.into_iter().collect();
-        prop_assert_eq!(heard, set.into_iter().collect::<Vec<_>>());
-        Role::Back.hears().take(&mem, |_| panic!("a mark was left"));
     }
 }
 

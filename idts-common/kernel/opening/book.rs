@@ -5,6 +5,7 @@
 //! Owns numbers, generations and tags. Nothing here talks to the peer.
 
 use idts_core::error::Violation;
+use idts_core::queues::{Queues, Spread};
 use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, CHANNELS, SEGMENTS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -91,11 +92,14 @@ pub(crate) struct Openings {
     pub(crate) incoming: Option<Incoming>,
     /// Back: the group that the next OPEN is about.
     pub(super) name: Option<Name>,
+    /// The queues of the channels.
+    spread: Spread,
 }
 
 impl Openings {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(queues: Queues) -> Self {
         Self {
+            spread: Spread::new(queues),
             records: KVVec::new(),
             generations: KVVec::new(),
             pending: KVec::new(),
@@ -118,6 +122,11 @@ impl Openings {
         if let Some(used) = self.used.get_mut(segment as usize) {
             *used = clock();
         }
+    }
+
+    /// Channels of a queue.
+    pub(crate) fn channels_of(&self, queue: u32) -> u32 {
+        self.spread.channels(queue)
     }
 
     /// Ends every channel and every opening with an errno.
@@ -159,11 +168,11 @@ impl Openings {
         Ok(())
     }
 
-    /// The lowest free number, with its next generation.
+    /// A free number, so that channels spread over the queues, with its next
+    /// generation.
     pub(super) fn next_id(&mut self) -> Result<ChannelId> {
-        let id = (1..CHANNELS)
-            .find(|id| !matches!(self.records.get(*id as usize), Some(Some(_))))
-            .ok_or(ENOSPC)?;
+        let free = |id: u32| !matches!(self.records.get(id as usize), Some(Some(_)));
+        let id = self.spread.next(free).ok_or(ENOSPC)?;
         self.reserve(id)?;
         let generation = self.generations.get(id as usize).copied().unwrap_or(0);
         Ok(ChannelId {
@@ -179,6 +188,7 @@ impl Openings {
         }
         if let Some(place) = self.records.get_mut(id as usize) {
             *place = Some(record);
+            self.spread.add(id);
         }
     }
 
@@ -210,7 +220,9 @@ impl Openings {
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Record> {
-        self.records.get_mut(id as usize)?.take()
+        let record = self.records.get_mut(id as usize)?.take()?;
+        self.spread.remove(id);
+        Some(record)
     }
 
     pub(super) fn take_pending(&mut self, tag: u32) -> Result<Pending, Violation> {

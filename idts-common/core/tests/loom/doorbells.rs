@@ -6,6 +6,7 @@ use super::common::{AtomicMem, Weak, Without};
 use super::{builder, Link};
 use idts_core::doorbell::Doorbell;
 use idts_core::mem::SharedMem;
+use idts_core::queues::Queues;
 use loom::thread;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ fn two_ring(ring: fn(&AtomicMem, u32)) {
             .collect();
         let mut heard = 0u64;
         loop {
-            BELL.take(&link.mem, |id| heard |= 1 << id);
+            BELL.take(&link.mem, u64::MAX, |id| heard |= 1 << id);
             if heard == 1 << 3 | 1 << 5 {
                 break;
             }
@@ -75,7 +76,7 @@ fn news_during_a_take_are_told() {
         while seen < 2 {
             let mem = &link.mem;
             let mut marked = false;
-            BELL.take(mem, |_| {
+            BELL.take(mem, u64::MAX, |_| {
                 seen = mem.load(NEWS);
                 marked = true;
             });
@@ -84,6 +85,46 @@ fn news_during_a_take_are_told() {
             }
         }
         ringer.join().unwrap();
+    });
+}
+
+/// Two queues are heard at the same time, and channels of both rung: each hears
+/// of its own, and of nothing else.
+#[test]
+fn queues_do_not_mix() {
+    const BELLS: [Doorbell; 2] = [
+        Doorbell {
+            summary: 0,
+            words: 16,
+        },
+        Doorbell {
+            summary: 8,
+            words: 16,
+        },
+    ];
+    let queues = Queues::new(2).unwrap();
+    builder(3).check(move || {
+        let mem = Arc::new(AtomicMem::new(0, 4));
+        let ringer = mem.clone();
+        let ringer = thread::spawn(move || {
+            for id in [5, 64 + 3] {
+                BELLS[queues.of(id) as usize].ring(&*ringer, id);
+            }
+        });
+        let take = move |mem: &AtomicMem, queue: u32| {
+            let mut heard = 0;
+            BELLS[queue as usize].take(mem, queues.words(queue), |id| {
+                assert_eq!(queues.of(id), queue);
+                heard += 1;
+            });
+            heard
+        };
+        let other = mem.clone();
+        let other = thread::spawn(move || take(&other, 1));
+        let mut heard = take(&mem, 0) + other.join().unwrap();
+        ringer.join().unwrap();
+        heard += take(&mem, 0) + take(&mem, 1);
+        assert_eq!(heard, 2, "a mark was lost or heard twice");
     });
 }
 
@@ -101,7 +142,9 @@ where
             BELL.ring(&*ringer, 3);
         });
         for _ in 0..2 {
-            BELL.take(&*mem, |_| assert_eq!(mem.load(NEWS), 1, "stale news"));
+            BELL.take(&*mem, u64::MAX, |_| {
+                assert_eq!(mem.load(NEWS), 1, "stale news")
+            });
         }
         ringer.join().unwrap();
     });

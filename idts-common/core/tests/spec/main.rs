@@ -12,6 +12,7 @@ mod table;
 
 use idts_core::error::Violation;
 use idts_core::state::{back, front, Phase, XenbusState};
+use idts_core::terms::feature;
 use idts_core::wire::{line, page, Refusal};
 use idts_core::{nodes, record, wire};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,8 +53,15 @@ fn nodes_and_their_values() {
         (nodes::MIN_VERSION, "back"),
         (nodes::MAX_VERSION, "back"),
         (nodes::VERSION, "front"),
+        (nodes::MIN_VERSION, "front"),
+        (nodes::MAX_VERSION, "front"),
+        (nodes::FEATURES, "back"),
+        (nodes::FEATURES, "front"),
+        (nodes::MAX_QUEUES, "back"),
+        (nodes::QUEUE_COUNT, "front"),
         (nodes::CONTROL_REF, "front"),
-        (nodes::EVENT_CHANNEL, "front"),
+        (nodes::EVENT_CHANNELS[0], "front"),
+        ("event-channel-N", "front"),
     ];
     let xenbus = [
         "backend",
@@ -66,8 +74,11 @@ fn nodes_and_their_values() {
     let known: BTreeSet<_> = ours.iter().map(|n| n.0).chain(xenbus).collect();
     assert_eq!(named, known);
     for (name, side) in ours {
-        let row = rows.iter().find(|r| r[0] == name).unwrap();
-        assert_eq!((row[1], row[2]), (side, side), "{name}");
+        let row = rows.iter().find(|r| (r[0], r[1]) == (name, side)).unwrap();
+        assert_eq!(row[2], side, "{name}");
+    }
+    for (n, name) in nodes::EVENT_CHANNELS.iter().enumerate().skip(1) {
+        assert_eq!(*name, format!("event-channel-{n}"));
     }
     let text = "the xenbus device `idts`";
     assert!(DOC.contains(text) && nodes::DEVICE == "idts");
@@ -133,8 +144,8 @@ fn control_page() {
     let fields = [
         ("front line", page::FRONT_LINE),
         ("back line", page::BACK_LINE),
-        ("front summary", page::FRONT_SUMMARY),
-        ("back summary", page::BACK_SUMMARY),
+        ("front summaries", page::FRONT_SUMMARY),
+        ("back summaries", page::BACK_SUMMARY),
         ("front doorbells", page::FRONT_DOORBELLS),
         ("back doorbells", page::BACK_DOORBELLS),
         ("front slots", page::FRONT_SLOTS),
@@ -146,10 +157,20 @@ fn control_page() {
         number(rows.iter().find(|r| r[2] == name).unwrap()[1])
     };
     assert_eq!(size("front line"), line::SIZE);
+    assert_eq!(size("front summaries"), 8 * wire::QUEUES);
+    assert_eq!(size("back summaries"), 8 * wire::QUEUES);
     assert_eq!(size("front doorbells"), wire::CHANNELS / 8);
     assert_eq!(size("back doorbells"), wire::CHANNELS / 8);
     assert_eq!(size("front slots"), page::SLOTS * page::SLOT);
     assert_eq!(size("back slots"), page::SLOTS * page::SLOT);
+}
+
+#[test]
+fn features() {
+    let rows = table("### 8.5 Versions and features", "bit");
+    let found: Vec<_> = rows.iter().map(|r| (r[1], 1 << number(r[0]))).collect();
+    assert_eq!(found, [("queues", feature::QUEUES)]);
+    assert_eq!(found.iter().fold(0, |all, f| all | f.1), feature::KNOWN);
 }
 
 #[test]
@@ -229,6 +250,8 @@ fn limits() {
         ("RING_MIN", wire::RING_MIN),
         ("RING_MAX", wire::RING_MAX),
         ("CHANNELS", wire::CHANNELS),
+        ("QUEUES", wire::QUEUES),
+        ("SUMMARY", page::SUMMARY),
         ("SLOTS", page::SLOTS),
         ("SLOT", page::SLOT),
         ("WINDOW_REFS", wire::WINDOW_REFS as u32),

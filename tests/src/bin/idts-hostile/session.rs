@@ -158,7 +158,7 @@ impl Session {
 
     /// Rings the doorbell of a channel and sends an event.
     pub fn notify(&self, player: &Player, channel: u32) {
-        player.role.rings().ring(&self.page, channel);
+        player.role.rings(0).ring(&self.page, channel);
         player.events.notify(self.port);
     }
 

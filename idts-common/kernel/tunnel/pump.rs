@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control ring at work: messages out, messages in.
+//!
+//! What they say is in [`crate::opening`]. Messages wait in a box of our own
+//! while the ring has no slot; they are handled on a work queue, for handling
+//! may sleep.
+
+use idts_core::error::Violation;
+use idts_core::wire::{Slot, CHANNELS};
+use kernel::prelude::*;
+use kernel::sync::atomic::Release;
+use kernel::sync::Arc;
+use kernel::workqueue::WorkItem;
+
+use super::{Inner, Tunnel};
+use crate::errno::Errno;
+
+/// Messages handled before the worker lets others run.
+const BATCH: usize = 64;
+/// Messages that may wait for a slot before we stop listening to the peer: one
+/// that does not read its ring cannot make us hoard answers. A peer that keeps
+/// the rules never drives us there, with an answer and a CLOSED for every channel
+/// and some for segments and requests; otherwise two sides that both close
+/// everything would both stop listening, for ever.
+const OUTBOX_MAX: usize = 2 * CHANNELS as usize + 512;
+/// An outbox that was longer gives its memory back once it is empty.
+const OUTBOX_KEPT: usize = 256;
+
+impl Tunnel {
+    /// Queues a message; [`Self::flush`] sends it.
+    pub(crate) fn post(&self, inner: &mut Inner, slot: Slot) {
+        if inner.outbox.push(slot, GFP_KERNEL).is_err() {
+            // A message that cannot be kept would leave both sides waiting.
+            pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
+            self.fail_all(inner, Errno::ConnReset);
+            self.gate.shut();
+            self.switch_closing();
+        }
+    }
+
+    /// Sends what there are slots for. The rest goes when the peer says that it
+    /// took some.
+    pub(crate) fn flush(&self, inner: &mut Inner) {
+        let Some(live) = self.gate.enter() else {
+            return;
+        };
+        let words = self.page.words(&live);
+        let mut notify = false;
+        let mut sent = 0usize;
+        let result = loop {
+            let Some(slot) = inner.outbox.get(sent).copied() else {
+                break Ok(());
+            };
+            match inner.ring.send(&words, &slot) {
+                Ok(Some(wanted)) => {
+                    notify |= wanted;
+                    sent = sent.wrapping_add(1);
+                }
+                Ok(None) => {
+                    self.armed.store(1, Release);
+                    match inner.ring.arm_send(&words) {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(()),
+                        Err(violation) => break Err(violation),
+                    }
+                }
+                Err(violation) => break Err(violation),
+            }
+        };
+        if sent > 0 {
+            let mut index = 0usize;
+            inner.outbox.retain(|_| {
+                index = index.wrapping_add(1);
+                index > sent
+            });
+            if inner.outbox.is_empty() && inner.outbox.capacity() > OUTBOX_KEPT {
+                inner.outbox = KVVec::new();
+            }
+        }
+        if notify {
+            self.notify(&live, 0);
+        }
+        drop(live);
+        if let Err(violation) = result {
+            self.break_down(inner, violation);
+        }
+    }
+
+    pub(super) fn schedule(self: &Arc<Self>) {
+        // Already scheduled is fine: the worker looks at everything.
+        let _ = crate::queue().enqueue(self.clone());
+    }
+
+    /// Takes the next message, if there is one and room for its answers.
+    fn next_message(&self, inner: &mut Inner) -> Result<Option<Slot>, Violation> {
+        if inner.outbox.len() >= OUTBOX_MAX {
+            return Ok(None);
+        }
+        let Some(live) = self.gate.enter() else {
+            return Ok(None);
+        };
+        let words = self.page.words(&live);
+        let message = inner.ring.receive(&words)?;
+        Ok(message.map(|(slot, notify)| {
+            if notify {
+                self.notify(&live, 0);
+            }
+            slot
+        }))
+    }
+
+    /// Asks for an event at the next message; `true`: there is one already.
+    fn arm(&self, inner: &mut Inner) -> Result<bool, Violation> {
+        let Some(live) = self.gate.enter() else {
+            return Ok(false);
+        };
+        self.armed.store(1, Release);
+        let there = inner.ring.arm_receive(&self.page.words(&live))?;
+        Ok(there && inner.outbox.len() < OUTBOX_MAX)
+    }
+
+    /// Handles messages until there are none; `true`: there is more to do.
+    fn pump(self: &Arc<Self>, inner: &mut Inner) -> Result<bool, Violation> {
+        for _ in 0..BATCH {
+            match self.next_message(inner)? {
+                Some(slot) => self.handle(inner, &slot)?,
+                None => {
+                    self.flush(inner);
+                    if !self.arm(inner)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        self.flush(inner);
+        Ok(true)
+    }
+}
+
+impl WorkItem for Tunnel {
+    type Pointer = Arc<Tunnel>;
+
+    fn run(this: Arc<Tunnel>) {
+        let mut inner = this.inner.lock();
+        let more = match this.pump(&mut inner) {
+            Ok(more) => more,
+            Err(violation) => {
+                this.break_down(&mut inner, violation);
+                false
+            }
+        };
+        drop(inner);
+        if more && this.gate.is_open() {
+            this.schedule();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The terms of a tunnel on xenstore: what the back says it can, what the front
+//! answers, and who refuses what.
+//!
+//! What fits what is decided by `idts_core::terms`. Whoever refuses says so in
+//! its log; the other side notices, and says so in its own. PROTOCOL.md sections
+//! 3 and 8.5.
+
+use idts_core::nodes;
+use idts_core::terms::{feature, Abilities, Terms};
+use idts_core::wire::{QUEUES, VERSION};
+use kernel::prelude::*;
+
+use crate::bindings;
+use crate::xenbus::Device;
+
+/// What this build can, `real`, or, in a module for the tests, what another one
+/// could.
+#[cfg(not(idts_trial))]
+fn built(_which: u32, real: u32) -> u32 {
+    real
+}
+
+#[cfg(idts_trial)]
+fn built(which: u32, real: u32) -> u32 {
+    unsafe extern "C" {
+        safe fn idts_trial(which: u32, real: u32) -> u32;
+    }
+    idts_trial(which, real)
+}
+
+/// What this side can: a queue for each of the CPUs that are online.
+fn ours() -> Abilities {
+    // SAFETY: Reads a counter.
+    let cpus = unsafe { bindings::idts_online_cpus() };
+    Abilities {
+        versions: (built(0, VERSION), built(1, VERSION)),
+        features: built(2, feature::KNOWN),
+        queues: cpus.clamp(1, QUEUES),
+    }
+}
+
+/// A node that may be absent.
+fn optional(device: &Device, node: &str, absent: u32, (min, max): (u32, u32)) -> Result<u32> {
+    match device.read_peer(node, min, max) {
+        Err(error) if error == ENOENT => Ok(absent),
+        value => value,
+    }
+}
+
+/// The versions that the peer speaks.
+fn their_versions(device: &Device) -> Result<(u32, u32)> {
+    let low = device.read_peer(nodes::MIN_VERSION, 1, u32::MAX)?;
+    Ok((low, device.read_peer(nodes::MAX_VERSION, low, u32::MAX)?))
+}
+
+fn say_versions(device: &Device, ours: &Abilities) -> Result {
+    device.write(nodes::MIN_VERSION, ours.versions.0)?;
+    device.write(nodes::MAX_VERSION, ours.versions.1)
+}
+
+/// Says that the two sides have no version in common, if so.
+fn compare(device: &Device, ours: (u32, u32), theirs: (u32, u32)) -> Result {
+    if nodes::common_version(ours, theirs).is_some() {
+        return Ok(());
+    }
+    dev_err!(
+        device.device(),
+        "refused: domain {} speaks protocol {} to {}, we speak {} to {}\n",
+        device.peer(),
+        theirs.0,
+        theirs.1,
+        ours.0,
+        ours.1
+    );
+    Err(EINVAL)
+}
+
+/// Back: says what it can.
+pub fn announce(device: &Device) -> Result {
+    let ours = ours();
+    say_versions(device, &ours)?;
+    device.write(nodes::FEATURES, ours.features)?;
+    device.write(nodes::MAX_QUEUES, ours.queues)
+}
+
+/// Front: answers with what both can, or says why not. The versions come first:
+/// the back reads them when the front closes without an offer.
+pub(super) fn answer(device: &Device) -> Result<Terms> {
+    let ours = ours();
+    say_versions(device, &ours)?;
+    let theirs = Abilities {
+        versions: their_versions(device)?,
+        features: optional(device, nodes::FEATURES, 0, (0, u32::MAX))?,
+        queues: optional(device, nodes::MAX_QUEUES, 1, (1, QUEUES))?,
+    };
+    compare(device, ours.versions, theirs.versions)?;
+    let terms = ours.meet(&theirs).ok_or(EINVAL)?;
+    device.write(nodes::VERSION, terms.version)?;
+    device.write(nodes::FEATURES, terms.features)?;
+    device.write(nodes::QUEUE_COUNT, terms.queues.count())?;
+    Ok(terms)
+}
+
+/// Back: judges what the front answered.
+pub(super) fn judge(device: &Device) -> Result<Terms> {
+    let version = device.read_peer(nodes::VERSION, 1, u32::MAX)?;
+    let features = optional(device, nodes::FEATURES, 0, (0, u32::MAX))?;
+    let queues = optional(device, nodes::QUEUE_COUNT, 1, (0, u32::MAX))?;
+    let ours = ours();
+    ours.judge(version, features, queues).map_err(|unfit| {
+        dev_err!(
+            device.device(),
+            "refused: domain {} answered version {}, features {:#x}, {} queues ({:?}); \
+             we have {} to {}, {:#x}, {}\n",
+            device.peer(),
+            version,
+            features,
+            queues,
+            unfit,
+            ours.versions.0,
+            ours.versions.1,
+            ours.features,
+            ours.queues
+        );
+        EINVAL
+    })
+}
+
+/// Back: the front closed without an offer. Whether it could not make one, for
+/// there is no version in common; then the log has it.
+pub fn was_refused(device: &Device) -> bool {
+    let versions = ours().versions;
+    their_versions(device).is_ok_and(|theirs| compare(device, versions, theirs).is_err())
+}

@@ -160,4 +160,8 @@ impl Driver for Back {
         device.switch(XenbusState::Closing);
         data.link.lock().unmap();
     }
+
+    fn restored(data: &Self::Data) {
+        data.link.lock().unmap();
+    }
 }

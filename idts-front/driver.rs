@@ -125,4 +125,11 @@ impl Driver for Front {
         device.switch(XenbusState::Closing);
         link.release();
     }
+
+    fn restored(data: &Self::Data) {
+        // The new domain's grant table is empty, and its events are unbound:
+        // ending ours finds that out, and touches nobody else's.
+        data.link.lock().release();
+        data.hub.restored();
+    }
 }

@@ -2,41 +2,25 @@
 
 //! idts_front.ko: the frontend, one in each guest.
 
-use idts_core::control::Role;
-use idts_kernel::chardev::CharDev;
-use idts_kernel::hub::{parameter, Installed};
+use idts_kernel::hub::parameter;
+use idts_kernel::loaded::Loaded;
 use idts_kernel::opening::keep_idle;
-use idts_kernel::xenbus::Adapter;
-use kernel::driver::Registration;
 use kernel::prelude::*;
 
 mod driver;
 
-/// What the module holds while it is loaded, in the order of undoing: first no
-/// device is driven any more, which ends all tunnels; then nobody can open the
-/// device; then what is left is freed.
 struct IdtsFront {
-    _driver: Pin<KBox<Registration<Adapter<driver::Front>>>>,
-    _chardev: Pin<KBox<CharDev>>,
-    _hub: Installed,
+    _loaded: Loaded<driver::Front>,
 }
 
 impl kernel::Module for IdtsFront {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        let name = <Self as kernel::ModuleMetadata>::NAME;
         keep_idle(parameter(module_parameters::idle_ms.value()));
+        let poll_us = parameter(module_parameters::poll_us.value());
         // SAFETY: Once, here.
-        let hub =
-            unsafe { Installed::new(Role::Front, parameter(module_parameters::poll_us.value()))? };
-        let chardev = CharDev::register(module)?;
-        let driver = KBox::pin_init(
-            Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),
-            GFP_KERNEL,
-        )?;
-        Ok(Self {
-            _driver: driver,
-            _chardev: chardev,
-            _hub: hub,
-        })
+        let loaded = unsafe { Loaded::new(name, module, poll_us)? };
+        Ok(Self { _loaded: loaded })
     }
 }
 

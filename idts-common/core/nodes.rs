@@ -36,6 +36,18 @@ pub const MAX_QUEUES: &str = "max-queues";
 /// Front: queues of the tunnel.
 pub const QUEUE_COUNT: &str = "queues";
 
+/// Where a domain says whether it wants a tunnel, below its home: the folder and
+/// the node in it, which the domain itself writes.
+pub const ASK: (&str, &str) = ("data", DEVICE);
+/// Value of [`ASK`]: it wants a tunnel, and has none.
+pub const ASK_ATTACH: &str = "attach";
+/// Value of [`ASK`]: it wants to keep the tunnel that it has.
+pub const ASK_KEEP: &str = "keep";
+/// Where the toolstack says to a domain that it hears that, likewise.
+pub const ON_DEMAND: (&str, &str) = ("control", DEVICE);
+/// Value of [`ON_DEMAND`]: a tunnel comes when it is asked for.
+pub const ON_DEMAND_YES: &str = "on-demand";
+
 /// Reads a decimal number, as the kernels' `%u` writes it: digits only, no
 /// sign, no blank, within `min` and `max`.
 pub fn number(text: &[u8], min: u32, max: u32) -> Option<u32> {

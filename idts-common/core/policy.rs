@@ -42,7 +42,7 @@ const RESERVED: [&[u8]; 3] = [ALL, NONE, HOME];
 const ALL: &[u8] = b"all";
 const NONE: &[u8] = b"none";
 /// The backend's own domain, whichever that is.
-const HOME: &[u8] = b"dom0";
+const HOME: &[u8] = wire::HOME;
 
 /// A key in a domain's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

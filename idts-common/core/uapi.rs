@@ -27,7 +27,7 @@ pub const ROLE_FRONT: u32 = 1;
 /// The driver is the backend.
 pub const ROLE_BACK: u32 = 2;
 
-/// Bytes of a group's name, at most.
+/// Bytes of a group's name or of an alias, at most.
 pub const NAME_MAX: usize = 56;
 /// [`Group::on_lag`]: a slow subscriber misses records.
 pub const LAG_DROP: u32 = 0;
@@ -139,9 +139,7 @@ pub struct Accept {
 }
 
 /// `struct idts_connect`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Connect {
     /// Whom to connect to.
@@ -154,6 +152,21 @@ pub struct Connect {
     pub timeout_ms: u32,
     /// [`RECORD`].
     pub flags: u32,
+    /// Padded with 0; all 0 for none.
+    pub alias: [u8; NAME_MAX],
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            peer: Addr::default(),
+            tx_ring: 0,
+            rx_ring: 0,
+            timeout_ms: 0,
+            flags: 0,
+            alias: [0; NAME_MAX],
+        }
+    }
 }
 
 /// `struct idts_info`.

@@ -33,6 +33,9 @@ pub const RING_MIN: u32 = PAGE;
 /// The largest ring.
 pub const RING_MAX: u32 = WINDOW * SEGMENT_WINDOWS;
 
+/// The [`Name`] of the back's own domain, which no alias can be.
+pub const HOME: &[u8] = b"dom0";
+
 /// What stands for the ports of a channel that is an end of a group.
 pub mod group {
     /// The target port of all.
@@ -275,7 +278,7 @@ pub enum FrontMessage {
     },
     /// The front made its last access to the channel.
     Closed(ChannelId),
-    /// Names the group that the next OPEN is about.
+    /// Names whom the next OPEN is about: a group, or a domain by its alias.
     Name(Name),
 }
 

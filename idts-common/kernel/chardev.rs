@@ -28,7 +28,7 @@ const FIONREAD: u32 = 0x541b;
 
 /// The registered device.
 #[pin_data(PinnedDrop)]
-pub struct CharDev {
+pub(crate) struct CharDev {
     #[pin]
     misc: Opaque<bindings::miscdevice>,
     fops: bindings::file_operations,
@@ -41,7 +41,7 @@ unsafe impl Sync for CharDev {}
 
 impl CharDev {
     /// Registers `/dev/idts`, mode 0660. Open files keep `module` loaded.
-    pub fn register(module: &'static ThisModule) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn register(module: &'static ThisModule) -> Result<Pin<KBox<Self>>> {
         let device = KBox::pin_init(
             pin_init!(Self {
                 misc: Opaque::zeroed(),

@@ -69,8 +69,9 @@ enum State {
         queue: KVec<Arc<Endpoint>>,
         refused: u32,
     },
+    /// With a tunnel, or waiting for one.
     Connecting {
-        tunnel: Arc<Tunnel>,
+        tunnel: Option<Arc<Tunnel>>,
     },
     Connected,
 }

@@ -18,10 +18,12 @@ use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::groups::Groups;
 use crate::mover::Mover;
+use crate::opening::Wanted;
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
 use crate::stats::{Report, SchedulerReport};
 use crate::tunnel::Tunnel;
+use crate::wish::Wish;
 use crate::xenbus::Watch;
 
 /// Ports that may be bound at once.
@@ -52,6 +54,8 @@ pub struct Hub {
     pub role: Role,
     /// Frees what cannot be freed at once.
     pub(crate) reaper: Arc<Reaper>,
+    /// Front: what dom0 is told of the wish for a tunnel.
+    pub(crate) wish: Arc<Wish>,
     /// Moves what is relayed.
     pub(crate) mover: Arc<Mover>,
     /// What each domain may.
@@ -125,6 +129,7 @@ impl Drop for Installed {
             home.give_back();
         }
         self.hub.mover.finish();
+        self.hub.wish.finish();
         self.hub.reaper.finish();
         *CURRENT.lock() = None;
     }
@@ -140,10 +145,12 @@ impl Hub {
     pub fn new(role: Role) -> Result<Arc<Self>> {
         let reaper = Reaper::new()?;
         let mover = Mover::new()?;
+        let wish = Wish::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
                 reaper,
+                wish,
                 mover,
                 policies <- Policies::new(),
                 groups <- Groups::new(),
@@ -183,7 +190,33 @@ impl Hub {
             },
             GFP_KERNEL,
         )?;
+        if self.role == Role::Front {
+            self.wish.is_met(tunnel);
+        }
         Ok(())
+    }
+
+    /// Front: has a connect wait for a tunnel.
+    pub(crate) fn wait_for_tunnel(&self, endpoint: &Arc<Endpoint>, wanted: Wanted) -> Result {
+        self.wish.wait(endpoint, wanted)?;
+        // It may have come in the meantime.
+        if let Some(tunnel) = self.tunnel(0) {
+            self.wish.is_met(&tunnel);
+        }
+        Ok(())
+    }
+
+    /// Front: the domain was restored.
+    pub fn restored(&self) {
+        self.wish.restored();
+    }
+
+    /// Front: tells dom0 whether ports are bound.
+    fn tell_ports(&self) {
+        if self.role == Role::Front {
+            let any = !self.ports.lock().bound.is_empty();
+            self.wish.ports(any, self.tunnel(0).is_some());
+        }
     }
 
     /// Makes a tunnel unreachable. Removing its file waits for readers, so this
@@ -283,6 +316,8 @@ impl Hub {
             },
             GFP_KERNEL,
         )?;
+        drop(ports);
+        self.tell_ports();
         Ok(number)
     }
 
@@ -296,6 +331,7 @@ impl Hub {
             .map(|i| ports.bound.remove(i));
         drop(ports);
         drop(entry);
+        self.tell_ports();
     }
 
     /// The endpoint bound to a port, for a connection from domain `peer`.

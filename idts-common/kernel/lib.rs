@@ -6,11 +6,11 @@
 //! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`],
 //! [`slots`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
 //! [`channel`] with [`records`], [`endpoint`] with [`patience`], [`hub`],
-//! [`reaper`], [`stats`]. For the back: [`mover`] with [`relay`] and [`groups`],
-//! [`policy`], [`home`]. The protocol itself is `idts_core`.
+//! [`reaper`], [`wish`], [`stats`]. For the back: [`mover`] with [`relay`] and [`groups`],
+//! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
 //!
 //! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
-//! xenbus, hub, tunnel and nothing else.
+//! loaded, xenbus, hub, tunnel and nothing else.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -25,7 +25,7 @@ const __LOG_PREFIX: &[u8] = b"idts\0";
 
 mod bindings;
 mod channel;
-pub mod chardev;
+mod chardev;
 mod endpoint;
 pub mod errno;
 mod evtchn;
@@ -34,6 +34,7 @@ mod grant;
 mod groups;
 mod home;
 pub mod hub;
+pub mod loaded;
 mod mover;
 pub mod opening;
 mod patience;
@@ -47,6 +48,7 @@ mod slots;
 mod stats;
 pub mod tunnel;
 mod wait;
+mod wish;
 mod work;
 pub mod xenbus;
 

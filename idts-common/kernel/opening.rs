@@ -17,7 +17,7 @@ use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::region::LinesAt;
 use idts_core::ring::Lines;
-use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Refusal, Slot};
+use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Slot};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -199,71 +199,78 @@ impl Tunnel {
         slot: &Slot,
     ) -> Result<(), Violation> {
         match self.role {
-            Role::Back => match FrontMessage::decode(slot)? {
-                FrontMessage::Window {
-                    segment,
-                    windows,
-                    window,
-                    half,
-                    refs,
-                } => self.window(inner, (segment, windows, window, half), &refs),
-                FrontMessage::Retire { segment } => self.retire(inner, segment),
-                FrontMessage::Open(open) => self.open(inner, open),
-                FrontMessage::Refuse { tag, why } => {
-                    let pending = inner.openings.take_pending(tag)?;
-                    self.stats.refused.add(1);
-                    if let Some(endpoint) = pending.endpoint {
-                        endpoint.refused(why.into());
-                    }
-                    Ok(())
-                }
-                FrontMessage::Closed(id) => self.peer_closed(inner, id),
-                FrontMessage::Name(name) => match inner.openings.name.replace(name) {
-                    None => Ok(()),
-                    Some(_) => Err(Violation::MessageOrder),
-                },
+            Role::Back => self.hear_front(inner, FrontMessage::decode(slot)?),
+            Role::Front => self.hear_back(inner, BackMessage::decode(slot)?),
+        }
+    }
+
+    fn hear_front(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        message: FrontMessage,
+    ) -> Result<(), Violation> {
+        match message {
+            FrontMessage::Window {
+                segment,
+                windows,
+                window,
+                half,
+                refs,
+            } => self.window(inner, (segment, windows, window, half), &refs),
+            FrontMessage::Retire { segment } => self.retire(inner, segment),
+            FrontMessage::Open(open) => self.open(inner, open),
+            FrontMessage::Refuse { tag, why } => self.not_met(inner, tag, why),
+            FrontMessage::Closed(id) => self.peer_closed(inner, id),
+            FrontMessage::Name(name) => match inner.openings.name.replace(name) {
+                None => Ok(()),
+                Some(_) => Err(Violation::MessageOrder),
             },
-            Role::Front => match BackMessage::decode(slot)? {
-                BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
-                BackMessage::Retired { segment } => self.retired(inner, segment),
-                BackMessage::Request {
+        }
+    }
+
+    fn hear_back(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        message: BackMessage,
+    ) -> Result<(), Violation> {
+        match message {
+            BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
+            BackMessage::Retired { segment } => self.retired(inner, segment),
+            BackMessage::Request {
+                tag,
+                ports,
+                front_size,
+                back_size,
+                domain,
+                kind,
+            } => {
+                let asked = Pending {
+                    endpoint: None,
                     tag,
                     ports,
                     front_size,
                     back_size,
                     domain,
                     kind,
-                } => {
-                    let pending = Pending {
-                        endpoint: None,
-                        tag,
-                        ports,
-                        front_size,
-                        back_size,
-                        domain,
-                        kind,
-                        name: None,
-                    };
-                    let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
-                        Some(Refusal::Refused)
-                    } else {
-                        self.pend(inner, pending).err().map(|_| Refusal::NoSpace)
-                    };
-                    match refusal {
-                        Some(why) => self.refuse(inner, tag, why),
-                        None => self.place_pending(inner),
-                    }
-                    Ok(())
-                }
-                BackMessage::Opened(id) => self.answered(inner, id, None),
-                BackMessage::Refused { channel, why } => self.answered(inner, channel, Some(why)),
-                BackMessage::Closed(id) => self.peer_closed(inner, id),
-            },
+                    name: None,
+                };
+                self.requested(inner, asked);
+                Ok(())
+            }
+            BackMessage::Opened(id) => self.answered(inner, id, None),
+            BackMessage::Refused { channel, why } => self.answered(inner, channel, Some(why)),
+            BackMessage::Closed(id) => self.peer_closed(inner, id),
         }
     }
 
-    /// A channel object on slices that the book holds.
-    fn make_channel(self: &Arc<Self>, inner: &Inner, open: &Open) -> Result<Arc<Channel>> {
+    /// A channel object on slices that the book holds; `far` is the domain at its
+    /// other end, as applications are told.
+    fn make_channel(
+        self: &Arc<Self>,
+        inner: &Inner,
+        open: &Open,
+        far: u16,
+    ) -> Result<Arc<Channel>> {
         let lines = inner
             .segments
             .piece(open.lines_segment, open.lines_offset, line::PAIR)
@@ -290,10 +297,6 @@ impl Tunnel {
             ),
         };
         self.slots.prepare(open.channel.id)?;
-        let far = match self.role {
-            Role::Front => open.domain as u16,
-            Role::Back => self.peer,
-        };
         Channel::new(
             self.clone(),
             open,

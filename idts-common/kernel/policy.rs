@@ -8,7 +8,7 @@
 
 use idts_core::policy::{self, Key, Numbers, Target};
 use idts_core::sched::Policy;
-use idts_core::wire::Kind;
+use idts_core::wire::{Kind, Name, HOME};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Mutex};
@@ -89,6 +89,20 @@ impl Policies {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
         entry.map_or(Numbers::DEFAULT, |e| e.numbers)
+    }
+
+    /// The domain that one alone has as its alias; `dom0` is ours.
+    pub(crate) fn named(&self, name: &Name) -> Option<u16> {
+        let text = name.text();
+        if text == HOME {
+            return Some(0);
+        }
+        let entries = self.entries.lock();
+        let mut found = entries
+            .iter()
+            .filter(|e| policy::is_name(text) && e.alias.as_deref() == Some(text));
+        let domid = found.next()?.domid;
+        found.next().is_none().then_some(domid)
     }
 
     /// Whether a guest may be in a group, as `kind` says.

@@ -84,6 +84,16 @@ impl Device {
         unsafe { bindings::xenbus_frontend_closed(self.as_raw()) };
     }
 
+    /// Forgets what we wrote last, for the nodes are gone: what is written into
+    /// new ones of the same name is not ours.
+    fn forget_state(&self) {
+        // SAFETY: A plain word; nobody else writes it while devices resume.
+        unsafe {
+            (&raw mut (*self.as_raw()).state)
+                .write_volatile(bindings::xenbus_state_XenbusStateUnknown)
+        };
+    }
+
     /// Whether the toolstack wants the device to stay (backends).
     pub fn is_online(&self) -> bool {
         // SAFETY: The device is valid.
@@ -92,17 +102,9 @@ impl Device {
 
     /// Writes a number into a node of ours.
     pub fn write(&self, node: &str, value: u32) -> Result {
-        let node = CString::try_from_fmt(fmt!("{node}"))?;
-        let value = CString::try_from_fmt(fmt!("{value}"))?;
-        // SAFETY: All pointers are valid C strings.
-        to_result(unsafe {
-            bindings::xenbus_write(
-                bindings::XBT_NIL,
-                (*self.as_raw()).nodename,
-                node.as_char_ptr(),
-                value.as_char_ptr(),
-            )
-        })
+        // SAFETY: `nodename` is a C string, fixed while the device lives.
+        let dir = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
+        write(dir, node, value)
     }
 
     /// Reads a number that the peer wrote, within `min` and `max`. A missing
@@ -113,6 +115,21 @@ impl Device {
         let text = read(dir, node)?;
         nodes::number(&text, min, max).ok_or(Errno::Proto.into())
     }
+}
+
+/// Writes a node of a directory.
+pub(crate) fn write(dir: &CStr, node: &str, value: impl kernel::fmt::Display) -> Result {
+    let node = CString::try_from_fmt(fmt!("{node}"))?;
+    let value = CString::try_from_fmt(fmt!("{value}"))?;
+    // SAFETY: All pointers are valid C strings.
+    to_result(unsafe {
+        bindings::xenbus_write(
+            bindings::XBT_NIL,
+            dir.as_char_ptr(),
+            node.as_char_ptr(),
+            value.as_char_ptr(),
+        )
+    })
 }
 
 /// Reads a node of a directory.
@@ -272,6 +289,9 @@ pub trait Driver: 'static {
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next;
     /// Gives everything back; xenbus writes Closed after this.
     fn unbind(device: &Device, data: &Self::Data);
+    /// The domain was restored: the peer, its memory and its events are another
+    /// domain's past. No process runs, and xenstore does not answer yet.
+    fn restored(data: &Self::Data);
 }
 
 /// Connects a [`Driver`] to the C entries.
@@ -322,6 +342,7 @@ unsafe impl<T: Driver> RegistrationOps for Adapter<T> {
             (*driver).probe = Some(Self::probe_callback);
             (*driver).remove = Some(Self::remove_callback);
             (*driver).otherend_changed = Some(Self::changed_callback);
+            (*driver).driver.pm = Self::PM;
         }
         // SAFETY: `reg` stays pinned until `unregister`.
         to_result(unsafe {
@@ -350,6 +371,13 @@ fn nodes_device_name() -> *const c_char {
 }
 
 impl<T: Driver> Adapter<T> {
+    /// The bus has operations of its own for the phases freeze, thaw and
+    /// restore; the phase before, restore_early, it leaves to drivers.
+    const PM: &'static bindings::dev_pm_ops = &bindings::dev_pm_ops {
+        restore_early: Some(Self::restored_callback),
+        ..pin_init::zeroed()
+    };
+
     /// The bound device's data.
     ///
     /// # Safety
@@ -398,6 +426,18 @@ impl<T: Driver> Adapter<T> {
             // SAFETY: The device is registered; nothing borrows its data.
             unsafe { bindings::device_unregister(&raw mut (*raw).dev) };
         }
+    }
+
+    extern "C" fn restored_callback(raw: *mut bindings::device) -> c_int {
+        // SAFETY: Called for devices that our driver is bound to, and these are
+        // embedded in xenbus devices. Neither probe nor remove runs.
+        let device =
+            unsafe { Device::from_raw(kernel::container_of!(raw, bindings::xenbus_device, dev)) };
+        device.forget_state();
+        // SAFETY: Bound, as above.
+        let data = unsafe { Self::data(device) };
+        T::restored(&data);
+        0
     }
 
     extern "C" fn remove_callback(raw: *mut bindings::xenbus_device) {

@@ -101,6 +101,9 @@ struct idts_accept {
 #define IDTS_CLOEXEC		02000000
 #define IDTS_NONBLOCK		00004000
 
+/* Bytes of a group's name or of an alias, at most. */
+#define IDTS_NAME_MAX		56
+
 /**
  * struct idts_connect - connect to a listening endpoint (IDTS_IOC_CONNECT).
  * @peer: whom to connect to.
@@ -108,11 +111,15 @@ struct idts_accept {
  * @rx_ring: size of the ring that this endpoint reads; 0 for the default.
  * @timeout_ms: how long to wait for the peer's answer; 0 for the default.
  * @flags: IDTS_RECORD for a channel of that kind; the listener must want it.
+ * @alias: the name that dom0 gave the domain, instead of @domid, which is then
+ *	IDTS_DOMID_ANY: lower-case letter, then letters, digits and hyphens,
+ *	padded with 0; dom0 itself is "dom0". All 0: @domid counts.
  *
  * ECONNREFUSED: nobody listens there, or its backlog is full.
- * EACCES: forbidden, or (seen from a guest) no such domain.
- * EHOSTUNREACH: no such domain (seen from dom0).
- * ENETDOWN: this domain has no tunnel that is connected.
+ * EACCES: forbidden, or (seen from a guest) no such domain or alias.
+ * EHOSTUNREACH: no such domain or alias (seen from dom0).
+ * ENETDOWN: this domain has no tunnel that is connected; if dom0 sets one up
+ *	when it is asked for, after @timeout_ms without one.
  * ETIMEDOUT: the peer did not answer in time.
  * EINPROGRESS: O_NONBLOCK is set; POLLOUT, then IDTS_IOC_GET_ERROR tell.
  * ENOSPC: no room for the rings, within the limits, in the data region.
@@ -124,10 +131,8 @@ struct idts_connect {
 	__u32 rx_ring;
 	__u32 timeout_ms;
 	__u32 flags;
+	__u8 alias[IDTS_NAME_MAX];
 };
-
-/* Bytes of a group's name, at most. */
-#define IDTS_NAME_MAX		56
 
 /* What is done about a subscriber whose ring is full. */
 #define IDTS_LAG_DROP		0	/* it misses the record; @lag counts */

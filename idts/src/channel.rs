@@ -10,7 +10,7 @@ use idts_core::uapi;
 use rustix::io::Errno;
 
 use crate::endpoint::{Endpoint, Received, Waiting};
-use crate::{sys, Address, Connect, Error, Info, Result};
+use crate::{sys, Address, Connect, Error, Info, Peer, Result};
 
 /// One connection with an endpoint in another domain: in each direction a
 /// stream of bytes, or records that keep their bounds.
@@ -41,7 +41,7 @@ use crate::{sys, Address, Connect, Error, Info, Result};
 #[derive(Debug)]
 pub struct Channel {
     endpoint: Endpoint,
-    peer: Address,
+    peer: Peer,
 }
 
 impl Channel {
@@ -53,15 +53,15 @@ impl Channel {
         Connect::to(peer).open()
     }
 
-    pub(crate) fn from_fd(fd: OwnedFd, peer: Address, records: bool) -> Self {
+    pub(crate) fn from_fd(fd: OwnedFd, peer: Peer, records: bool) -> Self {
         Self {
             endpoint: Endpoint::new(fd, records),
             peer,
         }
     }
 
-    /// The other end.
-    pub const fn peer_addr(&self) -> Address {
+    /// The other end, as it was named; of an accepted channel its address.
+    pub const fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -227,7 +227,7 @@ mod tests {
 
     fn pair() -> (Channel, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let channel = Channel::from_fd(ours.into(), Address::new(1, 2), false);
+        let channel = Channel::from_fd(ours.into(), Address::new(1, 2).into(), false);
         (channel, theirs)
     }
 

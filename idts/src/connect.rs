@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::endpoint::to_millis;
-use crate::{sys, Address, Channel, Error, Result};
+use crate::{sys, Address, Alias, Channel, Error, Peer, Result};
 
 /// How to connect, where [`Channel::connect`] is too simple.
 ///
@@ -22,7 +22,7 @@ use crate::{sys, Address, Channel, Error, Result};
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before open()"]
 pub struct Connect {
-    peer: Address,
+    peer: Peer,
     tx_ring: u32,
     rx_ring: u32,
     timeout: Option<Duration>,
@@ -33,6 +33,17 @@ pub struct Connect {
 impl Connect {
     /// Connects to `peer`, all else as the driver likes it.
     pub const fn to(peer: Address) -> Self {
+        Self::with(Peer::Address(peer))
+    }
+
+    /// Connects to `port` of the domain that dom0 calls `alias`, all else as the
+    /// driver likes it.
+    pub const fn to_alias(alias: Alias, port: u32) -> Self {
+        Self::with(Peer::Alias(alias, port))
+    }
+
+    /// Connects to `peer`, however it is named.
+    pub const fn with(peer: Peer) -> Self {
         Self {
             peer,
             tx_ring: 0,
@@ -79,7 +90,7 @@ impl Connect {
     ///
     /// # Errors
     /// [`Error::Open`]; [`Error::Connect`] with ECONNREFUSED when nobody
-    /// listens for that kind, EACCES or EHOSTUNREACH when there is no such domain, ENETDOWN
+    /// listens for that kind, EACCES or EHOSTUNREACH when there is no such domain or alias, ENETDOWN
     /// without a tunnel, ETIMEDOUT when the peer is silent, ENOSPC when the
     /// rings do not fit.
     pub fn open(&self) -> Result<Channel> {
@@ -106,12 +117,10 @@ impl Connect {
     }
 
     fn to_raw(&self) -> sys::Connect {
+        let (peer, alias) = self.peer.to_raw();
         sys::Connect {
-            peer: sys::Addr {
-                domid: self.peer.domain,
-                reserved: 0,
-                port: self.peer.port,
-            },
+            peer,
+            alias,
             tx_ring: self.tx_ring,
             rx_ring: self.rx_ring,
             timeout_ms: to_millis(self.timeout),

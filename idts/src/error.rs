@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::{Address, DEVICE};
+use crate::{Peer, DEVICE};
 
 /// Result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("cannot connect to {peer}: {}", explain_connect(.cause))]
     Connect {
         /// Whom it was meant to reach.
-        peer: Address,
+        peer: Peer,
         /// The errno.
         cause: io::Error,
     },
@@ -49,7 +49,7 @@ pub enum Error {
     #[error("{call} on the channel with {peer}: {}", explain(.cause))]
     Channel {
         /// The other end.
-        peer: Address,
+        peer: Peer,
         /// Which call.
         call: &'static str,
         /// The errno.
@@ -174,8 +174,8 @@ fn explain_listen(cause: &io::Error) -> String {
 fn explain_connect(cause: &io::Error) -> String {
     let hint = match Errno::from_io_error(cause) {
         Some(Errno::CONNREFUSED) => Some("nobody listens there, or its backlog is full"),
-        Some(Errno::ACCESS) => Some("forbidden, or no such domain"),
-        Some(Errno::HOSTUNREACH) => Some("no such domain"),
+        Some(Errno::ACCESS) => Some("forbidden, or no such domain or alias"),
+        Some(Errno::HOSTUNREACH) => Some("no such domain or alias"),
         Some(Errno::NETDOWN) => Some("no tunnel is connected"),
         Some(Errno::TIMEDOUT) => Some("the peer domain did not answer in time"),
         Some(Errno::NOSPC) => Some("no room for the channel's rings"),
@@ -203,7 +203,7 @@ mod tests {
 
     fn connect(errno: Errno) -> Error {
         Error::Connect {
-            peer: Address::new(3, 7000),
+            peer: crate::Address::new(3, 7000).into(),
             cause: errno.into(),
         }
     }

@@ -55,7 +55,8 @@ pub struct Info {
     pub local_domain: Option<u16>,
     /// This end's port, once it has one.
     pub local_port: Option<u32>,
-    /// The other end, once there is one.
+    /// The other end, once there is one; none if this domain does not know it by
+    /// its id, as behind an alias.
     pub peer: Option<Address>,
     /// Size in bytes of the ring that this end writes.
     pub tx_ring: u32,
@@ -93,7 +94,8 @@ impl Info {
             error: (raw.error != 0).then(|| raw.error.cast_signed()),
             local_domain: (raw.local.domid != sys::DOMID_ANY).then_some(raw.local.domid),
             local_port: (raw.local.port != 0).then_some(raw.local.port),
-            peer: connected.then(|| Address::new(raw.peer.domid, raw.peer.port)),
+            peer: (connected && raw.peer.domid != sys::DOMID_ANY)
+                .then(|| Address::new(raw.peer.domid, raw.peer.port)),
             tx_ring: raw.tx_ring,
             rx_ring: raw.rx_ring,
             tx_free: raw.tx_free,

@@ -44,7 +44,7 @@
 //! The parts: [`Channel`] and [`Connect`] (channel, connect), [`Listener`] and
 //! [`Bind`] (listener), [`Publisher`] and [`Publish`] (publisher), [`Subscriber`]
 //! and [`Subscribe`] (subscriber; both over group), how all of them wait
-//! (endpoint), [`Address`] (address), [`Info`] (info), [`Error`] (error); `sys`
+//! (endpoint), [`Address`] (address), [`Peer`] and [`Alias`] (peer), [`Info`] (info), [`Error`] (error); `sys`
 //! alone speaks ioctl and has the crate's only `unsafe`. [`xenstore`] is a small
 //! client for the tools that must look domains up.
 
@@ -56,6 +56,7 @@ mod error;
 mod group;
 mod info;
 mod listener;
+mod peer;
 mod publisher;
 mod subscriber;
 mod sys;
@@ -68,6 +69,7 @@ pub use endpoint::Received;
 pub use error::{Error, Result};
 pub use info::{Driver, Info, Role, State};
 pub use listener::{Bind, Incoming, Listener};
+pub use peer::{Alias, AliasError, Peer};
 pub use publisher::{Publish, Publisher};
 pub use subscriber::{OnLag, Subscribe, Subscriber};
 

@@ -122,7 +122,7 @@ impl Listener {
             }
         };
         let peer = Address::new(peer.domid, peer.port);
-        Ok((Channel::from_fd(fd, peer, self.records), peer))
+        Ok((Channel::from_fd(fd, peer.into(), self.records), peer))
     }
 
     /// The connections as they come, without end.

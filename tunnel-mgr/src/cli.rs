@@ -178,14 +178,14 @@ pub struct Stats {
 /// tunnel that was detached by hand stays so, until its domain comes anew or asks
 /// for it.
 ///
-/// A guest that --attach names asks for a tunnel, and keeps it, by writing
-/// `attach` to its own xenstore node data/idts.
+/// With --idle, a guest that --attach names gets its tunnel back when a program
+/// there connects or listens: its driver asks, in its own xenstore node data/idts.
 #[derive(Debug, Args)]
 pub struct Watch {
     /// Domains that get a tunnel, by name, or `all`
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub attach: Vec<String>,
-    /// Detach these domains while they have had no channel for so long
+    /// Detach these domains when they have had no channel and no listener for so long
     #[arg(long, value_name = "SECONDS", requires = "attach",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub idle: Option<u32>,

@@ -6,10 +6,10 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use idts_core::nodes::{number, DEVICE};
+use idts_core::nodes::{self, number, DEVICE};
 use idts_core::state::XenbusState;
 
-use crate::store::Store;
+use crate::store::{is_alive, transact, Store};
 
 /// A tunnel between the domain `front` and the one that serves it, `back`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,17 +148,53 @@ impl Tunnel {
     }
 }
 
-/// What a guest writes to ask for a tunnel, and asks as long as it stands there.
-const ASK: &str = "attach";
-
-/// Where a domain asks for a tunnel: a node of its own.
-pub fn ask_path(domain: u16) -> String {
-    format!("/local/domain/{domain}/data/{DEVICE}")
+/// A node of a domain's own home.
+fn of_domain(domain: u16, (dir, node): (&str, &str)) -> String {
+    format!("/local/domain/{domain}/{dir}/{node}")
 }
 
-/// Whether a domain asks for a tunnel.
-pub fn asks(store: &mut dyn Store, domain: u16) -> Result<bool> {
-    Ok(read(store, &ask_path(domain))?.as_deref() == Some(ASK))
+/// Where a domain says whether it wants a tunnel: a node of its own.
+pub fn ask_path(domain: u16) -> String {
+    of_domain(domain, nodes::ASK)
+}
+
+/// What a domain wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing, or nothing that can be understood.
+    None,
+    /// To keep the tunnel that it has.
+    Keep,
+    /// A tunnel.
+    Attach,
+}
+
+/// What a domain wants.
+pub fn wish(store: &mut dyn Store, domain: u16) -> Result<Wish> {
+    Ok(match read(store, &ask_path(domain))?.as_deref() {
+        Some(nodes::ASK_ATTACH) => Wish::Attach,
+        Some(nodes::ASK_KEEP) => Wish::Keep,
+        _ => Wish::None,
+    })
+}
+
+/// Tells a domain whether a tunnel comes when it asks.
+pub fn tell_on_demand(store: &mut dyn Store, domain: u16, home: u16, on: bool) -> Result<()> {
+    let path = of_domain(domain, nodes::ON_DEMAND);
+    let now = read(store, &path)?;
+    if on == (now.as_deref() == Some(nodes::ON_DEMAND_YES)) {
+        return Ok(());
+    }
+    if !on {
+        return remove(store, &path);
+    }
+    let permissions = [format!("n{home}"), format!("r{domain}")];
+    transact(store, |store| {
+        if !is_alive(store, domain)? {
+            return Ok(());
+        }
+        make(store, &path, nodes::ON_DEMAND_YES, &permissions)
+    })
 }
 
 /// Takes the domain's asking away.

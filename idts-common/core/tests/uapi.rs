@@ -112,7 +112,7 @@ fn structures() {
         "idts_version" => Version { uapi, role, features }
         "idts_listen" => Listen { backlog, flags }
         "idts_accept" => Accept { flags, fd, peer }
-        "idts_connect" => Connect { peer, tx_ring, rx_ring, timeout_ms, flags }
+        "idts_connect" => Connect { peer, tx_ring, rx_ring, timeout_ms, flags, alias }
         "idts_info" => Info {
             state, error, local, peer, tx_ring, rx_ring, tx_free, rx_avail,
             tx_bytes, rx_bytes, events_sent, sleeps, queued, refused,

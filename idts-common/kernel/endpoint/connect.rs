@@ -9,12 +9,14 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::time::msecs_to_jiffies;
 
-use super::{Endpoint, State};
+use super::{Endpoint, Inner, State};
 use crate::channel::Channel;
 use crate::errno::Errno;
 use crate::opening::Wanted;
 use crate::patience::clock;
+use crate::tunnel::Tunnel;
 use crate::wait::Woken;
+use crate::wish::Wish;
 
 /// How long a connect waits by default.
 const CONNECT_MS: u32 = 30_000;
@@ -33,7 +35,7 @@ impl Endpoint {
         if request.peer.port == 0 {
             return Err(EINVAL);
         }
-        let domid = request.peer.domid;
+        let (domid, alias) = self.whom(request)?;
         let wanted = Wanted {
             ports: Ports {
                 source: self.inner.lock().port,
@@ -42,15 +44,34 @@ impl Endpoint {
             tx: ring_size(request.tx_ring)?,
             rx: ring_size(request.rx_ring)?,
             // The back asks in its own name, the front for somebody.
-            domain: match self.hub.role {
-                Role::Front => domid.into(),
-                Role::Back => 0,
+            domain: match (self.hub.role, alias) {
+                (Role::Front, None) => domid.into(),
+                _ => 0,
             },
             kind,
-            name: None,
+            name: alias,
         };
         self.ask(domid, wanted, nonblock)?;
         self.wait_answer(request.timeout_ms, nonblock)
+    }
+
+    /// The domain that is asked for; from a guest, by alias, the back alone
+    /// knows it.
+    fn whom(&self, request: &uapi::Connect) -> Result<(u16, Option<Name>)> {
+        let name = Name(request.alias);
+        if name.text().is_empty() && name.0.iter().all(|b| *b == 0) {
+            return Ok((request.peer.domid, None));
+        }
+        if !name.is_valid() || request.peer.domid != uapi::DOMID_ANY {
+            return Err(EINVAL);
+        }
+        match self.hub.role {
+            Role::Front => Ok((uapi::DOMID_ANY, Some(name))),
+            Role::Back => {
+                let domid = self.hub.policies.named(&name);
+                Ok((domid.ok_or(Errno::HostUnreach)?, None))
+            }
+        }
     }
 
     /// Publishes to, or subscribes to, a group.
@@ -91,32 +112,82 @@ impl Endpoint {
         self.wait_answer(request.timeout_ms, nonblock)
     }
 
+    /// Whether a channel may be asked for; `false`: it was already.
+    fn may_ask(&self, inner: &Inner, nonblock: bool) -> Result<bool> {
+        match inner.state {
+            State::Connecting { .. } if nonblock => Err(Errno::Already.into()),
+            State::Connecting { .. } => Ok(false),
+            State::Connected => Err(Errno::IsConn.into()),
+            State::Listening { .. } => Err(EINVAL),
+            State::Idle | State::Bound => Ok(true),
+        }
+    }
+
+    /// The tunnel to a domain; none if it will be there when it is asked for.
+    fn reach(&self, domid: u16) -> Result<Option<Arc<Tunnel>>> {
+        match self.hub.reach(domid) {
+            Ok(tunnel) => Ok(Some(tunnel)),
+            Err(error) if self.hub.role == Role::Back || error != Errno::NetDown.into() => {
+                Err(error)
+            }
+            Err(error) => Wish::is_heard().then_some(None).ok_or(error),
+        }
+    }
+
     /// Asks for a channel, unless that is under way.
     fn ask(self: &Arc<Self>, domid: u16, wanted: Wanted, nonblock: bool) -> Result {
-        let mut inner = self.inner.lock();
-        match inner.state {
-            State::Connecting { .. } if nonblock => return Err(Errno::Already.into()),
-            State::Connecting { .. } => return Ok(()),
-            State::Connected => return Err(Errno::IsConn.into()),
-            State::Listening { .. } => return Err(EINVAL),
-            State::Idle | State::Bound => {}
+        if !self.may_ask(&self.inner.lock(), nonblock)? {
+            return Ok(());
         }
-        let tunnel = self.hub.reach(domid)?;
-        inner.error = None;
-        inner.state = State::Connecting {
-            tunnel: tunnel.clone(),
+        // Reads xenstore, perhaps: not with the lock.
+        let tunnel = match wanted.name {
+            // Behind dom0, whoever it is.
+            Some(_) => self.reach(0)?,
+            None => self.reach(domid)?,
         };
-        inner.peer = uapi::Addr {
-            domid,
-            reserved: 0,
-            port: wanted.ports.target,
-        };
-        // The answer takes this lock.
-        drop(inner);
+        {
+            let mut inner = self.inner.lock();
+            if !self.may_ask(&inner, nonblock)? {
+                return Ok(());
+            }
+            inner.error = None;
+            inner.state = State::Connecting {
+                tunnel: tunnel.clone(),
+            };
+            inner.peer = uapi::Addr {
+                domid,
+                reserved: 0,
+                port: wanted.ports.target,
+            };
+            // The answer takes this lock.
+        }
+        match tunnel {
+            Some(tunnel) => self.ask_by(&tunnel, wanted),
+            None => {
+                if self.hub.wait_for_tunnel(self, wanted).is_err() {
+                    self.refused(Errno::NoSpace);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_by(self: &Arc<Self>, tunnel: &Arc<Tunnel>, wanted: Wanted) {
         if let Err(errno) = tunnel.connect(self, wanted) {
             self.refused(errno);
         }
-        Ok(())
+    }
+
+    /// There is a tunnel for a connect that waited for one.
+    pub(crate) fn go_on(self: &Arc<Self>, tunnel: &Arc<Tunnel>, wanted: Wanted) {
+        {
+            let mut inner = self.inner.lock();
+            let State::Connecting { tunnel: place } = &mut inner.state else {
+                return;
+            };
+            *place = Some(tunnel.clone());
+        }
+        self.ask_by(tunnel, wanted);
     }
 
     /// Waits for the answer to what was asked, or leaves that to the reaper.
@@ -195,7 +266,15 @@ impl Endpoint {
             State::Connecting { tunnel } => tunnel.clone(),
             _ => return,
         };
-        tunnel.abandon(self);
+        let errno = match (&tunnel, errno) {
+            // It is not the peer that was silent.
+            (None, Errno::TimedOut) => Errno::NetDown,
+            _ => errno,
+        };
+        match tunnel {
+            Some(tunnel) => tunnel.abandon(self),
+            None => self.hub.wish.abandon(self),
+        }
         self.refused(errno);
     }
 }

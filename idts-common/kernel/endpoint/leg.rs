@@ -44,7 +44,7 @@ impl Endpoint {
     /// Connects a leg to the other domain.
     pub(crate) fn connect_leg(self: &Arc<Self>, tunnel: &Arc<Tunnel>, wanted: Wanted) {
         self.inner.lock().state = State::Connecting {
-            tunnel: tunnel.clone(),
+            tunnel: Some(tunnel.clone()),
         };
         if let Err(errno) = tunnel.connect(self, wanted) {
             self.refused(errno);

@@ -21,64 +21,26 @@ use crate::tunnel::{Inner, Tunnel};
 impl Tunnel {
     /// The front opens a channel: checks it, and finds who wants it.
     pub(super) fn open(self: &Arc<Self>, inner: &mut Inner, open: Open) -> Result<(), Violation> {
-        let ChannelId { id, generation } = open.channel;
-        if matches!(inner.openings.records.get(id as usize), Some(Some(_))) {
-            return Err(Violation::ChannelId);
-        }
-        let last = inner.openings.generations.get(id as usize).copied();
-        if generation != last.unwrap_or(0).wrapping_add(1) {
-            return Err(Violation::Generation);
-        }
-        // A group's OPEN comes right after its NAME, and asks for nobody.
-        let name = inner.openings.name.take();
-        let group = name.filter(|_| open.tag == 0 && open.domain == 0);
-        if group.is_some() != open.kind.is_group() || group.is_some() != name.is_some() {
-            return Err(Violation::MessageOrder);
-        }
-        let pending = if open.tag == 0 {
-            None
-        } else {
-            let pending = inner.openings.take_pending(open.tag)?;
-            if !pending.is_met_by(&open) {
-                return Err(Violation::MessageField);
-            }
-            Some(pending)
+        check_number(inner, open.channel)?;
+        let (open, group) = self.named(inner, open)?;
+        let pending = match open.tag {
+            0 => None,
+            tag => Some(inner.openings.take_pending(tag)?),
         };
+        if pending.as_ref().is_some_and(|p| !p.is_met_by(&open)) {
+            return Err(Violation::MessageField);
+        }
         claim(inner, &open)?;
-        let made = inner
-            .openings
-            .reserve(id)
-            .and_then(|()| self.make_channel(inner, &open));
-        let channel = match (made, pending.is_some()) {
-            (Ok(channel), _) => channel,
-            // No memory: the number is used up all the same.
-            (Err(_), false) => {
-                self.decline(inner, &open, Refusal::NoSpace);
-                return Ok(());
-            }
-            (Err(_), true) => {
-                // An answer cannot be declined: end the tunnel rather than lie.
-                pr_err!("domain {}: out of memory\n", self.peer);
-                self.switch_closing();
-                return Ok(());
-            }
+        let Some(channel) = self.make_or_decline(inner, &open) else {
+            return Ok(());
         };
         // Another domain, or the mover, decides.
         let owed = group.is_some() || pending.is_none() && open.domain != 0;
-        let refusal = if pending.is_some() {
-            None
-        } else if let Err(why) = self.may_open(inner, &open, group) {
-            Some(why)
-        } else if let Some(name) = group {
-            self.join(&channel, &open, name).err()
-        } else if owed {
-            self.relay(&channel, &open).err()
-        } else {
-            self.hand_over(&channel).err().map(|()| Refusal::Refused)
-        };
-        if let Some(why) = refusal {
-            self.decline(inner, &open, why);
-            return Ok(());
+        if pending.is_none() {
+            if let Err(why) = self.admit(inner, &channel, &open, group) {
+                self.decline(inner, &open, why);
+                return Ok(());
+            }
         }
         inner.openings.insert(Record {
             open,
@@ -94,6 +56,74 @@ impl Tunnel {
         match pending {
             None => self.post(inner, BackMessage::Opened(open.channel).encode()),
             Some(pending) => self.deliver(inner, pending.endpoint, channel),
+        }
+        Ok(())
+    }
+
+    /// The group that an OPEN is about; of one that names a domain by its alias,
+    /// the OPEN with that domain's id.
+    fn named(&self, inner: &mut Inner, open: Open) -> Result<(Open, Option<Name>), Violation> {
+        let Some(name) = inner.openings.name.take() else {
+            return match open.kind.is_group() {
+                true => Err(Violation::MessageOrder),
+                false => Ok((open, None)),
+            };
+        };
+        if (open.tag, open.domain) != (0, 0) {
+            return Err(Violation::MessageOrder);
+        }
+        if open.kind.is_group() {
+            return Ok((open, Some(name)));
+        }
+        // What nobody is called is the alias of a domain that nobody can be.
+        let domain = self.hub.policies.named(&name).unwrap_or(u16::MAX).into();
+        Ok((Open { domain, ..open }, None))
+    }
+
+    /// The channel's object. Without memory for it the front is told, or, if it
+    /// answers us, who cannot be declined, the tunnel ends.
+    fn make_or_decline(self: &Arc<Self>, inner: &mut Inner, open: &Open) -> Option<Arc<Channel>> {
+        let made = inner
+            .openings
+            .reserve(open.channel.id)
+            .and_then(|()| self.make_channel(inner, open, self.peer));
+        if made.is_err() && open.tag == 0 {
+            // The number is used up all the same.
+            self.decline(inner, open, Refusal::NoSpace);
+        } else if made.is_err() {
+            pr_err!("domain {}: out of memory\n", self.peer);
+            self.switch_closing();
+        }
+        made.ok()
+    }
+
+    /// Gives a channel to whom the front wants, or begins to.
+    fn admit(
+        self: &Arc<Self>,
+        inner: &Inner,
+        channel: &Arc<Channel>,
+        open: &Open,
+        group: Option<Name>,
+    ) -> Result<(), Refusal> {
+        self.may_open(inner, open, group)?;
+        match group {
+            Some(name) => self.join(channel, open, name),
+            None if open.domain != 0 => self.relay(channel, open),
+            None => self.hand_over(channel).map_err(|()| Refusal::Refused),
+        }
+    }
+
+    /// The front cannot meet a request of ours.
+    pub(super) fn not_met(
+        &self,
+        inner: &mut Inner,
+        tag: u32,
+        why: Refusal,
+    ) -> Result<(), Violation> {
+        let pending = inner.openings.take_pending(tag)?;
+        self.stats.refused.add(1);
+        if let Some(endpoint) = pending.endpoint {
+            endpoint.refused(why.into());
         }
         Ok(())
     }
@@ -206,4 +236,13 @@ fn claim(inner: &mut Inner, open: &Open) -> Result<(), Violation> {
     })?;
     inner.book.claim(open.front_ring)?;
     inner.book.claim(open.back_ring)
+}
+
+/// A number is not in use, and its generation is the next.
+fn check_number(inner: &mut Inner, channel: ChannelId) -> Result<(), Violation> {
+    let last = inner.openings.last_use(channel.id)?;
+    if channel.generation != last.wrapping_add(1) {
+        return Err(Violation::Generation);
+    }
+    Ok(())
 }

@@ -47,7 +47,7 @@ pub(crate) struct Wanted {
     /// Front: the domain it wants. Back: the domain that asks.
     pub(crate) domain: u32,
     pub(crate) kind: Kind,
-    /// The group, where it wants one.
+    /// The group, or the alias of the domain, where it wants one.
     pub(crate) name: Option<Name>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Openings {
     pub(super) tended: bool,
     /// Back: the segment that comes in.
     pub(crate) incoming: Option<Incoming>,
-    /// Back: the group that the next OPEN is about.
+    /// Back: the group, or the alias, that the next OPEN is about.
     pub(super) name: Option<Name>,
     /// The queues of the channels.
     spread: Spread,
@@ -155,6 +155,14 @@ impl Openings {
             return Err(Violation::Generation);
         }
         Ok(record)
+    }
+
+    /// The generation that a number, which must be free, had last.
+    pub(super) fn last_use(&self, id: u32) -> Result<u32, Violation> {
+        match self.records.get(id as usize) {
+            Some(Some(_)) => Err(Violation::ChannelId),
+            _ => Ok(self.generations.get(id as usize).copied().unwrap_or(0)),
+        }
     }
 
     /// Makes room for number `id` in the tables.

@@ -4,6 +4,7 @@
 
 use idts_core::control::Role;
 use idts_core::error::Violation;
+use idts_core::uapi::DOMID_ANY;
 use idts_core::wire::{
     ChannelId, FrontMessage, Open, Refusal, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,
 };
@@ -56,6 +57,22 @@ impl Tunnel {
         }
     }
 
+    /// The back asks for a channel, for whoever listens here.
+    pub(super) fn requested(self: &Arc<Self>, inner: &mut Inner, asked: Pending) {
+        let Pending {
+            tag, ports, domain, ..
+        } = asked;
+        let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
+            Some(Refusal::Refused)
+        } else {
+            self.pend(inner, asked).err().map(|_| Refusal::NoSpace)
+        };
+        match refusal {
+            Some(why) => self.refuse(inner, tag, why),
+            None => self.place_pending(inner),
+        }
+    }
+
     /// Ends an opening that cannot be placed.
     pub(super) fn turn_down(&self, inner: &mut Inner, pending: Pending, why: Refusal) {
         if why == Refusal::NoSpace {
@@ -100,9 +117,13 @@ impl Tunnel {
         open.ports = pending.ports;
         open.domain = pending.domain;
         open.kind = pending.kind;
+        let far = match pending.name {
+            Some(_) => DOMID_ANY,
+            None => open.domain as u16,
+        };
         let channel = inner.openings.next_id().and_then(|id| {
             open.channel = id;
-            self.make_channel(inner, &open)
+            self.make_channel(inner, &open, far)
         });
         let Ok(channel) = channel else {
             free(inner, &open);

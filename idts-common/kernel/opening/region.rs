@@ -191,6 +191,22 @@ impl Tunnel {
         Ok(())
     }
 
+    /// A segment that begins to come in.
+    fn expect_segment(&self, inner: &Inner, segment: u32, windows: u32) -> Incoming {
+        let total = inner.segments.windows().wrapping_add(windows as usize);
+        let memory = self.hub.policies.numbers(self.peer).memory;
+        let bytes = (total as u64).saturating_mul(WINDOW.into());
+        Incoming {
+            segment,
+            windows,
+            window: 0,
+            half: 0,
+            refs: [0; WINDOW_PAGES as usize],
+            mapped: KVec::new(),
+            failed: bytes > memory,
+        }
+    }
+
     /// Half of the grant references of a window.
     pub(super) fn window(
         &self,
@@ -202,18 +218,7 @@ impl Tunnel {
             if inner.segments.get(segment).is_some() {
                 return Err(Violation::Segment);
             }
-            let total = inner.segments.windows().wrapping_add(windows as usize);
-            let memory = self.hub.policies.numbers(self.peer).memory;
-            let bytes = (total as u64).saturating_mul(WINDOW.into());
-            inner.openings.incoming = Some(Incoming {
-                segment,
-                windows,
-                window: 0,
-                half: 0,
-                refs: [0; WINDOW_PAGES as usize],
-                mapped: KVec::new(),
-                failed: bytes > memory,
-            });
+            inner.openings.incoming = Some(self.expect_segment(inner, segment, windows));
         }
         let Some(incoming) = inner.openings.incoming.as_mut() else {
             return Ok(());

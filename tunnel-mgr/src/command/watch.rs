@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use super::{attach, detach, Manager};
 use crate::cli::Watch;
-use crate::model::{ask_path, asks, Tunnel};
+use crate::model::{ask_path, tell_on_demand, wish, Tunnel, Wish};
 use crate::{store, sweep};
 
 /// Between two looks, however many events there are.
@@ -148,9 +148,11 @@ impl Watcher {
         };
         let allowed = self.allows(name);
         let seen = self.seen.entry(id).or_default();
-        let asks = asks(manager.store, id)?;
+        let wish = wish(manager.store, id)?;
+        let on_demand = allowed && self.idle.is_some();
+        tell_on_demand(manager.store, id, manager.domain, on_demand)?;
         if tunnel.ends(manager.store)?.are_absent() {
-            if allowed && (asks || !seen.was_attached) {
+            if allowed && (wish == Wish::Attach || !seen.was_attached) {
                 attach::create(manager, tunnel)?;
                 say(&format!("attached domain {id} ({name})"));
                 seen.was_attached = true;
@@ -166,7 +168,7 @@ impl Watcher {
             // Somebody detaches: the sweep removes what is left.
             return Ok(now + SOON);
         }
-        let used = asks || seen.is_used(manager, tunnel, now);
+        let used = wish != Wish::None || seen.is_used(manager, tunnel, now);
         if used {
             seen.idle = None;
         }
@@ -315,8 +317,10 @@ mod tests {
         look(&mut ground, 60, 0, 2);
         look(&mut ground, 69, 0, 2);
         assert_eq!(ground.store.value(BACK), Some("4"));
-        ground.store.set(ASK, "attach");
+        ground.store.set(ASK, "keep");
         look(&mut ground, 100, 0, 2);
+        let told = ground.store.value("/local/domain/3/control/idts");
+        assert_eq!(told, Some("on-demand"));
         ground.store.set(ASK, "");
         look(&mut ground, 101, 0, 2);
         look(&mut ground, 110, 0, 2);

@@ -17,8 +17,8 @@ use values::{ring, seconds};
 /// idts uses channels of /dev/idts: no network is involved. A tunnel must stand
 /// between the two domains, see tunnel-mgr(8) in dom0.
 ///
-/// An address is DOM:PORT. DOM is a domain's id, and dom0 is 0; in dom0 it may
-/// be a domain's name as well. Ports below 1024 need CAP_NET_BIND_SERVICE to be
+/// An address is DOM:PORT. DOM is a domain's id, and dom0 is 0; or the alias that
+/// `tunnel-mgr set` gave it, and dom0 is dom0; or, in dom0, its name. Ports below 1024 need CAP_NET_BIND_SERVICE to be
 /// listened on.
 #[derive(Debug, Parser)]
 #[command(name = "idts", version, max_term_width = 80, after_help = AFTER_HELP)]

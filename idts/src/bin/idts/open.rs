@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use idts::xenstore::{domain_by_name, Client};
-use idts::{Address, Bind, Channel, Connect, Listener};
+use idts::{Address, Alias, Bind, Channel, Connect, Driver, Listener, Peer, Role};
 
 use crate::cli::Target;
 
@@ -21,8 +21,8 @@ pub fn connect(
     options: impl Fn(Connect) -> Connect,
 ) -> Result<Channel> {
     patiently(wait, || {
-        let address = resolve(target)?;
-        Ok(options(Connect::to(address)).open()?)
+        let peer = resolve(target)?;
+        Ok(options(Connect::with(peer)).open()?)
     })
 }
 
@@ -60,16 +60,28 @@ impl std::fmt::Display for NoSuchName {
 
 impl std::error::Error for NoSuchName {}
 
-fn resolve(target: &Target) -> Result<Address> {
+/// In dom0 a name is a domain's, or else an alias; in a guest it is an alias,
+/// which dom0 knows.
+fn resolve(target: &Target) -> Result<Peer> {
     let (name, port) = match target {
-        Target::Id(address) => return Ok(*address),
+        Target::Id(address) => return Ok((*address).into()),
         Target::Name(name, port) => (name, *port),
     };
-    let domain = Client::open()
-        .and_then(|mut client| domain_by_name(&mut client, name))
-        .with_context(|| format!("cannot look up `{name}`: only dom0 knows names, use the id"))?;
-    let domain = domain.ok_or_else(|| anyhow!(NoSuchName(name.clone())))?;
-    Ok(Address::new(domain, port))
+    let alias = name.parse::<Alias>();
+    if Driver::query()?.role == Role::Back {
+        let domain = Client::open()
+            .and_then(|mut client| domain_by_name(&mut client, name))
+            .with_context(|| format!("cannot look up `{name}`"))?;
+        return match (domain, alias) {
+            (Some(domain), _) => Ok(Address::new(domain, port).into()),
+            (None, Ok(alias)) => Ok(Peer::Alias(alias, port)),
+            (None, Err(_)) => Err(anyhow!(NoSuchName(name.clone()))),
+        };
+    }
+    match alias {
+        Ok(alias) => Ok(Peer::Alias(alias, port)),
+        Err(error) => bail!("{error}; a guest knows domains by id or alias"),
+    }
 }
 
 /// Listens and says so on stderr.

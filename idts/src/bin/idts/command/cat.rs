@@ -17,7 +17,7 @@ use crate::records::{self, Output, Tally};
 
 pub fn run(args: &Cat) -> Result<()> {
     let channel = open(args)?;
-    let peer = channel.peer_addr();
+    let peer = channel.peer();
     let pieces = pieces(args, &channel)?;
     let channel = Arc::new(channel);
     let input = thread::spawn({

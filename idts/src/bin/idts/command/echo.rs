@@ -32,7 +32,7 @@ pub fn run(args: &Echo) -> Result<()> {
 }
 
 fn serve(mut channel: Channel) -> Result<()> {
-    let peer = channel.peer_addr();
+    let peer = channel.peer();
     let echoed = if channel.has_records() {
         echo_records(&channel)
     } else {

@@ -26,7 +26,7 @@ pub fn run(args: &Ping) -> Result<()> {
         }
     };
     let channel = open::connect(&args.peer, args.wait.wait, roomy)?;
-    let peer = channel.peer_addr();
+    let peer = channel.peer();
     let mut wire: Box<dyn Wire> = if args.record {
         Box::new(Records(&channel))
     } else {

@@ -19,7 +19,7 @@ pub fn run(args: &Recv) -> Result<()> {
         bind = bind.from_domain(domain);
     }
     let mut channel = open::accept_one(&bind)?;
-    let peer = channel.peer_addr().to_string();
+    let peer = channel.peer().to_string();
     let bar = report::bar(0);
     let started = Instant::now();
     let outcome = transfer::receive(

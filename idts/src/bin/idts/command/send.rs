@@ -31,7 +31,7 @@ pub fn run(args: &Send) -> Result<()> {
     let mut channel = open::connect(&args.to, args.wait.wait, |connect| {
         connect.tx_ring(args.ring.unwrap_or_default())
     })?;
-    let peer = channel.peer_addr().to_string();
+    let peer = channel.peer().to_string();
     let bar = report::bar(header.length);
     let started = Instant::now();
     let outcome = transfer::send(&mut file, &mut channel, &header, |done| {

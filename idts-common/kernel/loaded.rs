@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What either module holds while it is loaded.
+
+use idts_core::control::Role;
+use kernel::driver::Registration;
+use kernel::prelude::*;
+
+use crate::chardev::CharDev;
+use crate::hub::Installed;
+use crate::xenbus::{Adapter, Driver, End};
+
+/// A loaded module, in the order of undoing: first no device is driven any more,
+/// which ends all tunnels; then nobody can open the device; then what is left is
+/// freed.
+pub struct Loaded<D: Driver> {
+    _driver: Pin<KBox<Registration<Adapter<D>>>>,
+    _chardev: Pin<KBox<CharDev>>,
+    _hub: Installed,
+}
+
+impl<D: Driver> Loaded<D> {
+    /// Loads the module `name`. `poll_us` is how long a reader or a writer may look
+    /// again before it sleeps, in microseconds.
+    ///
+    /// # Safety
+    ///
+    /// Called once, from the module's `init`.
+    pub unsafe fn new(
+        name: &'static CStr,
+        module: &'static ThisModule,
+        poll_us: u32,
+    ) -> Result<Self> {
+        let role = match D::END {
+            End::Front => Role::Front,
+            End::Back => Role::Back,
+        };
+        // SAFETY: Once, as this function requires.
+        let hub = unsafe { Installed::new(role, poll_us)? };
+        let chardev = CharDev::register(module)?;
+        let driver = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
+        Ok(Self {
+            _driver: driver,
+            _chardev: chardev,
+            _hub: hub,
+        })
+    }
+}

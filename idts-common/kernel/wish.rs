@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Front: what this domain tells dom0 of its wish for a tunnel, and the connects
+//! that wait for one.
+//!
+//! dom0 may take a tunnel down that nobody uses, and set it up again when the
+//! domain asks. It says so in a node, and the domain answers in one of its own
+//! (PROTOCOL.md section 3.1). That is written by a work item: nobody waits for
+//! xenstore with a lock held.
+
+use idts_core::nodes;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+
+use crate::bindings;
+use crate::endpoint::Endpoint;
+use crate::errno::Errno;
+use crate::opening::Wanted;
+use crate::tunnel::Tunnel;
+use crate::xenbus;
+
+/// Connects that may wait for a tunnel.
+const WAITING_MAX: usize = 256;
+
+/// A connect that waits for a tunnel.
+struct Waiting {
+    endpoint: Arc<Endpoint>,
+    wanted: Wanted,
+}
+
+struct State {
+    /// Ports are bound: the tunnel is to stay.
+    listens: bool,
+    /// There is no tunnel, and one is wanted.
+    asks: bool,
+    waiting: KVec<Waiting>,
+    /// What our node holds, if that is known.
+    told: Option<&'static str>,
+}
+
+impl State {
+    /// What our node is to hold.
+    fn word(&self) -> &'static str {
+        match (self.asks, self.listens) {
+            (true, _) => nodes::ASK_ATTACH,
+            (false, true) => nodes::ASK_KEEP,
+            (false, false) => "",
+        }
+    }
+}
+
+/// The domain's wish.
+#[pin_data]
+pub(crate) struct Wish {
+    #[pin]
+    work: Work<Wish>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Wish { self.work }
+}
+
+impl Wish {
+    /// No wish.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                work <- new_work!("idts_wish"),
+                state <- new_mutex!(State {
+                    listens: false,
+                    asks: false,
+                    waiting: KVec::new(),
+                    told: Some(""),
+                }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether dom0 sets a tunnel up when it is asked for.
+    pub(crate) fn is_heard() -> bool {
+        let (dir, node) = nodes::ON_DEMAND;
+        CString::try_from_fmt(fmt!("{dir}"))
+            .and_then(|dir| xenbus::read(&dir, node))
+            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_YES.as_bytes())
+    }
+
+    /// Whether ports are bound now, with a tunnel or without.
+    pub(crate) fn ports(self: &Arc<Self>, any: bool, has_tunnel: bool) {
+        let mut state = self.state.lock();
+        state.listens = any;
+        if any && !has_tunnel {
+            state.asks = true;
+        } else if !any && state.waiting.is_empty() {
+            state.asks = false;
+        }
+        self.tell(&state);
+    }
+
+    /// Has a connect wait for a tunnel.
+    pub(crate) fn wait(self: &Arc<Self>, endpoint: &Arc<Endpoint>, wanted: Wanted) -> Result {
+        let mut state = self.state.lock();
+        if state.waiting.len() >= WAITING_MAX {
+            return Err(Errno::NoSpace.into());
+        }
+        let endpoint = endpoint.clone();
+        state
+            .waiting
+            .push(Waiting { endpoint, wanted }, GFP_KERNEL)?;
+        state.asks = true;
+        self.tell(&state);
+        Ok(())
+    }
+
+    /// A connect waits no more.
+    pub(crate) fn abandon(self: &Arc<Self>, endpoint: &Endpoint) {
+        let mut state = self.state.lock();
+        state
+            .waiting
+            .retain(|w| !core::ptr::eq(Arc::as_ptr(&w.endpoint), endpoint));
+        if state.waiting.is_empty() && !state.listens {
+            state.asks = false;
+        }
+        self.tell(&state);
+    }
+
+    /// There is a tunnel: who waits goes on with it.
+    pub(crate) fn is_met(self: &Arc<Self>, tunnel: &Arc<Tunnel>) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.asks = false;
+            if state.listens {
+                // Who took the last one down by hand took our node away.
+                state.told = None;
+            }
+            self.tell(&state);
+            core::mem::take(&mut state.waiting)
+        };
+        for Waiting { endpoint, wanted } in waiting {
+            endpoint.go_on(tunnel, wanted);
+        }
+    }
+
+    /// The domain was restored: its nodes are new, and its tunnel is gone.
+    pub(crate) fn restored(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.told = None;
+        state.asks = state.listens || !state.waiting.is_empty();
+        self.tell(&state);
+    }
+
+    fn tell(self: &Arc<Self>, state: &State) {
+        if state.told != Some(state.word()) {
+            // Already scheduled is fine: the work looks at what is to be told.
+            let _ = crate::queue().enqueue(self.clone());
+        }
+    }
+
+    /// Finishes what is scheduled, at module exit.
+    pub(crate) fn finish(&self) {
+        // SAFETY: The work is initialised; process context. It runs rather than
+        // being cancelled, for it owns a reference.
+        unsafe { bindings::flush_work(Work::raw_get(&self.work)) };
+    }
+}
+
+impl WorkItem for Wish {
+    type Pointer = Arc<Wish>;
+
+    fn run(this: Arc<Wish>) {
+        let word = {
+            let mut state = this.state.lock();
+            let word = state.word();
+            if state.told == Some(word) {
+                return;
+            }
+            state.told = Some(word);
+            word
+        };
+        let (dir, node) = nodes::ASK;
+        let written =
+            CString::try_from_fmt(fmt!("{dir}")).and_then(|dir| xenbus::write(&dir, node, word));
+        if let Err(error) = written {
+            pr_warn!("cannot write {}/{}: {:?}\n", dir, node, error);
+            // The next change tries again.
+            this.state.lock().told = None;
+        }
+    }
+}

@@ -190,3 +190,57 @@ pub fn group(lab: &Lab, guest: &Guest) -> Result<()> {
         })
     })
 }
+
+/// The errno of a ping that must fail.
+fn ping_fails(lab: &Lab, domain: &str, target: &str, errno: u32) -> Result<()> {
+    let ping = lab.tb.exec(domain, &["idts", "ping", target, "-c", "1"])?;
+    let says = ping.stderr_text();
+    ensure!(
+        ping.code == 1 && says.contains(&format!("(os error {errno})")),
+        "ping {target} in {domain}: {}, {says}",
+        ping.code
+    );
+    Ok(())
+}
+
+/// By the name that dom0 gave a domain, from a guest and in dom0; `dom0` itself; and names that
+/// nobody has, or that may not be reached, which a guest cannot tell apart.
+pub fn alias(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
+    let port = lab.port();
+    let port_text = port.to_string();
+    let server = start(lab, there, &["idts", "echo", &port_text], "listening on")?;
+    let home = start(lab, "dom0", &["idts", "echo", &port_text], "listening on")?;
+    let (web, nobody) = (format!("web:{port}"), format!("nobody:{port}"));
+    let ping = |domain: &str, target: &str| -> Result<()> {
+        let argv = ["idts", "ping", target, "-c", "3", "--json"];
+        let report = lab.start(domain, &argv)?.report()?;
+        ensure!(report["count"] == 3, "{domain} to {target}: {report}");
+        Ok(())
+    };
+    with_setting(lab, there, ("alias", "web"), || {
+        ping_fails(lab, guest.name, &web, 13)?;
+        ping(guest.name, &format!("dom0:{port}"))?;
+        for target in [&web, &format!("{there}:{port}"), &format!("dom0:{port}")] {
+            ping("dom0", target)?;
+        }
+        with_setting(lab, guest.name, ("connect", "web:*"), || {
+            ping(guest.name, &web)?;
+            ping(guest.name, &lab.address(there, port)?)?;
+            ping_fails(lab, guest.name, &format!("dom0:{port}"), 13)
+        })?;
+        with_setting(lab, guest.name, ("connect", "all"), || {
+            ping(guest.name, &web)?;
+            ping_fails(lab, guest.name, &nobody, 13)
+        })
+    })?;
+    with_setting(lab, guest.name, ("connect", "all"), || {
+        ping_fails(lab, guest.name, &web, 13)
+    })?;
+    ping_fails(lab, "dom0", &web, 113)?;
+    for run in [server, home] {
+        run.signal(SIGTERM)?;
+        run.end()?;
+    }
+    Ok(())
+}

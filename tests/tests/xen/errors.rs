@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::lab::{Guest, Lab};
-use crate::run::{expect, expect_in};
+use crate::run::{expect, expect_in, Run};
 use crate::transfer::ways;
 
 /// An id that no domain of the testbed gets.
@@ -101,4 +101,42 @@ pub fn no_tunnel(lab: &Lab, guest: &Guest) -> Result<()> {
     expect(&report, "error", Value::Null).context("a listener from before")?;
     listener.tell("enough")?;
     listener.report().map(drop)
+}
+
+/// A connect that is under way when its tunnel goes is told so, and does not wait for its time.
+pub fn connect_loses_tunnel(lab: &Lab, guest: &Guest) -> Result<()> {
+    let other = if guest.name == "u1" { "u2" } else { "u1" };
+    let far = ["connect", "--nonblock", "--timeout-ms", "3000000"];
+    let begin = |domain: &str, to: &str| -> Result<Run> {
+        let args: Vec<_> = far.iter().chain(&[to]).copied().collect();
+        let run = lab.exercise(domain, &args)?;
+        run.wait_line("connecting")?;
+        Ok(run)
+    };
+    let check = |run: Run| -> Result<()> {
+        let report = run.report()?;
+        expect(&report, "error", "ECONNRESET")?;
+        expect_in(&report, "poll", "ERR")
+    };
+    let allow = |value: &str| -> Result<()> {
+        let setting = format!("connect={value}");
+        let set = ["tunnel-mgr", "set", guest.name, &setting];
+        lab.tb.exec("dom0", &set)?.check("set").map(drop)
+    };
+    // A paused domain answers nobody.
+    let paused = lab.address(other, lab.port())?;
+    lab.tb.xl(&["pause", other])?;
+    allow("all")?;
+    let relayed = begin(guest.name, &paused)?;
+    let own = begin("dom0", &paused)?;
+    lab.tb.detach_tunnel(guest.name)?;
+    check(relayed).context("the guest's, relayed")?;
+    lab.tb.detach_tunnel(other)?;
+    check(own).context("dom0's")?;
+    lab.tb.xl(&["unpause", other])?;
+    allow("")?;
+    for name in [other, guest.name] {
+        lab.tb.attach_tunnel(name)?;
+    }
+    Ok(())
 }

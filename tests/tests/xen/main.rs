@@ -11,6 +11,7 @@ mod calls;
 mod channels;
 mod command;
 mod counts;
+mod demand;
 mod domains;
 mod errors;
 mod faults;
@@ -25,6 +26,7 @@ mod neighbours;
 mod own_host;
 mod polling;
 mod run;
+mod saves;
 mod scheduler;
 mod skips;
 mod teardown;
@@ -41,7 +43,7 @@ use lab::{Guest, Lab};
 type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
-const WITH_GUEST: [(&str, Case); 38] = [
+const WITH_GUEST: &[(&str, Case)] = &[
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
     ("transfer::odd_sizes", transfer::odd_sizes),
@@ -57,6 +59,7 @@ const WITH_GUEST: [(&str, Case); 38] = [
     ("errors::listen", errors::listen),
     ("errors::backlog", errors::backlog),
     ("errors::no_tunnel", errors::no_tunnel),
+    ("errors::connect_loses_tunnel", errors::connect_loses_tunnel),
     ("hangup::all_read", hangup::all_read),
     ("hangup::data_unread", hangup::data_unread),
     ("c_program::both_ways", c_program::both_ways),
@@ -68,6 +71,8 @@ const WITH_GUEST: [(&str, Case); 38] = [
     ("domains::records", domains::records),
     ("domains::group", domains::group),
     ("groups::members", groups::members),
+    ("domains::alias", domains::alias),
+    ("demand::idle", demand::idle),
     ("faults::write_waits_for_its_buffer", faults::write_mended),
     ("faults::read_waits_for_its_buffer", faults::read_mended),
     ("flow::kill_sender", flow::kill_sender),
@@ -83,7 +88,7 @@ const WITH_GUEST: [(&str, Case); 38] = [
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.
-const WITH_NEW_GUEST: [(&str, Case); 4] = [
+const WITH_NEW_GUEST: &[(&str, Case)] = &[
     (
         "lifecycle::attach_before_boot",
         lifecycle::attach_before_boot,
@@ -115,6 +120,31 @@ const WITH_HOSTILE_GUEST: [(&str, Case); 2] = [
     ("hostile::back", hostile::back),
 ];
 
+/// The same, in the default lane with a PV guest only.
+const WITH_NEW_PV_GUEST: &[(&str, Case)] =
+    &[("saves::restore_with_watch", saves::restore_with_watch)];
+
+/// The same, in the long lane only.
+const LONG_WITH_NEW_GUEST: &[(&str, Case)] = &[
+    ("saves::checkpoint", saves::checkpoint),
+    ("saves::restore_by_hand", saves::restore_by_hand),
+    ("saves::restore_paused", saves::restore_paused),
+    ("demand::killed", demand::killed),
+];
+
+/// What is done with a guest u3 of a type.
+fn with_new_guest(kind: GuestType) -> impl Iterator<Item = &'static (&'static str, Case)> {
+    let long = lab::is_long();
+    let some = |wanted, cases: &'static [(&'static str, Case)]| match wanted {
+        true => cases,
+        false => &[],
+    };
+    WITH_NEW_GUEST
+        .iter()
+        .chain(some(long || kind == GuestType::Pv, WITH_NEW_PV_GUEST))
+        .chain(some(long, LONG_WITH_NEW_GUEST))
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments {
         // One testbed, one test at a time, in order.
@@ -132,14 +162,14 @@ fn main() -> ExitCode {
         lab::run_bare("own_host", own_host::steps)
     })];
     for (kind, guest) in [(GuestType::Pv, "u1"), (GuestType::Pvh, "u2")] {
-        for (name, case) in WITH_GUEST {
+        for &(name, case) in WITH_GUEST {
             trials.push(trial(
                 format!("{kind}::{name}"),
                 case,
                 Guest { name: guest, kind },
             ));
         }
-        for (name, case) in WITH_NEW_GUEST {
+        for &(name, case) in with_new_guest(kind) {
             trials.push(trial(
                 format!("{kind}::{name}"),
                 case,

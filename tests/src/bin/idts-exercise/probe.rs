@@ -133,6 +133,7 @@ pub fn connect(args: &cli::Connect) -> Result<Value> {
     if !args.nonblock {
         return Ok(json!({ "error": Value::Null }));
     }
+    eprintln!("connecting");
     let revents = wait(&channel, PollFlags::OUT)?;
     let error = channel.take_error()?.and_then(|error| error.raw_os_error());
     let again = channel.take_error()?.and_then(|error| error.raw_os_error());

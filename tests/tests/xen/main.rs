@@ -6,6 +6,7 @@
 //! `scripts/test` runs this program, with the images named to it by the environment. `IDTS_SEED`
 //! and `IDTS_LONG` are its `--seed` and `--long`.
 
+mod bed;
 mod c_program;
 mod calls;
 mod channels;
@@ -13,6 +14,7 @@ mod command;
 mod counts;
 mod demand;
 mod domains;
+mod entry;
 mod errors;
 mod faults;
 mod flow;
@@ -44,6 +46,11 @@ type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
 const WITH_GUEST: &[(&str, Case)] = &[
+    ("testbed::streams", bed::streams),
+    ("testbed::eight_at_once", bed::eight_at_once),
+    ("testbed::interrupt", bed::interrupt),
+    ("testbed::push_pull", bed::push_pull),
+    ("testbed::idle", bed::idle),
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
     ("transfer::odd_sizes", transfer::odd_sizes),
@@ -85,6 +92,12 @@ const WITH_GUEST: &[(&str, Case)] = &[
     ("lifecycle::module_orders", lifecycle::module_orders),
     ("lifecycle::front_reloaded", lifecycle::front_reloaded),
     ("lifecycle::back_reloaded", lifecycle::back_reloaded),
+];
+
+/// What is done once, with u1.
+const ONCE: &[(&str, Case)] = &[
+    ("testbed::own_failures", bed::own_failures),
+    ("testbed::up_and_down", bed::up_and_down),
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.
@@ -161,6 +174,13 @@ fn main() -> ExitCode {
     let mut trials = vec![Trial::test("own_host", || {
         lab::run_bare("own_host", own_host::steps)
     })];
+    for &(name, case) in ONCE {
+        let guest = Guest {
+            name: "u1",
+            kind: GuestType::Pv,
+        };
+        trials.push(trial(name.into(), case, guest));
+    }
     for (kind, guest) in [(GuestType::Pv, "u1"), (GuestType::Pvh, "u2")] {
         for &(name, case) in WITH_GUEST {
             trials.push(trial(

@@ -14,7 +14,7 @@ use testbed::session::{own, Child, Streams};
 use testbed::Testbed;
 
 /// How long a command may take to heed a signal of ours before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs a command with our standard streams and returns its exit code.
 pub fn exec(name: &str, command: Vec<String>) -> Result<u8> {

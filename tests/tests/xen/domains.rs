@@ -18,7 +18,7 @@ pub fn other(guest: &Guest) -> &'static str {
     }
 }
 
-fn set(lab: &Lab, guest: &str, setting: &str) -> Result<()> {
+pub fn set(lab: &Lab, guest: &str, setting: &str) -> Result<()> {
     let argv = ["tunnel-mgr", "set", guest, setting];
     lab.tb.exec("dom0", &argv)?.check("tunnel-mgr set")?;
     Ok(())

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups: what becomes of a subscriber that is too slow, and that it is nobody else's concern.
+//! Groups: what becomes of a subscriber that is too slow, and that it is nobody else's concern;
+//! joining and leaving while data flows; a member's domain that dies.
+
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{ensure, Result};
 use serde_json::Value;
 
-use crate::domains::{other, start, with_setting};
+use crate::domains::{other, set, start, with_setting};
 use crate::lab::{Guest, Lab};
 use crate::run::Run;
 
@@ -116,12 +120,134 @@ fn blocking(lab: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// Members come and go while records flow; who stays misses none.
+fn come_and_go(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
+    let stays = subscribe(lab, there, ("busy", "drop", ALL))?;
+    let count = RECORDS.to_string();
+    let argv = [
+        "idts",
+        "publish",
+        "busy",
+        "--count",
+        &count,
+        "--size",
+        SIZE,
+        "--interval",
+        "0.001",
+        "--json",
+    ];
+    let publisher = lab.start(guest.name, &argv)?;
+    publisher.wait_line("publishing to")?;
+    for domain in ["dom0", there, "dom0"] {
+        let argv = ["idts", "subscribe", "busy", "--count", "5", "--json"];
+        let run = lab.start(domain, &argv)?;
+        let killed = subscribe(lab, domain, ("busy", "drop", FEW))?;
+        let ended = run.end()?;
+        killed.kill()?;
+        killed.end()?;
+        if publisher.is_running() {
+            let report: Value = serde_json::from_slice(&ended.stdout)?;
+            ensure!(report["records"] == 5, "who joined late got {report}");
+        }
+    }
+    let second = ["idts", "publish", "busy", "--count", "1"];
+    let second = lab.tb.exec(guest.name, &second)?;
+    ensure!(
+        !publisher.is_running() || second.stderr_text().contains("(os error 98)"),
+        "a second publisher hears {}",
+        second.stderr_text()
+    );
+    publisher.report()?;
+    let report = report(stays)?;
+    ensure!(
+        report["records"] == RECORDS && report["lag"] == 0,
+        "who stayed got {report}"
+    );
+    Ok(())
+}
+
 /// Each of these in a group of its own, with leave.
 pub fn members(lab: &Lab, guest: &Guest) -> Result<()> {
     with_setting(lab, guest.name, ("publish", "all"), || {
         with_setting(lab, other(guest), ("subscribe", "all"), || {
             stopped(lab, guest)?;
-            blocking(lab, guest)
+            blocking(lab, guest)?;
+            come_and_go(lab, guest)
         })
     })
+}
+
+/// A domain dies with a hundred channels and three memberships, all busy: everybody who dealt with
+/// it learns it, everybody else goes on.
+pub fn destroyed(lab: &Lab, guest: &Guest) -> Result<()> {
+    let before = lab.tb.tables()?;
+    lab.make_guest(guest)?;
+    for setting in ["publish=all", "subscribe=all"] {
+        set(lab, guest.name, setting)?;
+    }
+    let hears = subscribe(lab, "dom0", ("theirs", "drop", FEW))?;
+    let endless = [
+        "--count",
+        "1000000000",
+        "--size",
+        SIZE,
+        "--interval",
+        "0.005",
+    ];
+    let publisher = |domain, group| {
+        let argv = ["idts", "publish", group];
+        let argv: Vec<_> = argv.iter().chain(&endless).copied().collect();
+        start(lab, domain, &argv, "publishing to")
+    };
+    let theirs = publisher(guest.name, "theirs")?;
+    let ours = publisher("dom0", "ours")?;
+    let stays = subscribe(lab, "dom0", ("ours", "drop", ALL))?;
+    let listeners = [
+        subscribe(lab, guest.name, ("ours", "drop", FEW))?,
+        subscribe(lab, guest.name, ("quiet", "block", FEW))?,
+    ];
+    let port = lab.port().to_string();
+    let moves = ["--channels", "100", "--bytes", "100000000"];
+    let argv: Vec<_> = ["many-serve", &port]
+        .iter()
+        .chain(&moves)
+        .copied()
+        .collect();
+    let server = lab.serve("dom0", &argv)?;
+    let target = format!("0:{port}");
+    let argv = ["many", &target, "--ring", "4096"];
+    let argv: Vec<_> = argv.iter().chain(&moves).copied().collect();
+    let client = lab.exercise(guest.name, &argv)?;
+    while lab.counter("dom0", guest.name, "rx_bytes")? < 10_000_000 {
+        ensure!(
+            server.is_running(),
+            "the server has ended: {}",
+            server.end()?.stderr
+        );
+        thread::sleep(Duration::from_millis(200));
+    }
+    lab.tb.destroy(guest.name)?;
+    client.lost();
+    theirs.lost();
+    listeners.into_iter().for_each(Run::lost);
+    let served = server.end()?;
+    ensure!(
+        served.code == 1 && served.stderr.contains("(os error 104)"),
+        "the server of a dead guest ends with {}: {}",
+        served.code,
+        served.stderr
+    );
+    let heard = report(hears)?;
+    ensure!(heard["ended"] == "publisher", "its subscriber got {heard}");
+    ensure!(
+        ours.is_running() && stays.is_running(),
+        "the group that it had joined has ended too"
+    );
+    ours.kill()?;
+    ours.end()?;
+    let stayed = report(stays)?;
+    ensure!(stayed["ended"] == "publisher", "who stayed got {stayed}");
+    lab.sweep(guest)?;
+    lab.tb.wait_tables(&before)
 }

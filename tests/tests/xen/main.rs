@@ -21,11 +21,13 @@ mod flow;
 mod groups;
 mod hangup;
 mod hostile;
+mod idle;
 mod lab;
 mod leaks;
 mod lifecycle;
 mod neighbours;
 mod own_host;
+mod policy;
 mod polling;
 mod run;
 mod saves;
@@ -80,6 +82,13 @@ const WITH_GUEST: &[(&str, Case)] = &[
     ("groups::members", groups::members),
     ("domains::alias", domains::alias),
     ("demand::idle", demand::idle),
+    ("policy::connect", policy::connect),
+    ("policy::malformed", policy::malformed),
+    ("policy::lists", policy::lists),
+    ("policy::limits", policy::limits),
+    ("policy::keys", policy::keys),
+    ("policy::rates", policy::rates),
+    ("idle::costs_nothing", idle::costs_nothing),
     ("faults::write_waits_for_its_buffer", faults::write_mended),
     ("faults::read_waits_for_its_buffer", faults::read_mended),
     ("flow::kill_sender", flow::kill_sender),
@@ -107,6 +116,7 @@ const WITH_NEW_GUEST: &[(&str, Case)] = &[
         lifecycle::attach_before_boot,
     ),
     ("teardown::destroy", teardown::destroy),
+    ("groups::destroyed", groups::destroyed),
     (
         "faults::destroy_while_write_stalls",
         faults::destroy_while_write_stalls,

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What dom0 lets a guest do, whatever the guest tries: where it connects to, which groups it
+//! joins, how much it takes, how fast. Settings change while data flows.
+
+use anyhow::{ensure, Context, Result};
+
+use crate::domains::{other, set, start, with_setting};
+use crate::lab::{Guest, Lab};
+use crate::run::Run;
+
+const SIGTERM: i32 = 15;
+const EACCES: &str = "(os error 13)";
+
+/// What a command in a guest says must hold this, or, with none, it must succeed.
+fn says(lab: &Lab, domain: &str, argv: &[&str], error: Option<&str>) -> Result<()> {
+    let output = lab.tb.exec(domain, argv)?;
+    let text = output.stderr_text();
+    match error {
+        None => ensure!(output.code == 0, "{}: {text}", argv.join(" ")),
+        Some(error) => ensure!(
+            output.code == 1 && text.contains(error),
+            "{}: not {error} but {}: {text}",
+            argv.join(" "),
+            output.code
+        ),
+    }
+    Ok(())
+}
+
+/// Servers that a guest may reach or not: in dom0, and two ports of the other guest.
+struct Servers {
+    targets: [String; 3],
+    runs: [Run; 3],
+}
+
+impl Servers {
+    fn start(lab: &Lab, there: &str) -> Result<Servers> {
+        let ports = [lab.port(), lab.port(), lab.port()];
+        let echo = |domain: &str, port: u32| {
+            let port = port.to_string();
+            start(lab, domain, &["idts", "echo", &port], "listening on")
+        };
+        let [a, b, c] = ports;
+        Ok(Servers {
+            targets: [
+                lab.address("dom0", a)?,
+                lab.address(there, b)?,
+                lab.address(there, c)?,
+            ],
+            runs: [echo("dom0", a)?, echo(there, b)?, echo(there, c)?],
+        })
+    }
+
+    /// Which of them the guest reaches.
+    fn reached(&self, lab: &Lab, guest: &str, wanted: [bool; 3]) -> Result<()> {
+        for (target, wanted) in self.targets.iter().zip(wanted) {
+            let ping = ["idts", "ping", target, "-c", "1"];
+            says(lab, guest, &ping, (!wanted).then_some(EACCES))?;
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        for run in self.runs {
+            run.signal(SIGTERM)?;
+            run.end()?;
+        }
+        Ok(())
+    }
+}
+
+/// Each value of `connect`, obeyed at once, while a channel that was open before goes on.
+pub fn connect(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
+    let servers = Servers::start(lab, there)?;
+    let some = format!("dom0,{}", servers.targets[1]);
+    let one = servers.targets[2].clone();
+    let port = lab.port();
+    let receiver = lab.serve("dom0", &["recv", &port.to_string()])?;
+    let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
+    sender.wait_progress()?;
+    let result = [
+        ("none", [false; 3]),
+        ("dom0", [true, false, false]),
+        (&some, [true, true, false]),
+        (&one, [false, false, true]),
+        ("all", [true; 3]),
+        ("", [true, false, false]),
+    ]
+    .iter()
+    .try_for_each(|(value, wanted)| {
+        set(lab, guest.name, &format!("connect={value}"))?;
+        servers
+            .reached(lab, guest.name, *wanted)
+            .with_context(|| format!("connect={value}"))
+    });
+    set(lab, guest.name, "connect=")?;
+    result?;
+    receiver.wait_progress()?;
+    sender.kill()?;
+    sender.end()?;
+    receiver.end()?;
+    servers.end()
+}
+
+/// What nobody can have meant allows nothing.
+pub fn malformed(lab: &Lab, guest: &Guest) -> Result<()> {
+    let servers = Servers::start(lab, other(guest))?;
+    let key = format!(
+        "/local/domain/0/idts/domain/{}/connect",
+        lab.id(guest.name)?
+    );
+    // So that the directory is tunnel-mgr's, with its permissions.
+    with_setting(lab, guest.name, ("connect", "all"), || {
+        let write = ["xenstore-write", &key, "all,,dom0"];
+        lab.tb.exec("dom0", &write)?.check("xenstore-write")?;
+        servers.reached(lab, guest.name, [false; 3])
+    })?;
+    servers.reached(lab, guest.name, [true, false, false])?;
+    servers.end()
+}
+
+/// Lists of groups, with prefixes.
+pub fn lists(lab: &Lab, guest: &Guest) -> Result<()> {
+    let try_all = |verb: &str, groups: [(&str, bool); 4]| -> Result<()> {
+        for (group, allowed) in groups {
+            let argv = ["idts", verb, group, "--count", "1"];
+            if verb == "publish" || !allowed {
+                says(lab, guest.name, &argv, (!allowed).then_some(EACCES))?;
+                continue;
+            }
+            let run = start(lab, guest.name, &argv, "subscribed to")?;
+            let publish = ["idts", "publish", group, "--count", "1"];
+            says(lab, "dom0", &publish, None)?;
+            ensure!(run.end()?.code == 0, "{group}: the record did not come");
+        }
+        Ok(())
+    };
+    for verb in ["publish", "subscribe"] {
+        let none = ["news", "log-1", "log", "other"].map(|group| (group, false));
+        try_all(verb, none)?;
+        with_setting(lab, guest.name, (verb, "news,log-*"), || {
+            let groups = [
+                ("news", true),
+                ("log-1", true),
+                ("log", false),
+                ("other", false),
+            ];
+            try_all(verb, groups)
+        })?;
+        try_all(verb, none)?;
+    }
+    Ok(())
+}
+
+/// Channels and memory, to the last one; a limit that is raised lets more in.
+pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
+    let hold = |ring: &str| -> Result<u64> {
+        // A channel that nobody accepted lives as long as its listener.
+        let port = lab.port();
+        let listen = ["listen", &port.to_string(), "--hold", "--backlog", "32"];
+        let mut listener = lab.serve("dom0", &listen)?;
+        let address = lab.address("dom0", port)?;
+        let argv = ["connect", &address, "--ring", ring, "--hold", "16"];
+        let mut holder = lab.exercise(guest.name, &argv)?;
+        holder.wait_line("holding")?;
+        holder.tell("enough")?;
+        let report = holder.report()?;
+        listener.tell("enough")?;
+        listener.report()?;
+        let count = report["channels"].as_u64().unwrap_or(0);
+        ensure!(
+            count == 16 || report["error"] == "ENOSPC",
+            "{count} channels, then {report}"
+        );
+        Ok(count)
+    };
+    let with = |setting: (&str, &str), ring: &str| {
+        let mut count = 0;
+        with_setting(lab, guest.name, setting, || {
+            count = hold(ring)?;
+            Ok(())
+        })?;
+        anyhow::Ok(count)
+    };
+    let few = with(("limit-channels", "3"), "4096")?;
+    let more = with(("limit-channels", "5"), "4096")?;
+    ensure!(
+        (few, more) == (3, 5),
+        "{few} and {more} channels, of 3 and 5"
+    );
+    // Less than what 16 pairs of 64 KiB need, and more than one does.
+    let small = with(("limit-memory", "1M"), "65536")?;
+    ensure!((1..8).contains(&small), "{small} pairs of 64 KiB in 1 MiB");
+    let free = hold("65536")?;
+    ensure!(free == 16, "without a limit only {free}");
+    Ok(())
+}
+
+/// The keys are dom0's: a guest can neither read nor write them. An alias is one domain's.
+pub fn keys(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
+    with_setting(lab, guest.name, ("alias", "web"), || {
+        let key = format!("/local/domain/0/idts/domain/{}/alias", lab.id(guest.name)?);
+        for (what, request) in [
+            ("reads", message(2, &[&key, ""])),
+            ("writes", message(11, &[&key, "mine"])),
+            ("removes", message(13, &[&key, ""])),
+            ("lists", message(1, &["/local/domain/0/idts", ""])),
+        ] {
+            let answer = ask_xenstore(lab, guest.name, &request)?;
+            ensure!(answer.contains("EACCES"), "a guest {what} {key}: {answer}");
+        }
+        let own = ask_xenstore(lab, guest.name, &message(2, &["name", ""]))?;
+        ensure!(own.contains(guest.name), "it reads its own name as {own}");
+        let again = ["tunnel-mgr", "set", there, "alias=web"];
+        let again = lab.tb.exec("dom0", &again)?;
+        ensure!(
+            again.code == 1 && again.stderr_text().contains("alias `web` already"),
+            "a second `web`: {}",
+            again.stderr_text()
+        );
+        let read = lab.tb.exec("dom0", &["xenstore-read", &key])?;
+        ensure!(
+            read.stdout_text().trim() == "web",
+            "it is now {}",
+            read.stdout_text()
+        );
+        Ok(())
+    })
+}
+
+/// A message to xenstored, as printf writes it: type, request, transaction, length, words.
+fn message(kind: u8, words: &[&str]) -> String {
+    // Each word but a value ends with a zero: the last word is the value, or nothing.
+    let mut body = words.join("\0").into_bytes();
+    let mut bytes = vec![
+        kind,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        body.len() as u8,
+        0,
+        0,
+        0,
+    ];
+    bytes.append(&mut body);
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect()
+}
+
+fn ask_xenstore(lab: &Lab, domain: &str, request: &str) -> Result<String> {
+    let script = format!(
+        "exec 3<>/dev/xen/xenbus; printf '{request}' >&3; \
+         dd bs=4096 count=1 <&3 2>/dev/null | tail -c +17 | tr '\\0' ' '"
+    );
+    Ok(lab.tb.sh(domain, &script)?.stdout_text())
+}
+
+/// The domain's cap and the total one come and go while data flows, and are in the counters that
+/// `tunnel-mgr stats` shows.
+pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
+    const RATE: u64 = 4 << 20;
+    let port = lab.port();
+    let receiver = lab.serve("dom0", &["recv", &port.to_string()])?;
+    let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
+    sender.wait_progress()?;
+    let measure = || -> Result<(f64, u64)> {
+        let look = format!("cat /proc/uptime; tunnel-mgr stats {} --json", guest.name);
+        let said = lab.tb.sh("dom0", &format!("{look}; sleep 2; {look}"))?;
+        let said = said.stdout_text();
+        let lines: Vec<_> = said.lines().collect();
+        let [start, before, end, after] = lines[..] else {
+            anyhow::bail!("stats say {said}");
+        };
+        let time = |text: &str| text.split(' ').next().unwrap_or("").parse::<f64>();
+        let bytes = |text: &str| -> Result<u64> {
+            let stats: serde_json::Value = serde_json::from_str(text)?;
+            let value = stats["domains"][0]["counters"]["rx_bytes"].as_u64();
+            value.with_context(|| format!("no rx_bytes in {text}"))
+        };
+        Ok((time(end)? - time(start)?, bytes(after)? - bytes(before)?))
+    };
+    let capped = |what: &str| -> Result<()> {
+        let (seconds, bytes) = measure()?;
+        // A twentieth of a second's tokens may have been there; what a slow machine does not
+        // move is no fault.
+        let most = RATE as f64 * (seconds + 0.05) * 1.02 + 65536.0;
+        ensure!(
+            bytes > 0 && bytes as f64 <= most,
+            "{what}: {bytes} bytes in {seconds} s under {RATE} a second"
+        );
+        Ok(())
+    };
+    with_setting(lab, guest.name, ("rate", "4M"), || capped("its own cap"))?;
+    let scheduler = |rate: &str| {
+        let argv = ["tunnel-mgr", "scheduler", rate];
+        lab.tb.exec("dom0", &argv)?.check("tunnel-mgr scheduler")?;
+        anyhow::Ok(())
+    };
+    scheduler("rate=4M")?;
+    let result = capped("the total cap");
+    scheduler("rate=0")?;
+    result?;
+    sender.wait_progress()?;
+    sender.kill()?;
+    sender.end()?;
+    receiver.end()?;
+    Ok(())
+}

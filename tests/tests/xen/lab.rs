@@ -21,7 +21,8 @@ use testbed::{GuestType, Testbed};
 use crate::run::Run;
 use crate::{skips, transfer};
 
-/// The guests of all tests.
+/// The guests of all tests, of two CPUs each, as dom0: their tunnels have two queues. A guest
+/// that a test makes has one.
 pub const GUESTS: [&str; 2] = ["u1", "u2"];
 /// What runs in the domains.
 const EXERCISE: &str = env!("CARGO_BIN_EXE_idts-exercise");
@@ -53,6 +54,15 @@ pub struct Lab {
     pub seed: u64,
     /// How much more the long lane does.
     pub times: u64,
+}
+
+/// What a domain's module is loaded with.
+pub fn parameters_of(domain: &str) -> &'static str {
+    if domain == "dom0" {
+        ""
+    } else {
+        FRONT_PARAMETERS
+    }
 }
 
 static LAB: Mutex<Option<Lab>> = Mutex::new(None);
@@ -134,7 +144,9 @@ pub fn close() {
 impl Lab {
     fn up() -> Result<Lab> {
         let guests = GUESTS.len().to_string();
-        Lab::boot(&["--bare", "--guests", &guests, "--type", "pv,pvh"])
+        Lab::boot(&[
+            "--bare", "--guests", &guests, "--type", "pv,pvh", "--cpus", "2",
+        ])
     }
 
     /// Boots a testbed with these options.
@@ -325,12 +337,7 @@ impl Lab {
 
     /// Loads a domain's module by insmod.
     pub fn insmod(&self, domain: &str) -> Result<()> {
-        let parameters = if domain == "dom0" {
-            ""
-        } else {
-            FRONT_PARAMETERS
-        };
-        self.tb.load_module_with(domain, parameters)
+        self.tb.load_module_with(domain, parameters_of(domain))
     }
 
     /// Unloads a domain's module: unbinds its devices, which hold it, and rmmod.

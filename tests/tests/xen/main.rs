@@ -29,12 +29,14 @@ mod neighbours;
 mod own_host;
 mod policy;
 mod polling;
+mod queues;
 mod run;
 mod saves;
 mod scheduler;
 mod skips;
 mod teardown;
 mod transfer;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -64,6 +66,8 @@ const WITH_GUEST: &[(&str, Case)] = &[
     ("channels::sixteen", channels::sixteen),
     ("channels::region_grows_and_shrinks", channels::region),
     ("channels::limits", channels::limits),
+    ("queues::spread", queues::spread),
+    ("queues::events", queues::events),
     ("errors::connect", errors::connect),
     ("errors::listen", errors::listen),
     ("errors::backlog", errors::backlog),
@@ -107,6 +111,7 @@ const WITH_GUEST: &[(&str, Case)] = &[
 const ONCE: &[(&str, Case)] = &[
     ("testbed::own_failures", bed::own_failures),
     ("testbed::up_and_down", bed::up_and_down),
+    ("versions::apart", versions::apart),
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.

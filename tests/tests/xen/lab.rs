@@ -103,10 +103,7 @@ pub fn run_own(name: &str, options: &[&str], case: fn(&Lab) -> Result<()>) -> Re
         .and_then(|()| lab.equip("dom0"))
         .and_then(|()| case(&lab))
         .and_then(|()| lab.check_logs());
-    let result = result.map_err(|error| {
-        eprintln!("--- {name}: {error:#}");
-        format!("{error:#}\n{}", lab.last_words()).into()
-    });
+    let result = result.map_err(|error| lab.failed(name, &error));
     lab.down();
     result
 }
@@ -124,11 +121,9 @@ fn with_lab(name: &str, test: impl FnOnce(&Lab) -> Result<()>) -> Result<(), Fai
             Ok(())
         }
         Err(error) => {
-            // Said now, and once more in the summary.
-            eprintln!("--- {name}: {error:#}");
-            let text = format!("{error:#}\n{}", lab.last_words());
+            let failed = lab.failed(name, &error);
             lab.down();
-            Err(text.into())
+            Err(failed)
         }
     }
 }
@@ -245,6 +240,13 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Says at once, and once more in the summary, what failed and how the domains stand.
+    fn failed(&self, name: &str, error: &anyhow::Error) -> Failed {
+        let text = format!("{error:#}\n{}", self.last_words());
+        eprintln!("--- {name}: {text}");
+        text.into()
     }
 
     /// The ends of the logs, for whoever looks into a failure.

@@ -134,7 +134,8 @@ pub fn eight_at_once(_: &Lab, guest: &Guest) -> Result<()> {
 
 /// Starts a command that tells its process id; it ends only when somebody ends it.
 pub fn start_sleeper(domain: &str, before: &str) -> Result<(Child, String)> {
-    let script = format!("{before} echo $$; while :; do sleep 1000; done");
+    // Nothing is forked: a child between fork and exec would lose a signal to the group.
+    let script = format!("{before} echo $$; exec sleep 1000000");
     let mut child = start(exec(domain, &["sh", "-c", &script]))?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;

@@ -39,6 +39,10 @@ impl Ended {
         );
         Ok(self)
     }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
 }
 
 /// A script of the project with arguments.

@@ -131,7 +131,9 @@ pub fn connect_loses_tunnel(lab: &Lab, guest: &Guest) -> Result<()> {
     let own = begin("dom0", &paused)?;
     lab.tb.detach_tunnel(guest.name)?;
     check(relayed).context("the guest's, relayed")?;
-    lab.tb.detach_tunnel(other)?;
+    // Nor does it close its side.
+    let force = ["tunnel-mgr", "detach", other, "--force"];
+    lab.tb.exec("dom0", &force)?.check("detach")?;
     check(own).context("dom0's")?;
     lab.tb.xl(&["unpause", other])?;
     allow("")?;

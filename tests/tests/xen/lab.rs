@@ -82,14 +82,31 @@ pub fn run(name: &str, guest: &Guest, case: crate::Case) -> Result<(), Failed> {
     })
 }
 
-/// Runs a test in a testbed without modules.
-pub fn run_bare(name: &str, case: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
+/// Runs a test in a testbed without modules. A guest may have another id afterwards, but must
+/// have as much as before.
+pub fn run_bare(name: &str, case: crate::BareCase) -> Result<(), Failed> {
     with_lab(name, |lab| {
         lab.undress()?;
         let before = lab.tb.tables()?;
+        let ids = lab.ids()?;
         case(lab)?;
         lab.check_logs()?;
-        lab.tb.wait_tables(&before)
+        let now = lab.ids()?;
+        let number = |old: &u32| ids.iter().position(|id| id == old).map(|at| now[at]);
+        let renamed = before
+            .iter()
+            .map(|(id, counts)| (number(id).unwrap_or(*id), *counts));
+        lab.tb.wait_tables(&renamed.collect())
+    })
+}
+
+/// Runs a test that boots what it needs by itself, with the machine for itself.
+pub fn run_apart(name: &str, case: crate::ApartCase) -> Result<(), Failed> {
+    close();
+    eprintln!("--- {name}");
+    case().map_err(|error| {
+        eprintln!("--- {name}: {error:#}");
+        format!("{error:#}").into()
     })
 }
 
@@ -279,6 +296,11 @@ impl Lab {
             .into_iter()
             .find(|found| found.name == domain);
         Ok(found.with_context(|| format!("there is no {domain}"))?.id)
+    }
+
+    /// The ids of the guests, in their order.
+    fn ids(&self) -> Result<Vec<u32>> {
+        GUESTS.iter().map(|guest| self.id(guest)).collect()
     }
 
     /// DOM:PORT of a listener.

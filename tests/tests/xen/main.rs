@@ -7,12 +7,14 @@
 //! and `IDTS_LONG` are its `--seed` and `--long`.
 
 mod bed;
+mod bed_life;
 mod c_program;
 mod calls;
 mod channels;
 mod command;
 mod counts;
 mod demand;
+mod demo;
 mod domains;
 mod entry;
 mod errors;
@@ -47,6 +49,10 @@ use lab::{Guest, Lab};
 
 /// A test with one guest.
 type Case = fn(&Lab, &Guest) -> anyhow::Result<()>;
+/// A test in a testbed without modules.
+type BareCase = fn(&Lab) -> anyhow::Result<()>;
+/// A test that boots what it needs.
+type ApartCase = fn() -> anyhow::Result<()>;
 
 /// What is done with the guests u1 and u2 in turn, in this order.
 const WITH_GUEST: &[(&str, Case)] = &[
@@ -111,7 +117,22 @@ const WITH_GUEST: &[(&str, Case)] = &[
 const ONCE: &[(&str, Case)] = &[
     ("testbed::own_failures", bed::own_failures),
     ("testbed::up_and_down", bed::up_and_down),
+    ("testbed::reload", bed_life::reload),
     ("versions::apart", versions::apart),
+];
+
+/// What needs domains without modules.
+const BARE: &[(&str, BareCase)] = &[
+    ("own_host", own_host::steps),
+    ("testbed::without_modules", bed_life::without_modules),
+    ("pv::testbed::restored", bed_life::restored_pv),
+    ("pvh::testbed::restored", bed_life::restored_pvh),
+];
+
+/// What boots a testbed of its own.
+const APART: &[(&str, ApartCase)] = &[
+    ("demo", demo::demo),
+    ("testbed::killed_emulator", bed_life::killed_emulator),
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.
@@ -186,9 +207,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut trials = vec![Trial::test("own_host", || {
-        lab::run_bare("own_host", own_host::steps)
-    })];
+    let mut trials = Vec::new();
+    for &(name, case) in APART {
+        trials.push(Trial::test(name, move || lab::run_apart(name, case)));
+    }
+    for &(name, case) in BARE {
+        trials.push(Trial::test(name, move || lab::run_bare(name, case)));
+    }
     for &(name, case) in ONCE {
         let guest = Guest {
             name: "u1",

@@ -105,6 +105,8 @@ impl Driver for Front {
             if let Err(error) = link.step(device, &data.hub, step) {
                 dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                 link.release();
+                // It may be Closed already, and the back looks when that changes.
+                device.switch(XenbusState::Initialising);
                 device.frontend_closed();
                 return Next::Stay;
             }

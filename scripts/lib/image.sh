@@ -48,7 +48,7 @@ image_overlay() {
 	cp "$IDTS_TOP/target/testbed-bin/tb-agent" "$work/all/usr/sbin/"
 	# Given to the inner bash as its own text.
 	# shellcheck disable=SC2016
-	root_run bash -ec '
+	IDTS_BIND=$work root_run bash -ec '
 		pack() { (cd "$1" && find . -mindepth 1 | sort | cpio --quiet -o -H newc -R 0:0); }
 		pack "$1/all" >"$1/more/dist.cpio"
 		pack "$1/more" | cat "$1/more/dist.cpio" - >"$1/whole"' pack "$work" || die "no overlay"

@@ -26,9 +26,17 @@ fn watch(lab: &Lab, options: &[&str]) -> Result<Run> {
     Ok(run)
 }
 
-fn kill(watch: Run) -> Result<()> {
-    watch.kill()?;
-    watch.end().map(drop)
+/// Takes every channel, until it is killed: one that waits to be taken is in use.
+fn serve(lab: &Lab, domain: &str) -> Result<(u32, Run)> {
+    let port = lab.port();
+    let run = lab.start(domain, &["idts", "echo", &port.to_string()])?;
+    run.wait_line("listening on")?;
+    Ok((port, run))
+}
+
+fn kill(run: Run) -> Result<()> {
+    run.kill()?;
+    run.end().map(drop)
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -67,8 +75,7 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
     let watcher = watch(lab, &["--attach", guest.name, "--idle", "1"])?;
     wait_gone(lab, guest)?;
 
-    let port = lab.port();
-    let mut listener = lab.serve("dom0", &["listen", &port.to_string(), "--hold"])?;
+    let (port, server) = serve(lab, "dom0")?;
     let own = format!("0:{port}");
     for more in [&[][..], &["--nonblock"]] {
         wait_gone(lab, guest)?;
@@ -76,12 +83,10 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
         let report = lab.ask(guest.name, &args)?;
         expect(&report, "error", Value::Null).with_context(|| format!("{args:?}"))?;
     }
-    listener.tell("enough")?;
-    listener.report()?;
+    kill(server)?;
     wait_gone(lab, guest)?;
 
-    let port = lab.port();
-    let mut listener = lab.serve(guest.name, &["listen", &port.to_string(), "--hold"])?;
+    let (port, server) = serve(lab, guest.name)?;
     lab.tb.wait_connected(guest.name)?;
     wait_until("the guest keeps its tunnel", || {
         Ok(wish(lab, guest)? == "keep")
@@ -89,8 +94,7 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
     let address = lab.address(guest.name, port)?;
     let report = lab.ask("dom0", &["connect", &address])?;
     expect(&report, "error", Value::Null).context("a listener without a tunnel")?;
-    listener.tell("enough")?;
-    listener.report()?;
+    kill(server)?;
     wait_gone(lab, guest)?;
     let last = wish(lab, guest)?;
     ensure!(last.is_empty(), "it still wishes {last}");

@@ -228,10 +228,16 @@ impl Channel {
     }
 
     /// Reads what is there into the user's buffer, at most `limit` bytes; of
-    /// records one, however long.
-    pub(crate) fn try_read(&self, to: &mut IovIterDest<'_>, limit: u32) -> Result<usize, Stop> {
+    /// records one, however long. Where nothing is there, it looks again for as
+    /// long as `patience` says.
+    pub(crate) fn try_read(
+        &self,
+        to: &mut IovIterDest<'_>,
+        limit: u32,
+        patience: Option<&Patience>,
+    ) -> Result<usize, Stop> {
         if self.kind.has_records() {
-            return self.try_read_record(to);
+            return self.try_read_record(to, patience);
         }
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
@@ -241,7 +247,8 @@ impl Channel {
         let mut stop = Stop::Fault;
         let limit = limit.min(TRY_MAX);
         while total < limit && !to.is_empty() {
-            if let Err(why) = self.refill(&mut rx.ring, &live) {
+            let patience = if total == 0 { patience } else { None };
+            if let Err(why) = self.refill_patiently(&mut rx.ring, &live, patience) {
                 stop = why;
                 break;
             }
@@ -290,6 +297,32 @@ impl Channel {
         } else {
             Stop::Blocked
         })
+    }
+
+    /// As [`Self::refill`]; where there is nothing, it looks for a while. One
+    /// lock and one proof of memory serve for the look and for what it finds.
+    pub(crate) fn refill_patiently(
+        &self,
+        ring: &mut Consumer,
+        live: &Live,
+        patience: Option<&Patience>,
+    ) -> Result<(), Stop> {
+        let patience = match (self.refill(ring, live), patience) {
+            (Err(Stop::Blocked), Some(patience)) => patience,
+            (result, _) => return result,
+        };
+        let words = self.memory.lines.words(live);
+        let found = patience.look(|| {
+            !ring
+                .available(&words, self.lines)
+                .is_ok_and(|there| there == 0)
+                || peer_flags(&words, self.lines) & line::FIN != 0
+        });
+        if !found {
+            return Err(Stop::Blocked);
+        }
+        self.tunnel.stats.looks.add(1);
+        self.refill(ring, live)
     }
 
     /// Enters to read, unless this side ended that.
@@ -352,21 +385,6 @@ impl Channel {
         tx.bytes = tx.bytes.wrapping_add(total.into());
         self.tunnel.stats.tx_bytes.add(total.into());
         Ok(total as usize)
-    }
-
-    /// Looks for a next byte for a while; `true`: try again.
-    pub(crate) fn look_for_data(&self, patience: &Patience) -> bool {
-        let mut rx = self.rx.lock();
-        let Ok(live) = self.enter() else {
-            return true;
-        };
-        let words = self.memory.lines.words(&live);
-        patience.look(|| {
-            !rx.ring
-                .available(&words, self.lines)
-                .is_ok_and(|there| there == 0)
-                || peer_flags(&words, self.lines) & line::FIN != 0
-        })
     }
 
     /// Looks for `want` bytes of room for a while; `true`: try again.

@@ -9,6 +9,7 @@ use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
 use crate::channel::{Channel, Stop};
+use crate::patience::Patience;
 use crate::shared::Live;
 
 impl Channel {
@@ -24,10 +25,14 @@ impl Channel {
     }
 
     /// Reads the next record, or its beginning, into the user's buffer.
-    pub(crate) fn try_read_record(&self, to: &mut IovIterDest<'_>) -> Result<usize, Stop> {
+    pub(crate) fn try_read_record(
+        &self,
+        to: &mut IovIterDest<'_>,
+        patience: Option<&Patience>,
+    ) -> Result<usize, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
-        self.refill(&mut rx.ring, &live)?;
+        self.refill_patiently(&mut rx.ring, &live, patience)?;
         let len = self.next_record(&rx.ring, &live)?;
         let want = len.min(to.len().min(u32::MAX as usize) as u32);
         let mut done = 0u32;

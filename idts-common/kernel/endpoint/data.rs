@@ -19,6 +19,7 @@ impl Endpoint {
         if to.is_empty() {
             return Ok(0);
         }
+        let patience = if nonblock { None } else { Some(&self.reading) };
         loop {
             let claimed = match channel.tunnel.is_capped() {
                 false => u32::MAX,
@@ -27,7 +28,7 @@ impl Endpoint {
                     there => channel.tunnel.claim(there.min(len_u32(to.len())))?,
                 },
             };
-            let result = channel.try_read(to, claimed);
+            let result = channel.try_read(to, claimed, patience);
             channel
                 .tunnel
                 .settle(claimed, result.as_ref().map_or(0, |n| *n));
@@ -49,10 +50,6 @@ impl Endpoint {
                 }
                 Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
                 Err(Stop::Blocked) => {
-                    if !nonblock && channel.look_for_data(&self.reading) {
-                        channel.tunnel.stats.looks.add(1);
-                        continue;
-                    }
                     self.read.arm();
                     if channel.arm_read() {
                         continue;

@@ -153,13 +153,18 @@ const WITH_NEW_GUEST: &[(&str, Case)] = &[
     ),
 ];
 
-/// Great numbers, in the long lane, with the guest that is there (false) or with u3 (true).
-const IN_NUMBERS: [(&str, Case, bool); 6] = [
-    ("counts::crowd", counts::crowd, false),
-    ("counts::cost", counts::cost, false),
+/// The same again and again, in the default lane fewer times and with a PV guest only; with the
+/// guest that is there (false) or with u3 (true).
+const AGAIN: &[(&str, Case, bool)] = &[
     ("leaks::channels", leaks::channels, false),
     ("leaks::tunnels", leaks::tunnels, false),
     ("leaks::domains", leaks::domains, true),
+];
+
+/// Great numbers, in the long lane, likewise.
+const IN_NUMBERS: &[(&str, Case, bool)] = &[
+    ("counts::crowd", counts::crowd, false),
+    ("counts::cost", counts::cost, false),
     ("neighbours::disk_and_vif", neighbours::disk_and_vif, true),
 ];
 
@@ -238,8 +243,14 @@ fn main() -> ExitCode {
         }
     }
     for (kind, guest) in [(GuestType::Pv, "u1"), (GuestType::Pvh, "u2")] {
-        let in_numbers = if lab::is_long() { &IN_NUMBERS[..] } else { &[] };
-        for &(name, case, new) in in_numbers {
+        let long = lab::is_long();
+        let again = if long || kind == GuestType::Pv {
+            AGAIN
+        } else {
+            &[]
+        };
+        let in_numbers = if long { IN_NUMBERS } else { &[] };
+        for &(name, case, new) in again.iter().chain(in_numbers) {
             let name = format!("{kind}::{name}");
             let guest = if new { "u3" } else { guest };
             trials.push(trial(name, case, Guest { name: guest, kind }));

@@ -8,8 +8,8 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`state`],
-//! [`nodes`], [`terms`], [`uapi`], [`policy`], [`sched`]. The document that all of it implements is
-//! `PROTOCOL.md`.
+//! [`nodes`], [`terms`], [`uapi`], [`requests`], [`policy`], [`sched`]. The
+//! document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod policy;
 pub mod queues;
 pub mod record;
 pub mod region;
+pub mod requests;
 pub mod ring;
 pub mod sched;
 pub mod state;

@@ -267,33 +267,22 @@ fn dispatch(
         }),
         nr::BIND => {
             let address: uapi::Addr = arg.read()?;
-            if address.reserved != 0 {
+            if !address.is_plain() {
                 return Err(EINVAL);
             }
-            let reserved = address.port != 0 && address.port < uapi::PORT_RESERVED;
             // SAFETY: No requirements.
-            if reserved && !unsafe { bindings::idts_net_bind_service() } {
+            if address.is_privileged() && !unsafe { bindings::idts_net_bind_service() } {
                 return Err(EACCES);
             }
             owned().bind(address.port, address.domid)
         }
         nr::LISTEN => {
             let listen: uapi::Listen = arg.read()?;
-            let kind = match listen.flags {
-                0 => Kind::Stream,
-                uapi::RECORD => Kind::Record,
-                _ => return Err(EINVAL),
-            };
-            endpoint.listen(listen.backlog, kind)
+            let (backlog, kind) = listen.check().ok_or(EINVAL)?;
+            endpoint.listen(backlog, kind)
         }
         nr::ACCEPT => accept(&endpoint, fops, arg, nonblock),
-        nr::CONNECT => {
-            let request: uapi::Connect = arg.read()?;
-            if request.peer.reserved != 0 {
-                return Err(EINVAL);
-            }
-            owned().connect(&request, nonblock)
-        }
+        nr::CONNECT => owned().connect(&arg.read()?, nonblock),
         nr::PUBLISH => owned().join(&arg.read()?, Kind::Publish, nonblock),
         nr::SUBSCRIBE => owned().join(&arg.read()?, Kind::Subscribe, nonblock),
         nr::SHUTDOWN => endpoint.shutdown(u32::try_from(arg.at).map_err(|_| EINVAL)?),
@@ -340,7 +329,7 @@ fn accept(
     nonblock: bool,
 ) -> Result {
     let mut request: uapi::Accept = arg.read()?;
-    if request.flags & !(uapi::CLOEXEC | uapi::NONBLOCK) != 0 {
+    if !request.is_known() {
         return Err(EINVAL);
     }
     let fd = ReservedFd::new(request.flags & uapi::CLOEXEC)?;

@@ -21,34 +21,24 @@ use crate::wish::Wish;
 /// How long a connect waits by default.
 const CONNECT_MS: u32 = 30_000;
 
-/// The ring that a connect asks for by default.
-const RING_DEFAULT: u32 = 128 * 1024;
-
 impl Endpoint {
     /// Connects.
     pub(crate) fn connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
-        let kind = match request.flags {
-            0 => Kind::Stream,
-            uapi::RECORD => Kind::Record,
-            _ => return Err(EINVAL),
-        };
-        if request.peer.port == 0 {
-            return Err(EINVAL);
-        }
+        let asked = request.check().ok_or(EINVAL)?;
         let (domid, alias) = self.whom(request)?;
         let wanted = Wanted {
             ports: Ports {
                 source: self.inner.lock().port,
                 target: request.peer.port,
             },
-            tx: ring_size(request.tx_ring)?,
-            rx: ring_size(request.rx_ring)?,
+            tx: asked.tx,
+            rx: asked.rx,
             // The back asks in its own name, the front for somebody.
             domain: match (self.hub.role, alias) {
                 (Role::Front, None) => domid.into(),
                 _ => 0,
             },
-            kind,
+            kind: asked.kind,
             name: alias,
         };
         self.ask(domid, wanted, nonblock)?;
@@ -58,13 +48,9 @@ impl Endpoint {
     /// The domain that is asked for; from a guest, by alias, the back alone
     /// knows it.
     fn whom(&self, request: &uapi::Connect) -> Result<(u16, Option<Name>)> {
-        let name = Name(request.alias);
-        if name.text().is_empty() && name.0.iter().all(|b| *b == 0) {
+        let Some(name) = request.alias().ok_or(EINVAL)? else {
             return Ok((request.peer.domid, None));
-        }
-        if !name.is_valid() || request.peer.domid != uapi::DOMID_ANY {
-            return Err(EINVAL);
-        }
+        };
         match self.hub.role {
             Role::Front => Ok((uapi::DOMID_ANY, Some(name))),
             Role::Back => {
@@ -81,29 +67,14 @@ impl Endpoint {
         kind: Kind,
         nonblock: bool,
     ) -> Result {
-        let name = Name(request.name);
-        let ring = ring_size(request.ring)?;
-        let how = match kind {
-            Kind::Publish if request.on_lag == 0 => request.flags,
-            Kind::Subscribe if request.flags == 0 && request.on_lag <= uapi::LAG_BLOCK => {
-                request.on_lag
-            }
-            _ => return Err(EINVAL),
-        };
-        if !name.is_valid() || !kind.takes_source(how) {
-            return Err(EINVAL);
-        }
-        let (tx, rx) = match kind {
-            Kind::Publish => (ring, uapi::RING_MIN),
-            _ => (uapi::RING_MIN, ring),
-        };
+        let (asked, name, how) = request.check(kind).ok_or(EINVAL)?;
         let wanted = Wanted {
             ports: Ports {
                 source: how,
                 target: 1,
             },
-            tx,
-            rx,
+            tx: asked.tx,
+            rx: asked.rx,
             domain: 0,
             kind,
             name: Some(name),
@@ -276,14 +247,5 @@ impl Endpoint {
             None => self.hub.wish.abandon(self),
         }
         self.refused(errno);
-    }
-}
-
-/// A ring's size as an application asks for it.
-fn ring_size(size: u32) -> Result<u32> {
-    match size {
-        0 => Ok(RING_DEFAULT),
-        n if n.is_power_of_two() && (uapi::RING_MIN..=uapi::RING_MAX).contains(&n) => Ok(n),
-        _ => Err(EINVAL),
     }
 }

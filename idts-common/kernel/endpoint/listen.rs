@@ -2,15 +2,11 @@
 
 //! Ports: bind, listen, accept.
 
-use idts_core::uapi;
 use idts_core::wire::Kind;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use super::{Endpoint, State};
-
-/// The backlog that a listen asks for by default.
-const BACKLOG_DEFAULT: u32 = 16;
 
 impl Endpoint {
     /// Binds to `port` for connections from `peer`.
@@ -27,10 +23,7 @@ impl Endpoint {
 
     /// Listens on the bound port.
     pub(crate) fn listen(&self, backlog: u32, wanted: Kind) -> Result {
-        let backlog = match backlog {
-            0 => BACKLOG_DEFAULT,
-            n => n.min(uapi::BACKLOG_MAX),
-        } as usize;
+        let backlog = backlog as usize;
         let mut inner = self.inner.lock();
         match &mut inner.state {
             State::Listening {

@@ -12,4 +12,5 @@ mod input;
 pub mod nodes;
 pub mod policy;
 pub mod record;
+pub mod requests;
 pub mod ring;

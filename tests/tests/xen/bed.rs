@@ -19,6 +19,8 @@ use crate::skips;
 
 /// How often something is looked at that is to come.
 const LOOK: Duration = Duration::from_millis(100);
+/// Commands whose input is under way when they end, wherever it is then.
+const UNREAD: usize = 20;
 /// Commands at once in one domain.
 const AT_ONCE: usize = 8;
 
@@ -66,10 +68,12 @@ pub fn streams_in(lab: &Lab, domain: &str) -> Result<()> {
         "{domain}: {zeros} of {} bytes on standard error",
         ended.stderr.len()
     );
-    let unread = run_with(exec(domain, &["true"]), &input)?;
-    unread
-        .expect(0, "")
-        .context("a command that reads nothing")?;
+    for _ in 0..UNREAD {
+        let unread = run_with(exec(domain, &["true"]), &input)?;
+        unread
+            .expect(0, "")
+            .context("a command that reads nothing")?;
+    }
     for (argv, code) in [
         (["sh", "-c", "kill -9 $$"].as_slice(), 128 + 9),
         (&["/no/such/program"], 127),

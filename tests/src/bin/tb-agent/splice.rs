@@ -50,7 +50,11 @@ where
                 None => ended = true,
             }
         }
-        moved |= outward.drain(|bytes| vchan.write(bytes))? > 0;
+        match outward.drain(|bytes| vchan.write(bytes)) {
+            Ok(n) => moved |= n > 0,
+            // It has gone, but what it said last may still be there to read.
+            Err(_) => outward.clear(),
+        }
         if moved {
             continue;
         }

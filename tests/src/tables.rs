@@ -64,7 +64,7 @@ impl Testbed {
             if start.elapsed() > HANG {
                 bail!("tables do not come back: {}", difference(wanted, &found));
             }
-            thread::sleep(Duration::from_millis(500));
+            thread::sleep(Duration::from_millis(100));
         }
     }
 }

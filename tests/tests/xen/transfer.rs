@@ -5,7 +5,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 
 use crate::lab::{Guest, Lab};
-use crate::run::expect;
+use crate::run::{expect, Run};
 
 /// Both directions with a guest.
 pub fn ways(guest: &Guest) -> [(&'static str, &'static str); 2] {
@@ -18,22 +18,75 @@ pub fn move_bytes(lab: &Lab, from: &str, to: &str, bytes: u64) -> Result<()> {
 }
 
 fn move_chunks(lab: &Lab, from: &str, to: &str, bytes: u64, out: usize, into: usize) -> Result<()> {
-    let (port, seed) = (lab.port(), lab.seed.wrapping_add(bytes).to_string());
-    let (out, into) = (out.to_string(), into.to_string());
-    let receiver = lab.serve(
-        to,
-        &["recv", &port.to_string(), "--seed", &seed, "--chunk", &into],
-    )?;
-    let (address, size) = (lab.address(to, port)?, bytes.to_string());
-    let args = [
-        "send", &address, "--bytes", &size, "--seed", &seed, "--chunk", &out,
-    ];
-    let sent = lab.ask(from, &args)?;
-    for report in [sent, receiver.report()?] {
-        expect(&report, "moved", bytes)?;
-        expect(&report, "error", Value::Null)?;
+    let receiver = Receiver::start(lab, to, bytes, into)?;
+    let sender = receiver.sender(lab, from, lab.id(to)?, out)?;
+    receiver.end(sender)
+}
+
+/// Moves the pattern all these ways at the same time.
+pub fn at_once(lab: &Lab, ways: &[(&str, &str)], bytes: u64) -> Result<()> {
+    let begin = |(_, to): &(&str, &str)| Receiver::start(lab, to, bytes, 256 << 10);
+    let receivers = ways.iter().map(begin).collect::<Result<Vec<_>>>()?;
+    let mut pairs = Vec::new();
+    for (receiver, (from, to)) in receivers.into_iter().zip(ways) {
+        let sender = receiver.sender(lab, from, lab.id(to)?, 256 << 10)?;
+        pairs.push((receiver, sender, from, to));
+    }
+    for (receiver, sender, from, to) in pairs {
+        let moved = receiver.end(sender);
+        moved.with_context(|| format!("from {from} to {to}"))?;
     }
     Ok(())
+}
+
+/// The receiving end of a transfer.
+struct Receiver {
+    run: Run,
+    port: u32,
+    seed: String,
+    bytes: u64,
+}
+
+impl Receiver {
+    fn start(lab: &Lab, to: &str, bytes: u64, chunk: usize) -> Result<Receiver> {
+        let (port, seed) = (lab.port(), lab.seed.wrapping_add(bytes).to_string());
+        let chunk = chunk.to_string();
+        let args = [
+            "recv",
+            &port.to_string(),
+            "--seed",
+            &seed,
+            "--chunk",
+            &chunk,
+        ];
+        let run = lab.exercise(to, &args)?;
+        Ok(Receiver {
+            run,
+            port,
+            seed,
+            bytes,
+        })
+    }
+
+    /// Waits until it listens, and starts the other end.
+    fn sender(&self, lab: &Lab, from: &str, to: u32, chunk: usize) -> Result<Run> {
+        self.run.wait_line("listening on")?;
+        let address = format!("{to}:{}", self.port);
+        let (size, chunk) = (self.bytes.to_string(), chunk.to_string());
+        let args = [
+            "send", &address, "--bytes", &size, "--seed", &self.seed, "--chunk", &chunk,
+        ];
+        lab.exercise(from, &args)
+    }
+
+    /// Both ends have moved all.
+    fn end(self, sender: Run) -> Result<()> {
+        for report in [sender.report()?, self.run.report()?] {
+            expect(&report, "moved", self.bytes)?;
+            expect(&report, "error", Value::Null)?;
+        }
+        Ok(())
+    }
 }
 
 /// Around a page.

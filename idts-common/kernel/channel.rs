@@ -186,7 +186,8 @@ impl Channel {
         self.peer_closed.store(true, kernel::sync::atomic::Release);
     }
 
-    /// Ends the channel because the peer broke the protocol; logged once.
+    /// Ends the channel because the peer broke the protocol; logged once. Whoever
+    /// found out may have been woken alone: all who wait are woken.
     pub(crate) fn broken(&self, violation: Violation) -> Stop {
         if self.error.cmpxchg(0, Errno::Proto as u32, Relaxed).is_ok() {
             self.tunnel.stats.violations.add(1);
@@ -197,6 +198,7 @@ impl Channel {
                 self.id.generation,
                 violation.name()
             );
+            self.tunnel.slots.with(self.id.id, |e| e.kick());
         }
         Stop::Broken
     }

@@ -36,7 +36,7 @@ pub struct Play {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Only rows that contain this
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub only: String,
 }
 

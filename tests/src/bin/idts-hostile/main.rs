@@ -108,8 +108,7 @@ fn play(role: Role, args: &cli::Play) -> Result<Value> {
     let mut player = Player::new(role, args)?;
     let (mut attempts, mut session, mut hung) = (Vec::new(), None, 0);
     for (row, column) in plan(&rows, &mut player, args.attacks) {
-        let setup = player.setup + 1;
-        let outcome = attack_one(&mut player, &mut session, row, column)
+        let (setup, outcome) = attack_one(&mut player, &mut session, row, column)
             .with_context(|| format!("{}, {column:?}", row.name))?;
         attempts.push(told(row, column, setup, &outcome));
         eprintln!("moved {}: {}, {column:?}", attempts.len(), row.name);
@@ -125,28 +124,27 @@ fn play(role: Role, args: &cli::Play) -> Result<Value> {
     Ok(json!({ "side": format!("{role:?}"), "seed": args.seed, "attempts": attempts }))
 }
 
-/// One attack, in the session that there is or in a new one.
+/// One attack, in the session that there is or in a new one; with the number of the set-up that it
+/// belongs to.
 fn attack_one(
     player: &mut Player,
     session: &mut Option<Box<Session>>,
     row: &Row,
     column: Column,
-) -> Result<Outcome> {
-    if attack::is_setup(row) {
+) -> Result<(u64, Outcome)> {
+    let (is_setup, hold) = (attack::is_setup(row), attack::hold_of(row));
+    if is_setup || hold.is_some() {
         if let Some(session) = session.take() {
             player.end(Some(session), false)?;
         }
+    }
+    let setup = player.setup + 1;
+    if is_setup {
         let name = match row.target {
             Target::Node { name } | Target::Deed { name } => name,
             _ => bail!("{} is no set-up", row.name),
         };
-        return node::run(player, name, column);
-    }
-    let hold = attack::hold_of(row);
-    if hold.is_some() {
-        if let Some(session) = session.take() {
-            player.end(Some(session), false)?;
-        }
+        return Ok((setup, node::run(player, name, column)?));
     }
     let mut current = match session.take() {
         Some(current) => current,
@@ -158,7 +156,7 @@ fn attack_one(
     } else {
         *session = Some(current);
     }
-    Ok(outcome)
+    Ok((setup, outcome))
 }
 
 /// An attempt, for the report.

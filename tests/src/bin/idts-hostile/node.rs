@@ -4,7 +4,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{bail, Result};
 use idts_core::control::Role;
@@ -13,7 +12,7 @@ use idts_core::wire::WINDOW_REFS;
 
 use crate::attack::{Must, Outcome, Reaction};
 use crate::matrix::Column;
-use crate::player::{state, Player, Setup};
+use crate::player::{state, Lies, Player, Setup};
 use crate::session::{windows, Session};
 use crate::store::{Store, LOOK};
 use crate::xen::Granted;
@@ -62,43 +61,81 @@ fn text_of(player: &mut Player, column: Column, own: u32, limit: u32) -> String 
     }
 }
 
-/// Whether a node decides nothing: what the front speaks is for the back's log, and a tunnel of one
-/// queue has no other ports.
-fn is_told_only(role: Role, name: &str) -> bool {
-    name == "event-channel-N"
-        || role == Role::Front && matches!(name, "min-version" | "max-version")
+/// What PROTOCOL.md section 3 says of a number that a side writes.
+struct Rule {
+    /// What who keeps the rules writes.
+    own: u32,
+    limit: u32,
+    /// Nodes that must be there for this one to be read.
+    with: Lies,
+    /// Whether a number may be accepted.
+    allows: Box<dyn Fn(u32) -> bool>,
+}
+
+fn rule_of(player: &mut Player, name: &str) -> Result<Rule> {
+    let rule = |own, limit, allows: Box<dyn Fn(u32) -> bool>| Rule {
+        own,
+        limit,
+        with: Lies::new(),
+        allows,
+    };
+    let many = |count: u32| -> Lies {
+        let several = vec![("features", Some("1".into()))];
+        let count = ("queues", Some(count.to_string()));
+        several.into_iter().chain([count]).collect()
+    };
+    Ok(match (player.role, name) {
+        (_, "version" | "min-version") => rule(1, 1, Box::new(|number| number == 1)),
+        (_, "max-version") => rule(1, u32::MAX, Box::new(|number| number > 0)),
+        (Role::Front, "features") => {
+            let offered = player.store.peer_number("features");
+            rule(0, offered, Box::new(move |number| number & !offered == 0))
+        }
+        (Role::Back, "features") => rule(0, u32::MAX, Box::new(|_| true)),
+        // More would need ports that are not there.
+        (_, "queues") => Rule {
+            with: many(1)[..1].to_vec(),
+            ..rule(
+                1,
+                player.store.peer_number("max-queues"),
+                Box::new(|number| number == 1),
+            )
+        },
+        (_, "max-queues") => rule(1, 8, Box::new(|number| (1..=8).contains(&number))),
+        (_, "event-channel-1") => Rule {
+            with: many(2),
+            ..rule(player.port, u32::MAX, Box::new(|number| number > 0))
+        },
+        (_, "event-channel") => rule(player.port, u32::MAX, Box::new(|number| number > 0)),
+        (_, "control-ref") => {
+            let own = player.pages.as_ref().map_or(0, |pages| pages.0.refs[0]);
+            rule(own, u32::MAX, Box::new(|number| number > 0))
+        }
+        _ => bail!("no attack is known for the node {name}"),
+    })
 }
 
 fn number(player: &mut Player, name: &'static str, column: Column) -> Result<Outcome> {
-    let own = match name {
-        "control-ref" => player.pages.as_ref().map_or(0, |pages| pages.0.refs[0]),
-        "event-channel" => player.port,
-        _ => 1,
+    let name = match name {
+        "event-channel-N" => "event-channel-1",
+        name => name,
     };
-    let limit = if name == "version" { 1 } else { u32::MAX };
-    let text = text_of(player, column, own, limit);
-    let honest = text == own.to_string();
+    let rule = rule_of(player, name)?;
+    let text = text_of(player, column, rule.own, rule.limit);
+    // A second queue would need a second port.
+    let honest = text == rule.own.to_string() && name != "event-channel-1";
     let value = text.parse::<u32>().ok().filter(|_| text.len() <= 10);
     let number = value.filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-    // A range of versions with 1 in it is fine.
-    let spoken = |number: u32| match name {
-        "version" => number == 1,
-        "min-version" => number == 1,
-        _ => true,
-    };
+    // What versions the front speaks is for the back's log.
+    let told_only = player.role == Role::Front && matches!(name, "min-version" | "max-version");
     let must = match number {
-        _ if column == Column::Raced || is_told_only(player.role, name) => Must::Any,
-        Some(0) if name == "features" => Must::Any,
-        None | Some(0) => Must::Refuse,
-        Some(number) if !spoken(number) => Must::Refuse,
-        Some(_) => Must::Any,
+        _ if column == Column::Raced || told_only => Must::Any,
+        Some(number) if (rule.allows)(number) => Must::Any,
+        _ => Must::Refuse,
     };
-    let race = (column == Column::Raced).then(|| NodeRace::start(player, name, own, &text));
-    let lies = vec![(name, Some(text))];
-    // One page that we granted serves other programs: let nothing of ours touch it.
-    if name == "control-ref" && number == Some(1) {
-        thread::sleep(Duration::from_millis(50));
-    }
+    let race = (column == Column::Raced).then(|| NodeRace::start(player, name, rule.own, &text));
+    let mut lies = rule.with;
+    lies.push((name, Some(text)));
     let setup = player.offer(&lies, honest)?;
     drop(race);
     let (reaction, session) = match setup {

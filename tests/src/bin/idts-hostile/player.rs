@@ -30,6 +30,16 @@ pub const MORE_PAGES: usize = WINDOW_PAGES as usize;
 /// Whoever does not answer for so long is asked by other means.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Nodes that a side need not write: whoever plays by the rules here has one queue.
+const FRONT_UNSAID: &[&str] = &[
+    "min-version",
+    "max-version",
+    "features",
+    "queues",
+    "event-channel-1",
+];
+const BACK_UNSAID: &[&str] = &["features", "max-queues"];
+
 /// What a set-up came to.
 pub enum Setup {
     Up(Box<Session>),
@@ -103,12 +113,26 @@ impl Player {
         }
     }
 
+    /// Writes what is `honest`, but for `lies`, and takes away what else was written before.
     fn publish(&mut self, honest: &[(&'static str, u32)], lies: &Lies) -> Result<()> {
         for (node, value) in honest {
-            match lies.iter().find(|(lie, _)| lie == node) {
-                None => self.store.write(node, &value.to_string())?,
-                Some((_, Some(text))) => self.store.write(node, text)?,
-                Some((_, None)) => self.store.remove(node)?,
+            if lies.iter().all(|(lie, _)| lie != node) {
+                self.store.write(node, &value.to_string())?;
+            }
+        }
+        let unsaid = match self.role {
+            Role::Front => FRONT_UNSAID,
+            Role::Back => BACK_UNSAID,
+        };
+        for node in unsaid {
+            if lies.iter().all(|(lie, _)| lie != node) {
+                self.store.remove(node)?;
+            }
+        }
+        for (node, text) in lies {
+            match text {
+                Some(text) => self.store.write(node, text)?,
+                None => self.store.remove(node)?,
             }
         }
         Ok(())

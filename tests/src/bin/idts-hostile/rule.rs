@@ -123,7 +123,7 @@ fn front_ways(player: &Player, session: &Session, rule: &str) -> Vec<Vec<Slot>> 
             };
             vec![
                 vec![name(b"a").encode(), name(b"b").encode()],
-                vec![name(b"a").encode(), FrontMessage::Open(spare).encode()],
+                [vec![name(b"a").encode()], opening(|open| open.domain = 1)].concat(),
                 vec![FrontMessage::Open(group).encode()],
                 vec![first, first],
                 vec![closed(stream), closed(stream)],

@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
@@ -28,6 +30,8 @@ const ATTACKS_LONG: u64 = 10_000;
 const ATTACKS_ONLY: u64 = 16;
 /// Bytes that each honest pair moves in rounds until all is over.
 const ROUND: u64 = 2 << 20;
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// u3 plays the front; the honest side is dom0.
 pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {
@@ -160,6 +164,8 @@ fn traffic(lab: &Lab, player: &Run) -> Result<u64> {
             }
         }
         rounds += 1;
+        // The attacks need the processors more than proof needs rounds.
+        thread::sleep(PAUSE);
     }
     Ok(rounds)
 }

@@ -43,6 +43,8 @@ pub enum Must {
     Channel(&'static str),
     /// End the tunnel for it.
     Tunnel(&'static str),
+    /// End the tunnel, for one violation or another.
+    TunnelSomehow,
     /// Refuse the set-up.
     Refuse,
 }
@@ -149,6 +151,8 @@ fn page_word(
     column: Column,
 ) -> Result<Outcome> {
     let at = at + 8 * player.rng.below(size / 8);
+    // What the other side has not taken yet is a message, and decides.
+    session.ping(player)?;
     let (low, high) = (session.page.load(at), session.page.load(at + 4));
     let value = value_of(column, low, 0x8000_0000, player.rng.word());
     {

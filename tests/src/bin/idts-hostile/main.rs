@@ -166,6 +166,7 @@ fn told(row: &Row, column: Column, setup: u64, outcome: &Outcome) -> Value {
         Must::Ignore => ("ignored", None),
         Must::Channel(violation) => ("channel", Some(violation)),
         Must::Tunnel(violation) => ("tunnel", Some(violation)),
+        Must::TunnelSomehow => ("tunnel", None),
         Must::Refuse => ("refused", None),
     };
     json!({

@@ -30,16 +30,6 @@ pub const MORE_PAGES: usize = WINDOW_PAGES as usize;
 /// Whoever does not answer for so long is asked by other means.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Nodes that a side need not write: whoever plays by the rules here has one queue.
-const FRONT_UNSAID: &[&str] = &[
-    "min-version",
-    "max-version",
-    "features",
-    "queues",
-    "event-channel-1",
-];
-const BACK_UNSAID: &[&str] = &["features", "max-queues"];
-
 /// What a set-up came to.
 pub enum Setup {
     Up(Box<Session>),
@@ -65,6 +55,9 @@ pub struct Player {
     /// Back: pages of tunnels that are over, still mapped.
     pub kept: Vec<Mapped>,
     spoilt: u32,
+    /// Nodes that who plays by the rules does not write here, for he has one queue, and that may be
+    /// there.
+    left: Vec<&'static str>,
     /// Number of the set-up; what the honest kernel says is kept by it.
     pub setup: u64,
 }
@@ -94,6 +87,15 @@ impl Player {
             lost: false,
             kept: Vec::new(),
             spoilt: 0,
+            // Of the real back, or of a player before.
+            left: vec![
+                "min-version",
+                "max-version",
+                "features",
+                "max-queues",
+                "queues",
+                "event-channel-1",
+            ],
             setup: 0,
         };
         player.store.mark(0)?;
@@ -120,12 +122,10 @@ impl Player {
                 self.store.write(node, &value.to_string())?;
             }
         }
-        let unsaid = match self.role {
-            Role::Front => FRONT_UNSAID,
-            Role::Back => BACK_UNSAID,
-        };
-        for node in unsaid {
-            if lies.iter().all(|(lie, _)| lie != node) {
+        for node in std::mem::take(&mut self.left) {
+            if lies.iter().all(|(lie, _)| *lie != node)
+                && honest.iter().all(|(own, _)| *own != node)
+            {
                 self.store.remove(node)?;
             }
         }
@@ -134,6 +134,7 @@ impl Player {
                 Some(text) => self.store.write(node, text)?,
                 None => self.store.remove(node)?,
             }
+            self.left.push(node);
         }
         Ok(())
     }

@@ -23,9 +23,9 @@ use crate::skips;
 
 const HOSTILE: &str = env!("CARGO_BIN_EXE_idts-hostile");
 const HOSTILE_THERE: &str = "/tmp/idts-hostile";
-/// Attacks where IDTS_HOSTILE_ONLY is empty, and of the long lane.
+/// Attacks of the default lane, with a PV guest, and of the long lane, with each type.
 const ATTACKS: u64 = 300;
-const ATTACKS_LONG: u64 = 10_000;
+const ATTACKS_LONG: u64 = 5_000;
 /// Where IDTS_HOSTILE_ONLY names rows: enough for each way to break a rule.
 const ATTACKS_ONLY: u64 = 16;
 /// Bytes that each honest pair moves in rounds until all is over.

@@ -58,24 +58,9 @@ type ApartCase = fn() -> anyhow::Result<()>;
 const WITH_GUEST: &[(&str, Case)] = &[
     ("transfer::small", transfer::small),
     ("transfer::large", transfer::large),
-    ("transfer::odd_sizes", transfer::odd_sizes),
-    ("polling::level", polling::level),
-    ("channels::sixteen", channels::sixteen),
     ("errors::connect", errors::connect),
     ("domains::relay", domains::relay),
     ("domains::records", domains::records),
-    ("faults::write_waits_for_its_buffer", faults::write_mended),
-    ("faults::read_waits_for_its_buffer", faults::read_mended),
-    ("flow::kill_sender", flow::kill_sender),
-    ("flow::kill_receiver", flow::kill_receiver),
-    ("flow::module_in_use", flow::module_in_use),
-    ("flow::pause", flow::pause),
-    ("teardown::detach", teardown::detach),
-    ("teardown::unbind_front", teardown::unbind_front),
-    ("teardown::unbind_back", teardown::unbind_back),
-    ("lifecycle::module_orders", lifecycle::module_orders),
-    ("lifecycle::front_reloaded", lifecycle::front_reloaded),
-    ("lifecycle::back_reloaded", lifecycle::back_reloaded),
 ];
 
 /// The same, in the default lane with the PV guest only.
@@ -85,10 +70,13 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("testbed::interrupt", bed::interrupt),
     ("testbed::push_pull", bed::push_pull),
     ("testbed::idle", bed::idle),
+    ("transfer::odd_sizes", transfer::odd_sizes),
+    ("polling::level", polling::level),
     ("polling::edge", polling::edge),
     ("calls::stream", calls::stream),
     ("calls::records", calls::records),
     ("calls::long_in_group", calls::long_in_group),
+    ("channels::sixteen", channels::sixteen),
     ("channels::region_grows_and_shrinks", channels::region),
     ("channels::limits", channels::limits),
     ("queues::spread", queues::spread),
@@ -115,6 +103,18 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("policy::keys", policy::keys),
     ("policy::rates", policy::rates),
     ("idle::costs_nothing", idle::costs_nothing),
+    ("faults::write_waits_for_its_buffer", faults::write_mended),
+    ("faults::read_waits_for_its_buffer", faults::read_mended),
+    ("flow::kill_sender", flow::kill_sender),
+    ("flow::kill_receiver", flow::kill_receiver),
+    ("flow::module_in_use", flow::module_in_use),
+    ("flow::pause", flow::pause),
+    ("teardown::detach", teardown::detach),
+    ("teardown::unbind_front", teardown::unbind_front),
+    ("teardown::unbind_back", teardown::unbind_back),
+    ("lifecycle::module_orders", lifecycle::module_orders),
+    ("lifecycle::front_reloaded", lifecycle::front_reloaded),
+    ("lifecycle::back_reloaded", lifecycle::back_reloaded),
 ];
 
 /// What is done once, with u1.
@@ -140,12 +140,14 @@ const APART: &[(&str, ApartCase)] = &[
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.
-const WITH_NEW_GUEST: &[(&str, Case)] = &[
+const WITH_NEW_GUEST: &[(&str, Case)] = &[("teardown::destroy", teardown::destroy)];
+
+/// The same, in the default lane with a PV guest only.
+const WITH_NEW_PV_GUEST: &[(&str, Case)] = &[
     (
         "lifecycle::attach_before_boot",
         lifecycle::attach_before_boot,
     ),
-    ("teardown::destroy", teardown::destroy),
     ("groups::destroyed", groups::destroyed),
     (
         "faults::destroy_while_write_stalls",
@@ -155,6 +157,9 @@ const WITH_NEW_GUEST: &[(&str, Case)] = &[
         "faults::destroy_while_read_stalls",
         faults::destroy_while_read_stalls,
     ),
+    ("saves::restore_with_watch", saves::restore_with_watch),
+    ("hostile::front", hostile::front),
+    ("hostile::back", hostile::back),
 ];
 
 /// The same again and again, in the default lane fewer times and with a PV guest only; with the
@@ -171,16 +176,6 @@ const IN_NUMBERS: &[(&str, Case, bool)] = &[
     ("counts::cost", counts::cost, false),
     ("neighbours::disk_and_vif", neighbours::disk_and_vif, true),
 ];
-
-/// What is done with a hostile guest that the test makes, where IDTS_HOSTILE_ONLY asks for it.
-const WITH_HOSTILE_GUEST: [(&str, Case); 2] = [
-    ("hostile::front", hostile::front),
-    ("hostile::back", hostile::back),
-];
-
-/// The same, in the default lane with a PV guest only.
-const WITH_NEW_PV_GUEST: &[(&str, Case)] =
-    &[("saves::restore_with_watch", saves::restore_with_watch)];
 
 /// The same, in the long lane only.
 const LONG_WITH_NEW_GUEST: &[(&str, Case)] = &[
@@ -268,14 +263,6 @@ fn main() -> ExitCode {
     trials.push(Trial::test("scheduler::shares", || {
         lab::run_own("scheduler::shares", &scheduler::TESTBED, scheduler::shares)
     }));
-    let asked = std::env::var_os("IDTS_HOSTILE_ONLY").is_some();
-    let kinds = [GuestType::Pv, GuestType::Pvh].into_iter();
-    for kind in kinds.filter(|_| asked) {
-        for (name, case) in WITH_HOSTILE_GUEST {
-            let guest = Guest { name: "u3", kind };
-            trials.push(trial(format!("{kind}::{name}"), case, guest));
-        }
-    }
     let trials = trials.into_iter().map(|trial| {
         let skipped = skips.contains_key(trial.name());
         trial.with_ignored_flag(skipped)

@@ -32,8 +32,24 @@ pub struct Counts {
 pub type Tables = BTreeMap<u32, Counts>;
 
 impl Testbed {
-    /// Counts now. A count of its own takes a command in dom0, which leaves no trace.
+    /// Counts, once they stay as they are: what the last command used may go a little later.
     pub fn tables(&self) -> Result<Tables> {
+        let start = Instant::now();
+        let mut last = self.tables_now()?;
+        loop {
+            let found = self.tables_now()?;
+            if found == last {
+                return Ok(found);
+            }
+            if start.elapsed() > HANG {
+                bail!("tables do not settle: {}", difference(&last, &found));
+            }
+            last = found;
+        }
+    }
+
+    /// Counts now. A count of its own takes a command in dom0, which leaves no trace.
+    fn tables_now(&self) -> Result<Tables> {
         let mut serial = File::open(self.place().serial_log())?;
         let from = serial.seek(SeekFrom::End(0))?;
         self.xl(&["debug-keys", "eg"])?;
@@ -57,7 +73,7 @@ impl Testbed {
     pub fn wait_tables(&self, wanted: &Tables) -> Result<()> {
         let start = Instant::now();
         loop {
-            let found = self.tables()?;
+            let found = self.tables_now()?;
             if found == *wanted {
                 return Ok(());
             }
@@ -79,7 +95,8 @@ fn difference(wanted: &Tables, found: &Tables) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Reads what keys `e` and `g` print. Lines of dom0's own console may stand between.
+/// Reads what keys `e` and `g` print. Lines of dom0's own console may stand between, and the end of
+/// a line of Xen's may come after them.
 fn parse(text: &str) -> Tables {
     let mut tables = Tables::new();
     let mut domain = None;
@@ -97,9 +114,10 @@ fn parse(text: &str) -> Tables {
     tables
 }
 
-/// `       1 [0/0/  -   ]: s=3 n=0 x=0 d=1 p=5`
+/// `       1 [0/0/  -   ]: s=3 n=0 x=0 d=1 p=5`, of which `1 [0/0/` is printed at once.
 fn is_channel(line: &str) -> bool {
-    leading_number(line).is_some() && line.contains("]: s=")
+    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() < line.len() && rest.starts_with(" [")
 }
 
 fn leading_number(text: &str) -> Option<u32> {
@@ -120,6 +138,8 @@ mod tests {
 (XEN)        1 [0/0/  -   ]: s=5 n=0 x=0 v=0
 [  12.3] a line of dom0's own
 (XEN)        2 [0/1/  -   ]: s=6 n=0 x=0
+(XEN)        3 [0/1/[  12.4] another one
+  -   ]: s=6 n=0 x=0
 (XEN) gnttab_usage_print_all [ key 'g' pressed
 (XEN)       -------- active --------       -------- shared --------
 (XEN) [ref] localdom mfn      pin          localdom gmfn     flags
@@ -136,7 +156,7 @@ mod tests {
             tables[&0],
             Counts {
                 grants: 0,
-                channels: 2
+                channels: 3
             }
         );
         assert_eq!(

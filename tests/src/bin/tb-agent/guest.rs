@@ -33,16 +33,21 @@ pub fn serve() -> anyhow::Result<()> {
     let mut number = last_number(&store);
     // Left behind by an agent that died.
     store.remove(&node(number));
+    let mut called = None;
     loop {
         number += 1;
         let spare = Vchan::serve(0, &node(number)).context("offering a vchan")?;
         store
             .write(SPARE_NODE, &number.to_string())
             .context("announcing it")?;
+        // Not before: who has run a command finds a spare, as it was, and counts no grant less.
+        if let Some((vchan, number)) = called.take() {
+            hand_over(vchan, number, &streams)?;
+        }
         if wait_for_caller(&store, &spare)? {
             // dom0 has read the nodes; it will not need them again.
             store.remove(&node(number));
-            hand_over(spare, number, &streams)?;
+            called = Some((spare, number));
         } else {
             spare.abandon();
             give_up_all(&streams);

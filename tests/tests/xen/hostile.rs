@@ -31,7 +31,7 @@ const ATTACKS_ONLY: u64 = 16;
 /// Bytes that each honest pair moves in rounds until all is over.
 const ROUND: u64 = 2 << 20;
 /// Between two rounds.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(15);
 
 /// u3 plays the front; the honest side is dom0.
 pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {

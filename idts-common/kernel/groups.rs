@@ -16,11 +16,10 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-use crate::channel::{Channel, Stop};
+use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::Endpoint;
 use crate::patience::clock;
 use crate::relay::{copy_record, Moved};
-use crate::shared::Live;
 use crate::tunnel::Tunnel;
 
 /// Groups at once.
@@ -268,30 +267,22 @@ impl From<Stop> for Halt {
 }
 
 impl State {
-    /// Copies the next record to everyone; its bytes, or 0 to look again.
+    /// Copies the next record to everyone; its bytes, or 0 to look again. The
+    /// gate is entered anew for each of them, whose lock may have to be waited for.
     fn publish_next(&mut self, publisher: &Endpoint, source: &Channel) -> Result<u32, Halt> {
         let mut rx = source.rx.lock();
-        let live = source.enter_to_read()?;
-        let words = source.memory.lines.words(&live);
-        if let Err(stop) = source.refill(&mut rx.ring, &live) {
-            if !matches!(stop, Stop::Blocked) {
-                return Err(stop.into());
-            }
-            publisher.arm_leg_read();
-            let there = rx.ring.arm(&words, source.lines);
-            if !there.map_err(|v| source.broken(v))? {
-                source.refill(&mut rx.ring, &live)?;
-            }
+        let Some(len) = next_record(&mut rx, publisher, source)? else {
             return Ok(0);
-        }
-        let len = source.next_record(&rx.ring, &live)?;
+        };
         let frame = framed(len).unwrap_or(len);
         if self.is_held(frame) {
             return Err(Halt::Held);
         }
         for subscriber in self.subscribers.iter_mut() {
-            subscriber.deliver((source, &rx.ring, &live), len);
+            subscriber.deliver((source, &rx.ring), len)?;
         }
+        let live = source.enter_to_read()?;
+        let words = source.memory.lines.words(&live);
         let notify = rx.ring.release(&words, source.lines, frame);
         rx.bytes = rx.bytes.wrapping_add(len.into());
         source.notify(&live, notify);
@@ -332,6 +323,24 @@ impl State {
     }
 }
 
+/// The length of the record that is next; `None`: look again.
+fn next_record(rx: &mut Rx, publisher: &Endpoint, source: &Channel) -> Result<Option<u32>, Stop> {
+    let live = source.enter_to_read()?;
+    let words = source.memory.lines.words(&live);
+    let Err(stop) = source.refill(&mut rx.ring, &live) else {
+        return source.next_record(&rx.ring, &live).map(Some);
+    };
+    if !matches!(stop, Stop::Blocked) {
+        return Err(stop);
+    }
+    publisher.arm_leg_read();
+    let there = rx.ring.arm(&words, source.lines);
+    if !there.map_err(|v| source.broken(v))? {
+        source.refill(&mut rx.ring, &live)?;
+    }
+    Ok(None)
+}
+
 impl Subscriber {
     /// Whether it has no room for a record and its time is not over.
     fn holds(&mut self, frame: u32, now: u64) -> bool {
@@ -363,18 +372,20 @@ impl Subscriber {
     }
 
     /// Copies a record to it, or does what it wished for when it has no room.
-    fn deliver(&mut self, (source, from, live): Record<'_>, len: u32) {
+    /// Fails if the source cannot be read any more.
+    fn deliver(&mut self, (source, from): Record<'_>, len: u32) -> Result<(), Stop> {
         let Ok(sink) = self.leg.channel() else {
             self.gone = true;
-            return;
+            return Ok(());
         };
         if self.gone {
-            return;
+            return Ok(());
         }
         let mut tx = sink.tx.lock();
+        let live = source.enter_to_read()?;
         let Ok(live_sink) = sink.enter_to_write() else {
             self.gone = true;
-            return;
+            return Ok(());
         };
         let words = sink.memory.lines.words(&live_sink);
         let frame = framed(len).unwrap_or(len);
@@ -384,28 +395,30 @@ impl Subscriber {
                 Err(violation) => {
                     sink.broken(violation);
                     self.gone = true;
-                    return;
+                    return Ok(());
                 }
             };
         if fits {
-            copy_record((source, from, live), (sink, &tx.ring, &live_sink), len);
+            copy_record((source, from, &live), (sink, &tx.ring, &live_sink), len);
             let notify = tx.ring.publish(&words, sink.lines, frame);
             tx.bytes = tx.bytes.wrapping_add(len.into());
             sink.notify(&live_sink, notify);
             sink.tunnel.stats.relayed_out.add(frame.into());
-            return;
+            return Ok(());
         }
         if self.on_lag == uapi::LAG_DISCONNECT {
+            drop(live);
             drop(live_sink);
             drop(tx);
             sink.reset();
             self.gone = true;
-            return;
+            return Ok(());
         }
         self.lag = self.lag.wrapping_add(1);
         note_lag(&words, sink.lines, self.lag);
+        Ok(())
     }
 }
 
 /// Where a record is read from.
-type Record<'a> = (&'a Channel, &'a idts_core::ring::Consumer, &'a Live);
+type Record<'a> = (&'a Channel, &'a idts_core::ring::Consumer);

@@ -116,8 +116,8 @@ fn parse(text: &str) -> Tables {
 
 /// `       1 [0/0/  -   ]: s=3 n=0 x=0 d=1 p=5`, of which `1 [0/0/` is printed at once.
 fn is_channel(line: &str) -> bool {
-    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    rest.len() < line.len() && rest.starts_with(" [")
+    line.split_once(" [")
+        .is_some_and(|(port, _)| port.parse::<u32>().is_ok())
 }
 
 fn leading_number(text: &str) -> Option<u32> {

@@ -13,6 +13,7 @@
 #       tree/                        the packages of the domains  (image.sh)
 #       kdir/                        kernel source and KDIR       (kdir.sh)
 #       images/HASH/                 what is booted               (image.sh)
+#       kernels/                     kernels built here           (kernel.sh)
 
 # cache_init: sets IDTS_CACHE to the cache's place; makes nothing.
 cache_init() {
@@ -24,13 +25,21 @@ cache_init() {
 # machine waits here, then finds the first one's work. CMD must not call it again.
 cache_locked() {
 	mkdir -p "$IDTS_CACHE/sets" "$IDTS_CACHE/suites" "$IDTS_CACHE/cargo"
+	cache_locked_by "$IDTS_CACHE/lock" "$@"
+}
+
+# cache_locked_by FILE CMD...: the same with a lock of its own, for what takes long.
+cache_locked_by() {
+	local file=$1
+	shift
+	mkdir -p "${file%/*}"
 	(
 		if ! flock --nonblock 9; then
-			step cache "another run is filling $IDTS_CACHE; waiting for it"
+			step cache "another run is filling ${file%/*}; waiting for it"
 			flock 9
 		fi
 		"$@"
-	) 9>"$IDTS_CACHE/lock"
+	) 9>"$file"
 }
 
 # cache_drop DIR...: removes what an interrupted fill left, crossing no mount.

@@ -3,15 +3,16 @@
 #
 # What is booted: the base images, from Debian's packages and cached by version; and the
 # overlay with what the checkout builds, made anew in a second. Needs log.sh, cache.sh,
-# root.sh, set.sh. Source it; it defines functions and does nothing else.
+# root.sh, set.sh, kernel.sh. Source it; it defines functions and does nothing else.
 
 # image_base: prints the directory of xen, vmlinuz, dom0.cpio and guest.cpio of the set in
 # use, made first if the cache has none of these versions and these scripts.
 image_base() {
 	local hash dir
+	kernel_ready
 	hash=$(cd "$IDTS_TOP/scripts/lib" &&
 		cat pack-images.sh domain/* | sha256sum | cut -c1-12)
-	dir=$IDTS_SET/images/$hash
+	dir=$KERNEL_PLACE/images/$hash
 	[ -e "$dir/dom0.cpio" ] || cache_locked image_fill "$dir" || die "no images"
 	printf '%s\n' "$dir"
 }
@@ -19,14 +20,14 @@ image_base() {
 # image_fill DIR: makes the base images in DIR; of older ones the newest is kept, for
 # another checkout may use it.
 image_fill() {
-	local dir=$1 new=$IDTS_SET/images/.fill
+	local dir=$1 new=$KERNEL_PLACE/images/.fill
 	[ ! -e "$dir/dom0.cpio" ] || return 0
 	cache_drop "$new"
 	mkdir -p "$new"
 	run_logged image "making the images of Xen $XEN, dom0 and guest" "$IDTS_CACHE/log/image" \
 		root_run bash "$IDTS_TOP/scripts/lib/pack-images.sh" \
-		"$IDTS_SET/tree" "$KERNEL" "$XEN" "$new" || return 1
-	find "$IDTS_SET/images" -mindepth 1 -maxdepth 1 ! -name .fill -printf '%T@ %p\n' |
+		"$IDTS_SET/tree" "$RELEASE" "$XEN" "$new" "$KERNEL_PLACE/tree" || return 1
+	find "$KERNEL_PLACE/images" -mindepth 1 -maxdepth 1 ! -name .fill -printf '%T@ %p\n' |
 		sort -rn | tail -n +3 | cut -d' ' -f2- | while read -r old; do cache_drop "$old"; done
 	mv "$new" "$dir"
 }

@@ -4,12 +4,19 @@
 # Makes a KDIR: what `make -C KDIR M=...` needs to build Rust modules for a stock Debian
 # kernel. Debian's headers lack the Rust crates' metadata; they are rebuilt here from
 # linux-source with the kernel's own configuration and compilers. Needs log.sh, cache.sh,
-# versions.sh, root.sh. Source it; it defines functions and does nothing else.
+# versions.sh, root.sh, kernel.sh. Source it; it defines functions and does nothing else.
 #
 # PLACE holds src/ (the source), obj/ (the KDIR) and complete (what it was made from).
 
-# kdir_of_set: prints the KDIR of the set in use, making it first if need be.
-kdir_of_set() { kdir_at "$IDTS_SET/root" "$KERNEL" "$IDTS_SET/kdir"; }
+# kdir_of_set: prints the KDIR of the set and kernel in use, making it first if need be. A
+# kernel built here is its own.
+kdir_of_set() {
+	if kernel_is_stock; then
+		kdir_at "$IDTS_SET/root" "$KERNEL" "$IDTS_SET/kdir"
+	else
+		kernel_ready && printf '%s\n' "$KERNEL_PLACE/obj"
+	fi
+}
 
 # kdir_of_host KERNEL: the same for an installed kernel of the running system, with the
 # compilers of the running system.

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# pack-images.sh TREE KERNEL XEN OUT: makes OUT/{xen,vmlinuz,vmlinux,guest.cpio,dom0.cpio} from
-# the packages in TREE. Runs in the build root, whose kmod, cpio and xz it uses. A domain
+# pack-images.sh TREE KERNEL XEN OUT KERNEL_TREE: makes OUT/{xen,vmlinuz,vmlinux,guest.cpio,
+# dom0.cpio} from the packages in TREE, the kernel and its modules from KERNEL_TREE. Runs in the build root, whose kmod, cpio and xz it uses. A domain
 # gets the programs named here, the libraries that those need, and the modules named here
 # with all that they depend on; nothing is compressed, for an emulator pays for that.
 set -euo pipefail
 
-TREE=$1 KERNEL=$2 XEN=$3 OUT=$4
+TREE=$1 KERNEL=$2 XEN=$3 OUT=$4 KERNEL_TREE=$5
 HERE=$(dirname "$(readlink -f "$0")")
 XEN_LIB=/usr/lib/xen-$XEN
 
@@ -48,11 +48,11 @@ take_modules() {
 	local dir=$1 file name to=$1/usr/lib/modules/$KERNEL
 	shift
 	mkdir -p "$to"
-	cp "$TREE/usr/lib/modules/$KERNEL"/modules.{builtin,builtin.modinfo,order} "$to/"
-	modprobe --dirname "$TREE" --set-version "$KERNEL" --show-depends --all "$@" |
+	cp "$KERNEL_TREE/usr/lib/modules/$KERNEL"/modules.{builtin,builtin.modinfo,order} "$to/"
+	modprobe --dirname "$KERNEL_TREE" --set-version "$KERNEL" --show-depends --all "$@" |
 		awk '$1 == "insmod" { print $2 }' | sort -u |
 		while read -r file; do
-			name=${file#"$TREE"}
+			name=${file#"$KERNEL_TREE"}
 			mkdir -p "$dir/usr/${name%/*}"
 			case $file in
 			*.xz) xz -dc "$file" >"$dir/usr/${name%.xz}" ;;
@@ -101,9 +101,11 @@ number() { od -A n -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
 
 # unwrap BZIMAGE: prints the kernel proper, an ELF file, out of its self-extracting
 # wrapper; where its payload lies is told by the boot protocol's header. Xen boots either,
-# but unpacking takes an emulated domain seconds at each start.
+# but unpacking takes an emulated domain seconds at each start. False if there is no wrapper.
 unwrap() {
 	local at length unpack
+	[ "$(dd if="$1" iflag=skip_bytes,count_bytes skip=$((0x202)) count=4 status=none |
+		tr -d '\0')" = HdrS ] || return 1
 	at=$((($(number "$1" $((0x1f1)) 1) + 1) * 512 + $(number "$1" $((0x248)) 4)))
 	length=$(($(number "$1" $((0x24c)) 4) - 4)) # the last word is the unpacked size
 	case $(od -A n -t x1 -j "$at" -N 2 "$1" | tr -d ' ') in
@@ -144,9 +146,9 @@ work=$OUT/.work
 rm -rf "$work"
 mkdir -p "$work"
 gzip -dc "$TREE/boot/xen-$XEN-amd64.gz" >"$OUT/xen"
-cp "$TREE/usr/lib/modules/$KERNEL/vmlinuz" "$OUT/vmlinuz" 2>/dev/null ||
-	cp "$TREE/boot/vmlinuz-$KERNEL" "$OUT/vmlinuz"
-[ -e "$TREE/usr/lib/modules/$KERNEL/modules.dep" ] || depmod -b "$TREE" "$KERNEL"
+cp "$KERNEL_TREE/usr/lib/modules/$KERNEL/vmlinuz" "$OUT/vmlinuz" 2>/dev/null ||
+	cp "$KERNEL_TREE/boot/vmlinuz-$KERNEL" "$OUT/vmlinuz"
+[ -e "$KERNEL_TREE/usr/lib/modules/$KERNEL/modules.dep" ] || depmod -b "$KERNEL_TREE" "$KERNEL"
 unwrap "$OUT/vmlinuz" >"$OUT/vmlinux" || cp "$OUT/vmlinuz" "$OUT/vmlinux"
 guest "$work/guest"
 pack "$work/guest" "$OUT/guest.cpio"

@@ -3,11 +3,11 @@
 #
 # A set is what belongs to one kernel: build root, packages of the domains, KDIR, images.
 # Chooses the set of a suite, fills it when it is not there. Needs log.sh, cache.sh,
-# host.sh, versions.sh, root.sh, tree.sh. Source it; it defines functions and does
+# host.sh, versions.sh, root.sh, tree.sh, kernel.sh. Source it; it defines functions and does
 # nothing else.
 
 # set_use: sets IDTS_SET to the set of the suite IDTS_SUITE (sid if unset), filling it
-# first if the cache has none. Reads the set's KERNEL, RUSTC, XEN.
+# first if the cache has none. Reads the set's KERNEL, RUSTC, XEN; chooses the kernel to boot.
 set_use() {
 	cache_init
 	IDTS_SUITE=${IDTS_SUITE:-sid}
@@ -21,6 +21,7 @@ set_use() {
 	export IDTS_SET IDTS_SUITE
 	# shellcheck source=/dev/null
 	. "$IDTS_SET/versions"
+	kernel_use
 }
 
 # set_refresh: fetches the suite as it is today. If that fails, or today's tools do not

@@ -49,15 +49,23 @@ versions_check() {
 		say "$tool does not fit: kernel $kernel was built with '$want', here is '$have'"
 		fine=1
 	done
+	[ "$fine" = 0 ] || [ "$root" = / ] ||
+		say "without fitting tools there is: --kernel built, a small kernel made from the same source by those"
 	return "$fine"
+}
+
+# versions_series KERNEL: prints the series of KERNEL, such as 7.2.
+versions_series() {
+	local series
+	series=$(printf '%s' "$1" | cut -d. -f1,2)
+	printf '%s\n' "${series%%[!0-9.]*}"
 }
 
 # versions_source ROOT KERNEL: prints the archive of the source that KERNEL was built
 # from; else says which package and version is needed.
 versions_source() {
 	local series want have
-	series=$(printf '%s' "$2" | cut -d. -f1,2)
-	series=${series%%[!0-9.]*}
+	series=$(versions_series "$2")
 	want=$(versions_package "$1" "linux-headers-$2")
 	have=$(versions_package "$1" "linux-source-$series")
 	if [ "$want" != "$have" ]; then

@@ -19,7 +19,7 @@ use testbed::tables::Tables;
 use testbed::{GuestType, Testbed};
 
 use crate::run::Run;
-use crate::{skips, transfer};
+use crate::{debug, skips, transfer};
 
 /// The guests of all tests, of two CPUs each, as dom0: their tunnels have two queues. A guest
 /// that a test makes has one.
@@ -179,7 +179,11 @@ impl Lab {
             seed: number("IDTS_SEED").unwrap_or(1),
             times: if is_long() { 10 } else { 1 },
         };
-        lab.check_logs().context("before any test")?;
+        if debug::is_on() && lab.tb.config().bare {
+            debug::baseline(&lab.tb, &lab.faults.borrow_mut().fresh(&lab.tb)?)?;
+        } else {
+            lab.check_logs().context("before any test")?;
+        }
         Ok(lab)
     }
 

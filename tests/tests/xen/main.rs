@@ -13,6 +13,7 @@ mod calls;
 mod channels;
 mod command;
 mod counts;
+mod debug;
 mod demand;
 mod demo;
 mod domains;
@@ -259,6 +260,12 @@ fn main() -> ExitCode {
             let guest = if new { "u3" } else { guest };
             trials.push(trial(name, case, Guest { name: guest, kind }));
         }
+    }
+    if debug::is_on() {
+        // What all of the above may have lost, while their testbed is up.
+        trials.push(Trial::test("debug::kmemleak", || {
+            lab::run_bare("debug::kmemleak", debug::kmemleak)
+        }));
     }
     trials.push(Trial::test("scheduler::shares", || {
         lab::run_own("scheduler::shares", &scheduler::TESTBED, scheduler::shares)

@@ -40,20 +40,37 @@ pub struct Fault {
     pub line: String,
 }
 
+impl Fault {
+    /// What was said, without when, on which CPU and by what.
+    fn text(&self) -> &str {
+        let text = self
+            .line
+            .split_once("] ")
+            .map_or(&*self.line, |line| line.1);
+        text.split_once(", CPU#").map_or(text, |text| text.0)
+    }
+}
+
 /// Tells faults that are new from those that were there.
 #[derive(Default)]
 pub struct FaultWatch {
     seen: HashSet<Fault>,
+    known: HashSet<String>,
 }
 
 impl FaultWatch {
-    /// Faults that were not there at the last call.
+    /// Faults that were not there at the last call, and are not known.
     pub fn fresh(&mut self, testbed: &Testbed) -> Result<Vec<Fault>> {
         let all = testbed.log_faults()?;
         Ok(all
             .into_iter()
-            .filter(|fault| self.seen.insert(fault.clone()))
+            .filter(|fault| self.seen.insert(fault.clone()) && !self.known.contains(fault.text()))
             .collect())
+    }
+
+    /// Holds all that was said for known: no news when a domain made later says it too.
+    pub fn know_all(&mut self) {
+        self.known = self.seen.iter().map(|f| f.text().to_string()).collect();
     }
 }
 
@@ -107,5 +124,16 @@ mod tests {
         let found = find("u1", log);
         assert_eq!(found.len(), 1);
         assert!(found[0].line.contains("page fault"));
+    }
+
+    #[test]
+    fn the_same_is_the_same_later() {
+        let said = |line: &str| find("u1", line).remove(0).text().to_string();
+        let first = said("[    2.631950] WARNING: a.c:362 at f+0x46/0x50, CPU#0: swapper/0/0");
+        assert_eq!(first, "WARNING: a.c:362 at f+0x46/0x50");
+        assert_eq!(
+            first,
+            said("[ 9.1] WARNING: a.c:362 at f+0x46/0x50, CPU#1: boot/3")
+        );
     }
 }

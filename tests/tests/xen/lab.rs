@@ -180,7 +180,10 @@ impl Lab {
             times: if is_long() { 10 } else { 1 },
         };
         if debug::is_on() && lab.tb.config().bare {
-            debug::baseline(&lab.tb, &lab.faults.borrow_mut().fresh(&lab.tb)?)?;
+            let mut faults = lab.faults.borrow_mut();
+            debug::baseline(&lab.tb, &faults.fresh(&lab.tb)?)?;
+            faults.know_all();
+            drop(faults);
         } else {
             lab.check_logs().context("before any test")?;
         }

@@ -7,9 +7,9 @@
 //! that a peer can write is reached through [`mem::SharedMem`] alone.
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`state`],
-//! [`nodes`], [`terms`], [`uapi`], [`requests`], [`policy`], [`sched`]. The
-//! document that all of it implements is `PROTOCOL.md`.
+//! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`sequence`],
+//! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`policy`],
+//! [`sched`]. The document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod control;
 pub mod doorbell;
 pub mod error;
 pub mod index;
+pub mod life;
 pub mod mem;
 pub mod nodes;
 pub mod policy;
@@ -34,6 +35,7 @@ pub mod region;
 pub mod requests;
 pub mod ring;
 pub mod sched;
+pub mod sequence;
 pub mod state;
 pub mod terms;
 pub mod uapi;

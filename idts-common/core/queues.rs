@@ -105,6 +105,11 @@ impl Spread {
         self.used.get(queue as usize).copied().unwrap_or(0)
     }
 
+    /// Channels of all queues.
+    pub fn total(&self) -> u32 {
+        self.used.iter().fold(0, |all, n| all.saturating_add(*n))
+    }
+
     /// The number for a new channel: the lowest free one of the queue that has
     /// the fewest channels; of another if that has none.
     pub fn next(&self, is_free: impl Fn(u32) -> bool) -> Option<u32> {

@@ -245,6 +245,37 @@ pub struct Open {
     pub kind: Kind,
 }
 
+/// The back's wish for a channel, which an OPEN with its tag meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Names it; not 0.
+    pub tag: u32,
+    /// Both ports.
+    pub ports: Ports,
+    /// Size of the ring that the front will write.
+    pub front_size: u32,
+    /// Size of the ring that the back will write.
+    pub back_size: u32,
+    /// The domain that asks; 0 is the back's own.
+    pub domain: u32,
+    /// What the channel will carry.
+    pub kind: Kind,
+}
+
+impl Request {
+    /// An OPEN that answers it must be like it.
+    pub fn check(&self, open: &Open) -> Result<(), Violation> {
+        let sizes = (open.front_ring.len, open.back_ring.len);
+        if sizes != (self.front_size, self.back_size)
+            || open.ports != self.ports
+            || (open.domain, open.kind) != (self.domain, self.kind)
+        {
+            return Err(Violation::MessageField);
+        }
+        Ok(())
+    }
+}
+
 /// What the front says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontMessage {
@@ -327,20 +358,7 @@ pub enum BackMessage {
         segment: u32,
     },
     /// Please open a channel.
-    Request {
-        /// Names this request, not 0.
-        tag: u32,
-        /// Both ports.
-        ports: Ports,
-        /// Size of the ring that the front will write.
-        front_size: u32,
-        /// Size of the ring that the back will write.
-        back_size: u32,
-        /// The domain that asks; 0 is the back's own.
-        domain: u32,
-        /// What the channel will carry.
-        kind: Kind,
-    },
+    Request(Request),
     /// The channel that the front opened is accepted.
     Opened(ChannelId),
     /// The channel that the front opened is refused; its slices are free.
@@ -585,16 +603,9 @@ impl BackMessage {
             Self::Retired { segment } => {
                 [s[0], s[1]] = [code::RETIRED, segment];
             }
-            Self::Request {
-                tag,
-                ports,
-                front_size,
-                back_size,
-                domain,
-                kind,
-            } => {
-                [s[0], s[1], s[2], s[3]] = [code::REQUEST, tag, ports.source, ports.target];
-                [s[4], s[5], s[6], s[7]] = [front_size, back_size, domain, kind as u32];
+            Self::Request(r) => {
+                [s[0], s[1], s[2], s[3]] = [code::REQUEST, r.tag, r.ports.source, r.ports.target];
+                [s[4], s[5], s[6], s[7]] = [r.front_size, r.back_size, r.domain, r.kind as u32];
             }
             Self::Opened(c) => {
                 [s[0], s[1], s[2]] = [code::OPENED, c.id, c.generation];
@@ -628,7 +639,7 @@ impl BackMessage {
             }
             code::REQUEST => {
                 rest_is_zero(s, 8)?;
-                Ok(Self::Request {
+                Ok(Self::Request(Request {
                     tag: tag(s[1])?,
                     ports: ports(s[2], s[3])?,
                     front_size: ring_size(s[4])?,
@@ -636,7 +647,7 @@ impl BackMessage {
                     domain: below(s[6], DOMAINS)?,
                     // A group asks nobody.
                     kind: Kind::from_wire(below(s[7], Kind::Publish as u32)?)?,
-                })
+                }))
             }
             code::OPENED => {
                 rest_is_zero(s, 3)?;

@@ -8,7 +8,7 @@
 use idts_core::ring::Lines;
 use idts_core::sched::Params;
 use idts_core::terms::Terms;
-use idts_core::wire::{line, ChannelId, Open, Slice, PAGE, WINDOW};
+use idts_core::wire::{line, Open, Slice, PAGE, WINDOW};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -61,9 +61,9 @@ impl Tunnel {
         let (rx, rx_other) = ring(wanted.rx, &mut pages)?;
         let pages = Arc::new(pages, GFP_KERNEL)?;
         let mut inner = self.inner.lock();
-        let id = inner.openings.next_pair()?;
-        self.slots.prepare(id)?;
-        let end = |id, swapped: bool, tx, rx| {
+        let [our_id, their_id] = inner.openings.next_pair()?;
+        self.slots.prepare(our_id.id)?;
+        let end = |channel, swapped: bool, tx, rx| {
             let (own, peer) = match swapped {
                 false => (0, line::SIZE),
                 true => (line::SIZE, 0),
@@ -73,7 +73,7 @@ impl Tunnel {
                 true => (wanted.rx, wanted.tx),
             };
             let open = Open {
-                channel: ChannelId { id, generation: 1 },
+                channel,
                 ports: wanted.ports,
                 kind: wanted.kind,
                 front_ring: Slice::default(),
@@ -91,8 +91,8 @@ impl Tunnel {
                 Some(pages.clone()),
             )
         };
-        let ours = end(id, false, tx, rx)?;
-        let theirs = end(id ^ 1, true, rx_other, tx_other)?;
+        let ours = end(our_id, false, tx, rx)?;
+        let theirs = end(their_id, true, rx_other, tx_other)?;
         inner.openings.keep(ours.clone());
         inner.openings.keep(theirs.clone());
         Ok((ours, theirs))

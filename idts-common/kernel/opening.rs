@@ -17,11 +17,11 @@ use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::region::LinesAt;
 use idts_core::ring::Lines;
-use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Slot};
+use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Request, Slot};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use self::book::{Answer, Pending};
+use self::book::Pending;
 pub(crate) use self::book::{Openings, Wanted};
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::Endpoint;
@@ -67,30 +67,23 @@ impl Tunnel {
                 inner.openings.last_tag
             }
         };
-        let pending = Pending {
-            endpoint: Some(endpoint.clone()),
+        let request = Request {
             tag,
             ports,
             front_size,
             back_size,
             domain,
             kind,
+        };
+        let pending = Pending {
+            endpoint: Some(endpoint.clone()),
+            request,
             name,
         };
         self.pend(&mut inner, pending)?;
         match self.role {
             Role::Front => self.place_pending(&mut inner),
-            Role::Back => {
-                let request = BackMessage::Request {
-                    tag,
-                    ports,
-                    front_size,
-                    back_size,
-                    domain,
-                    kind,
-                };
-                self.post(&mut inner, request.encode());
-            }
+            Role::Back => self.post(&mut inner, BackMessage::Request(request).encode()),
         }
         self.flush(&mut inner);
         Ok(())
@@ -123,11 +116,9 @@ impl Tunnel {
         } else if let Some(p) = inner.openings.pending.iter_mut().find(|p| is(&p.endpoint)) {
             p.endpoint = None;
         }
-        for record in inner.openings.records.iter_mut().flatten() {
-            if let Answer::Awaited(waiter) = &mut record.answer {
-                if is(waiter) {
-                    *waiter = None;
-                }
+        for record in inner.openings.records() {
+            if is(&record.waiter) {
+                record.waiter = None;
             }
         }
     }
@@ -143,15 +134,11 @@ impl Tunnel {
 
     /// Says CLOSED, after our last access.
     fn close_record(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
+        let number = inner.openings.number(id.id);
         // Not there: the tunnel was stopped.
-        let Ok(record) = inner.openings.record(id) else {
+        let Some(over) = number.ok().and_then(|n| n.close(id.generation)) else {
             return;
         };
-        if record.local_closed {
-            return;
-        }
-        record.local_closed = true;
-        let both = record.peer_closed;
         if self.device.is_none() {
             self.forget(inner, id);
             return;
@@ -161,7 +148,7 @@ impl Tunnel {
             Role::Back => BackMessage::Closed(id).encode(),
         };
         self.post(inner, message);
-        if both {
+        if over {
             self.forget(inner, id);
         }
     }
@@ -177,15 +164,13 @@ impl Tunnel {
 
     /// CLOSED of the peer.
     fn peer_closed(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) -> Result<(), Violation> {
-        let record = inner.openings.record(id)?;
-        if record.peer_closed || !matches!(record.answer, Answer::None) {
-            return Err(Violation::MessageOrder);
+        let number = inner.openings.number(id.id)?;
+        let over = number.peer_closed(id.generation)?;
+        if let Some(record) = inner.openings.record(id) {
+            record.channel.peer_closed();
         }
-        record.peer_closed = true;
-        record.channel.peer_closed();
-        let both = record.local_closed;
         self.slots.with(id.id, |e| e.kick());
-        if both {
+        if over {
             self.forget(inner, id);
             self.place_pending(inner);
         }
@@ -221,10 +206,7 @@ impl Tunnel {
             FrontMessage::Open(open) => self.open(inner, open),
             FrontMessage::Refuse { tag, why } => self.not_met(inner, tag, why),
             FrontMessage::Closed(id) => self.peer_closed(inner, id),
-            FrontMessage::Name(name) => match inner.openings.name.replace(name) {
-                None => Ok(()),
-                Some(_) => Err(Violation::MessageOrder),
-            },
+            FrontMessage::Name(name) => inner.openings.naming.hear(name),
         }
     }
 
@@ -236,25 +218,8 @@ impl Tunnel {
         match message {
             BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
             BackMessage::Retired { segment } => self.retired(inner, segment),
-            BackMessage::Request {
-                tag,
-                ports,
-                front_size,
-                back_size,
-                domain,
-                kind,
-            } => {
-                let asked = Pending {
-                    endpoint: None,
-                    tag,
-                    ports,
-                    front_size,
-                    back_size,
-                    domain,
-                    kind,
-                    name: None,
-                };
-                self.requested(inner, asked);
+            BackMessage::Request(request) => {
+                self.requested(inner, request);
                 Ok(())
             }
             BackMessage::Opened(id) => self.answered(inner, id, None),

@@ -4,12 +4,13 @@
 //! then the front's rights, and finds who is wanted.
 
 use idts_core::error::Violation;
+use idts_core::life::Answer;
 use idts_core::region::LinesAt;
 use idts_core::wire::{BackMessage, ChannelId, Name, Open, Refusal};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::book::{Answer, Record};
+use super::book::Record;
 use super::free;
 use crate::channel::Channel;
 use crate::endpoint::{Endpoint, Owner};
@@ -21,80 +22,72 @@ use crate::tunnel::{Inner, Tunnel};
 impl Tunnel {
     /// The front opens a channel: checks it, and finds who wants it.
     pub(super) fn open(self: &Arc<Self>, inner: &mut Inner, open: Open) -> Result<(), Violation> {
-        check_number(inner, open.channel)?;
+        let ChannelId { id, generation } = open.channel;
+        if inner.openings.reserve(id).is_err() {
+            return self.give_up();
+        }
+        let answer = match open.tag {
+            0 => Answer::Owed,
+            _ => Answer::Given,
+        };
+        inner.openings.number(id)?.open(generation, answer)?;
         let (open, group) = self.named(inner, open)?;
         let pending = match open.tag {
             0 => None,
             tag => Some(inner.openings.take_pending(tag)?),
         };
-        if pending.as_ref().is_some_and(|p| !p.is_met_by(&open)) {
-            return Err(Violation::MessageField);
+        if let Some(pending) = &pending {
+            pending.request.check(&open)?;
         }
         claim(inner, &open)?;
-        let Some(channel) = self.make_or_decline(inner, &open) else {
-            return Ok(());
+        let Ok(channel) = self.make_channel(inner, &open, self.peer) else {
+            // An answer to us cannot be declined.
+            return match pending {
+                None => self.decline(inner, &open, Refusal::NoSpace),
+                Some(_) => self.give_up(),
+            };
         };
-        // Another domain, or the mover, decides.
-        let owed = group.is_some() || pending.is_none() && open.domain != 0;
         if pending.is_none() {
             if let Err(why) = self.admit(inner, &channel, &open, group) {
-                self.decline(inner, &open, why);
-                return Ok(());
+                return self.decline(inner, &open, why);
             }
         }
         inner.openings.insert(Record {
             open,
             channel: channel.clone(),
-            answer: if owed { Answer::Owed } else { Answer::None },
-            local_closed: false,
-            peer_closed: false,
+            waiter: None,
         });
-        if owed {
-            return Ok(());
-        }
-        self.stats.opened.add(1);
         match pending {
-            None => self.post(inner, BackMessage::Opened(open.channel).encode()),
-            Some(pending) => self.deliver(inner, pending.endpoint, channel),
+            Some(pending) => {
+                self.stats.opened.add(1);
+                self.deliver(inner, pending.endpoint, channel);
+            }
+            // Otherwise another domain, or the mover, decides.
+            None if group.is_none() && open.domain == 0 => self.accept(inner, open.channel),
+            None => {}
         }
+        Ok(())
+    }
+
+    /// Without memory a tunnel cannot go on; it is closed.
+    fn give_up(&self) -> Result<(), Violation> {
+        pr_err!("domain {}: out of memory\n", self.peer);
+        self.switch_closing();
         Ok(())
     }
 
     /// The group that an OPEN is about; of one that names a domain by its alias,
     /// the OPEN with that domain's id.
     fn named(&self, inner: &mut Inner, open: Open) -> Result<(Open, Option<Name>), Violation> {
-        let Some(name) = inner.openings.name.take() else {
-            return match open.kind.is_group() {
-                true => Err(Violation::MessageOrder),
-                false => Ok((open, None)),
-            };
-        };
-        if (open.tag, open.domain) != (0, 0) {
-            return Err(Violation::MessageOrder);
+        let name = inner.openings.naming.take(&open)?;
+        match name {
+            // What nobody is called is the alias of a domain that nobody can be.
+            Some(alias) if !open.kind.is_group() => {
+                let domain = self.hub.policies.named(&alias).unwrap_or(u16::MAX).into();
+                Ok((Open { domain, ..open }, None))
+            }
+            group => Ok((open, group)),
         }
-        if open.kind.is_group() {
-            return Ok((open, Some(name)));
-        }
-        // What nobody is called is the alias of a domain that nobody can be.
-        let domain = self.hub.policies.named(&name).unwrap_or(u16::MAX).into();
-        Ok((Open { domain, ..open }, None))
-    }
-
-    /// The channel's object. Without memory for it the front is told, or, if it
-    /// answers us, who cannot be declined, the tunnel ends.
-    fn make_or_decline(self: &Arc<Self>, inner: &mut Inner, open: &Open) -> Option<Arc<Channel>> {
-        let made = inner
-            .openings
-            .reserve(open.channel.id)
-            .and_then(|()| self.make_channel(inner, open, self.peer));
-        if made.is_err() && open.tag == 0 {
-            // The number is used up all the same.
-            self.decline(inner, open, Refusal::NoSpace);
-        } else if made.is_err() {
-            pr_err!("domain {}: out of memory\n", self.peer);
-            self.switch_closing();
-        }
-        made.ok()
     }
 
     /// Gives a channel to whom the front wants, or begins to.
@@ -194,36 +187,40 @@ impl Tunnel {
     pub(crate) fn answer(&self, id: ChannelId, refusal: Option<Refusal>) {
         let mut inner = self.inner.lock();
         // Not there: the tunnel was stopped.
-        let Ok(record) = inner.openings.record(id) else {
+        let Some(record) = inner.openings.record(id) else {
             return;
         };
-        record.answer = Answer::None;
         match refusal {
-            None => {
-                self.stats.opened.add(1);
-                self.post(&mut inner, BackMessage::Opened(id).encode());
-            }
+            None => self.accept(&mut inner, id),
             Some(why) => {
                 // Its memory is the front's again: nobody writes last words.
                 record.channel.fail(Errno::ConnRefused);
                 self.slots.clear(id.id);
-                if let Some(record) = inner.openings.remove(id.id) {
-                    self.decline(&mut inner, &record.open, why);
-                }
+                let open = record.open;
+                let _ = self.decline(&mut inner, &open, why);
             }
         }
         self.flush(&mut inner);
     }
 
-    /// Refuses a channel that the front opened; its slices are free again.
-    fn decline(&self, inner: &mut Inner, open: &Open, why: Refusal) {
-        free(inner, open);
-        if let Some(g) = inner.openings.generations.get_mut(open.channel.id as usize) {
-            *g = open.channel.generation;
+    /// Tells the front that its channel is open.
+    fn accept(&self, inner: &mut Inner, id: ChannelId) {
+        if let Ok(number) = inner.openings.number(id.id) {
+            number.answer(id.generation);
         }
+        self.stats.opened.add(1);
+        self.post(inner, BackMessage::Opened(id).encode());
+    }
+
+    /// Refuses a channel that the front opened; its number and slices are free
+    /// again.
+    fn decline(&self, inner: &mut Inner, open: &Open, why: Refusal) -> Result<(), Violation> {
+        inner.openings.remove(open.channel.id);
+        free(inner, open);
         self.stats.refused.add(1);
         let channel = open.channel;
         self.post(inner, BackMessage::Refused { channel, why }.encode());
+        Ok(())
     }
 }
 
@@ -236,13 +233,4 @@ fn claim(inner: &mut Inner, open: &Open) -> Result<(), Violation> {
     })?;
     inner.book.claim(open.front_ring)?;
     inner.book.claim(open.back_ring)
-}
-
-/// A number is not in use, and its generation is the next.
-fn check_number(inner: &mut Inner, channel: ChannelId) -> Result<(), Violation> {
-    let last = inner.openings.last_use(channel.id)?;
-    if channel.generation != last.wrapping_add(1) {
-        return Err(Violation::Generation);
-    }
-    Ok(())
 }

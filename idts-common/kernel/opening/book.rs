@@ -5,8 +5,10 @@
 //! Owns numbers, generations and tags. Nothing here talks to the peer.
 
 use idts_core::error::Violation;
+use idts_core::life::{Answer, Number};
 use idts_core::queues::{Queues, Spread};
-use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, CHANNELS, SEGMENTS};
+use idts_core::sequence::{find_request, Naming};
+use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Request, CHANNELS, SEGMENTS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -21,19 +23,15 @@ use crate::tunnel::Tunnel;
 pub(super) struct Record {
     pub(super) open: Open,
     pub(super) channel: Arc<Channel>,
-    /// Front: the back has not answered yet. The endpoint that waits for it.
-    pub(super) answer: Answer,
-    pub(super) local_closed: bool,
-    pub(super) peer_closed: bool,
+    /// Front: the endpoint that waits for the back's answer, if it still does.
+    pub(super) waiter: Option<Arc<Endpoint>>,
 }
 
-pub(super) enum Answer {
-    /// None is awaited.
-    None,
-    /// Awaited by an endpoint, or by nobody any more.
-    Awaited(Option<Arc<Endpoint>>),
-    /// Back: we owe it, for another domain is being asked.
-    Owed,
+/// A channel number.
+#[derive(Default)]
+struct Place {
+    number: Number,
+    record: Option<Record>,
 }
 
 /// What a local endpoint asks for.
@@ -55,29 +53,14 @@ pub(crate) struct Wanted {
 pub(super) struct Pending {
     /// Who waits: nobody any more, or, in the front, the back itself.
     pub(super) endpoint: Option<Arc<Endpoint>>,
-    /// The back's name for its request, 0 for the front's own.
-    pub(super) tag: u32,
-    pub(super) ports: Ports,
-    pub(super) front_size: u32,
-    pub(super) back_size: u32,
-    pub(super) domain: u32,
-    pub(super) kind: Kind,
+    /// The back's request; with tag 0 the front's own wish.
+    pub(super) request: Request,
     pub(super) name: Option<Name>,
-}
-
-impl Pending {
-    /// Whether the front's answer keeps to what was asked.
-    pub(super) fn is_met_by(&self, open: &Open) -> bool {
-        (self.front_size, self.back_size) == (open.front_ring.len, open.back_ring.len)
-            && self.ports == open.ports
-            && (self.domain, self.kind) == (open.domain, open.kind)
-    }
 }
 
 /// Everything about opening and closing that a tunnel keeps.
 pub(crate) struct Openings {
-    pub(super) records: KVVec<Option<Record>>,
-    pub(super) generations: KVVec<u32>,
+    places: KVVec<Place>,
     pub(super) pending: KVec<Pending>,
     pub(super) last_tag: u32,
     /// Front: the segment that the back has not mapped yet.
@@ -91,7 +74,7 @@ pub(crate) struct Openings {
     /// Back: the segment that comes in.
     pub(crate) incoming: Option<Incoming>,
     /// Back: the group, or the alias, that the next OPEN is about.
-    pub(super) name: Option<Name>,
+    pub(super) naming: Naming,
     /// The queues of the channels.
     spread: Spread,
 }
@@ -100,8 +83,7 @@ impl Openings {
     pub(crate) const fn new(queues: Queues) -> Self {
         Self {
             spread: Spread::new(queues),
-            records: KVVec::new(),
-            generations: KVVec::new(),
+            places: KVVec::new(),
             pending: KVec::new(),
             last_tag: 0,
             growing: None,
@@ -109,12 +91,12 @@ impl Openings {
             used: [0; SEGMENTS as usize],
             tended: false,
             incoming: None,
-            name: None,
+            naming: Naming::NONE,
         }
     }
 
     pub(crate) fn channels(&self) -> usize {
-        self.records.iter().flatten().count()
+        self.spread.total() as usize
     }
 
     /// Notes that a segment was in use until now.
@@ -131,10 +113,10 @@ impl Openings {
 
     /// Ends every channel and every opening with an errno.
     pub(crate) fn fail_all(&mut self, tunnel: &Tunnel, errno: Errno) {
-        for record in self.records.drain_all().flatten() {
+        for record in self.places.drain_all().filter_map(|place| place.record) {
             record.channel.fail(errno);
             tunnel.slots.with(record.open.channel.id, |e| e.kick());
-            if let Answer::Awaited(Some(endpoint)) = record.answer {
+            if let Some(endpoint) = record.waiter {
                 endpoint.refused(errno);
             }
         }
@@ -145,71 +127,77 @@ impl Openings {
         }
     }
 
-    pub(super) fn record(&mut self, channel: ChannelId) -> Result<&mut Record, Violation> {
-        let record = self
-            .records
-            .get_mut(channel.id as usize)
-            .and_then(|r| r.as_mut())
-            .ok_or(Violation::ChannelId)?;
-        if record.open.channel.generation != channel.generation {
-            return Err(Violation::Generation);
-        }
-        Ok(record)
+    /// A number that some channel had before.
+    pub(super) fn number(&mut self, id: u32) -> Result<&mut Number, Violation> {
+        let place = self.places.get_mut(id as usize);
+        Ok(&mut place.ok_or(Violation::ChannelId)?.number)
     }
 
-    /// The generation that a number, which must be free, had last.
-    pub(super) fn last_use(&self, id: u32) -> Result<u32, Violation> {
-        match self.records.get(id as usize) {
-            Some(Some(_)) => Err(Violation::ChannelId),
-            _ => Ok(self.generations.get(id as usize).copied().unwrap_or(0)),
-        }
+    pub(super) fn record(&mut self, channel: ChannelId) -> Option<&mut Record> {
+        let place = self.places.get_mut(channel.id as usize)?;
+        let place = Some(place).filter(|p| p.number.has(channel.generation));
+        place?.record.as_mut()
     }
 
-    /// Makes room for number `id` in the tables.
-    pub(super) fn reserve(&mut self, id: u32) -> Result {
-        while self.records.len() <= id as usize {
-            self.records.push(None, GFP_KERNEL)?;
-        }
-        while self.generations.len() <= id as usize {
-            self.generations.push(0, GFP_KERNEL)?;
-        }
-        Ok(())
+    pub(super) fn records(&mut self) -> impl Iterator<Item = &mut Record> {
+        self.places.iter_mut().filter_map(|p| p.record.as_mut())
+    }
+
+    fn is_free(&self, id: u32) -> bool {
+        let place = self.places.get(id as usize);
+        place.is_none_or(|p| p.number.is_free())
+    }
+
+    /// Number `id` with its next generation.
+    fn next(&mut self, id: u32) -> Result<ChannelId> {
+        self.reserve(id)?;
+        let place = self.places.get(id as usize).ok_or(ENOSPC)?;
+        Ok(ChannelId {
+            id,
+            generation: place.number.next(),
+        })
     }
 
     /// A free number, so that channels spread over the queues, with its next
     /// generation.
     pub(super) fn next_id(&mut self) -> Result<ChannelId> {
-        let free = |id: u32| !matches!(self.records.get(id as usize), Some(Some(_)));
-        let id = self.spread.next(free).ok_or(ENOSPC)?;
-        self.reserve(id)?;
-        let generation = self.generations.get(id as usize).copied().unwrap_or(0);
-        Ok(ChannelId {
-            id,
-            generation: generation.wrapping_add(1),
-        })
+        let id = self.spread.next(|id| self.is_free(id)).ok_or(ENOSPC)?;
+        self.next(id)
     }
 
-    pub(super) fn insert(&mut self, record: Record) {
-        let ChannelId { id, generation } = record.open.channel;
-        if let Some(g) = self.generations.get_mut(id as usize) {
-            *g = generation;
+    /// Two numbers for the ends of a channel inside this domain: a free even one,
+    /// and the one after it.
+    pub(crate) fn next_pair(&mut self) -> Result<[ChannelId; 2]> {
+        let both_free = |id: &u32| self.is_free(*id) && self.is_free(id.wrapping_add(1));
+        let id = (2..CHANNELS).step_by(2).find(both_free).ok_or(ENOSPC)?;
+        Ok([self.next(id)?, self.next(id.wrapping_add(1))?])
+    }
+
+    /// Makes room for number `id` in the table.
+    pub(super) fn reserve(&mut self, id: u32) -> Result {
+        while self.places.len() <= id as usize {
+            self.places.push(Place::default(), GFP_KERNEL)?;
         }
-        if let Some(place) = self.records.get_mut(id as usize) {
-            *place = Some(record);
+        Ok(())
+    }
+
+    /// Keeps the channel that took its number.
+    pub(super) fn insert(&mut self, record: Record) {
+        let id = record.open.channel.id;
+        if let Some(place) = self.places.get_mut(id as usize) {
+            place.record = Some(record);
             self.spread.add(id);
         }
     }
 
-    /// A free even number, for a channel inside this domain; the number after it
-    /// is free too.
-    pub(crate) fn next_pair(&mut self) -> Result<u32> {
-        let free = |id: u32| !matches!(self.records.get(id as usize), Some(Some(_)));
-        let id = (2..CHANNELS)
-            .step_by(2)
-            .find(|id| free(*id) && free(id.wrapping_add(1)))
-            .ok_or(ENOSPC)?;
-        self.reserve(id.wrapping_add(1))?;
-        Ok(id)
+    /// Keeps a channel of this side's making. Its number is free, for
+    /// [`Self::next_id`] or [`Self::next_pair`] gave it under the same lock.
+    pub(super) fn begin(&mut self, record: Record, answer: Answer) {
+        let ChannelId { id, generation } = record.open.channel;
+        let number = self.number(id);
+        if number.and_then(|n| n.open(generation, answer)).is_ok() {
+            self.insert(record);
+        }
     }
 
     /// Keeps a channel inside this domain.
@@ -218,25 +206,30 @@ impl Openings {
             channel: channel.id,
             ..Open::default()
         };
-        self.insert(Record {
-            open,
-            channel,
-            answer: Answer::None,
-            local_closed: false,
-            peer_closed: false,
-        });
+        let waiter = None;
+        self.begin(
+            Record {
+                open,
+                channel,
+                waiter,
+            },
+            Answer::Given,
+        );
     }
 
+    /// Frees a number, and forgets its channel, if it has got one.
     pub(super) fn remove(&mut self, id: u32) -> Option<Record> {
-        let record = self.records.get_mut(id as usize)?.take()?;
+        let place = self.places.get_mut(id as usize)?;
+        place.number.free();
+        let record = place.record.take()?;
         self.spread.remove(id);
         Some(record)
     }
 
+    /// The request that the front answers.
     pub(super) fn take_pending(&mut self, tag: u32) -> Result<Pending, Violation> {
-        let index = self.pending.iter().position(|p| p.tag == tag);
-        index
-            .and_then(|i| self.pending.remove(i).ok())
-            .ok_or(Violation::Tag)
+        let tags = self.pending.iter().map(|p| p.request.tag);
+        let index = find_request(tags, tag)?;
+        self.pending.remove(index).map_err(|_| Violation::Tag)
     }
 }

@@ -4,14 +4,15 @@
 
 use idts_core::control::Role;
 use idts_core::error::Violation;
+use idts_core::life::Answer;
 use idts_core::uapi::DOMID_ANY;
 use idts_core::wire::{
-    ChannelId, FrontMessage, Open, Refusal, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,
+    ChannelId, FrontMessage, Open, Refusal, Request, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::book::{Answer, Pending, Record};
+use super::book::{Pending, Record};
 use super::free;
 use crate::tunnel::{Inner, Tunnel};
 
@@ -29,7 +30,11 @@ impl Tunnel {
             return;
         }
         while let Some(pending) = inner.openings.pending.first() {
-            let (front_size, back_size) = (pending.front_size, pending.back_size);
+            let Request {
+                front_size,
+                back_size,
+                ..
+            } = pending.request;
             if let Some(open) = self.allocate(inner, front_size, back_size) {
                 let Ok(pending) = inner.openings.pending.remove(0) else {
                     return;
@@ -58,10 +63,15 @@ impl Tunnel {
     }
 
     /// The back asks for a channel, for whoever listens here.
-    pub(super) fn requested(self: &Arc<Self>, inner: &mut Inner, asked: Pending) {
-        let Pending {
+    pub(super) fn requested(self: &Arc<Self>, inner: &mut Inner, request: Request) {
+        let Request {
             tag, ports, domain, ..
-        } = asked;
+        } = request;
+        let asked = Pending {
+            endpoint: None,
+            request,
+            name: None,
+        };
         let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
             Some(Refusal::Refused)
         } else {
@@ -78,8 +88,8 @@ impl Tunnel {
         if why == Refusal::NoSpace {
             self.stats.no_space.add(1);
         }
-        if pending.tag != 0 {
-            self.refuse(inner, pending.tag, why);
+        if pending.request.tag != 0 {
+            self.refuse(inner, pending.request.tag, why);
         } else if let Some(endpoint) = pending.endpoint {
             endpoint.refused(why.into());
         }
@@ -113,10 +123,20 @@ impl Tunnel {
 
     /// Opens a channel on allocated slices.
     pub(super) fn place(self: &Arc<Self>, inner: &mut Inner, pending: Pending, mut open: Open) {
-        open.tag = pending.tag;
-        open.ports = pending.ports;
-        open.domain = pending.domain;
-        open.kind = pending.kind;
+        let Request {
+            tag,
+            ports,
+            domain,
+            kind,
+            ..
+        } = pending.request;
+        open = Open {
+            tag,
+            ports,
+            domain,
+            kind,
+            ..open
+        };
         let far = match pending.name {
             Some(_) => DOMID_ANY,
             None => open.domain as u16,
@@ -134,24 +154,25 @@ impl Tunnel {
         if let Some(live) = self.gate.enter() {
             channel.reset_lines(&live);
         }
-        let answer = if pending.tag == 0 {
-            Answer::Awaited(pending.endpoint)
+        let (answer, waiter) = if tag == 0 {
+            (Answer::Awaited, pending.endpoint)
         } else if self.hand_over(&channel).is_ok() {
             self.stats.opened.add(1);
-            Answer::None
+            (Answer::Given, None)
         } else {
             free(inner, &open);
             self.tend(inner);
-            self.refuse(inner, pending.tag, Refusal::Refused);
+            self.refuse(inner, tag, Refusal::Refused);
             return;
         };
-        inner.openings.insert(Record {
-            open,
-            channel,
+        inner.openings.begin(
+            Record {
+                open,
+                channel,
+                waiter,
+            },
             answer,
-            local_closed: false,
-            peer_closed: false,
-        });
+        );
         if let Some(name) = pending.name {
             self.post(inner, FrontMessage::Name(name).encode());
         }
@@ -165,11 +186,12 @@ impl Tunnel {
         id: ChannelId,
         refusal: Option<Refusal>,
     ) -> Result<(), Violation> {
-        let record = inner.openings.record(id)?;
-        let Answer::Awaited(waiter) = core::mem::replace(&mut record.answer, Answer::None) else {
-            return Err(Violation::MessageOrder);
+        let number = inner.openings.number(id.id)?;
+        number.answered(id.generation)?;
+        let Some(record) = inner.openings.record(id) else {
+            return Ok(());
         };
-        let channel = record.channel.clone();
+        let (channel, waiter) = (record.channel.clone(), record.waiter.take());
         if let Some(why) = refusal {
             self.stats.refused.add(1);
             if let Some(record) = inner.openings.remove(id.id) {

@@ -7,6 +7,7 @@
 
 use idts_core::control::Role;
 use idts_core::error::Violation;
+use idts_core::sequence;
 use idts_core::wire::{
     BackMessage, FrontMessage, Refusal, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,
     WINDOW_REFS,
@@ -41,10 +42,7 @@ pub(crate) struct Growing {
 
 /// A segment that comes in, window by window.
 pub(crate) struct Incoming {
-    segment: u32,
-    windows: u32,
-    window: u32,
-    half: u32,
+    order: sequence::Windows,
     refs: [u32; WINDOW_PAGES as usize],
     mapped: Windows,
     failed: bool,
@@ -197,10 +195,7 @@ impl Tunnel {
         let memory = self.hub.policies.numbers(self.peer).memory;
         let bytes = (total as u64).saturating_mul(WINDOW.into());
         Incoming {
-            segment,
-            windows,
-            window: 0,
-            half: 0,
+            order: sequence::Windows::new(segment, windows),
             refs: [0; WINDOW_PAGES as usize],
             mapped: KVec::new(),
             failed: bytes > memory,
@@ -223,21 +218,14 @@ impl Tunnel {
         let Some(incoming) = inner.openings.incoming.as_mut() else {
             return Ok(());
         };
-        if (incoming.segment, incoming.windows) != (segment, windows)
-            || (incoming.window, incoming.half) != (window, half)
-        {
-            return Err(Violation::MessageOrder);
-        }
+        let whole = incoming.order.hear((segment, windows), (window, half))?;
         let at = (half as usize).wrapping_mul(WINDOW_REFS);
         for (to, from) in incoming.refs.iter_mut().skip(at).zip(refs) {
             *to = *from;
         }
-        if half == 0 {
-            incoming.half = 1;
+        if !whole {
             return Ok(());
         }
-        incoming.half = 0;
-        incoming.window = window.wrapping_add(1);
         if !incoming.failed {
             let Some(device) = self.device.clone() else {
                 return Ok(());
@@ -252,10 +240,7 @@ impl Tunnel {
                 Err(_) => return Err(Violation::Segment),
             }
         }
-        if incoming.window < windows {
-            return Ok(());
-        }
-        let Some(incoming) = inner.openings.incoming.take() else {
+        let Some(incoming) = inner.openings.incoming.take_if(|i| i.order.is_whole()) else {
             return Ok(());
         };
         let mapped = !incoming.failed && inner.segments.put(segment, incoming.mapped).is_ok();

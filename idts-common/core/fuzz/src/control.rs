@@ -5,18 +5,20 @@
 
 use super::input::{Input, Lying};
 use idts_core::control::{ControlRing, Role};
+use idts_core::life::{Answer, Number};
 use idts_core::region::{LinesAt, Region};
 use idts_core::wire::{
-    group, line, BackMessage, FrontMessage, Kind, Open, Slice, Slot, CHANNELS, DOMAINS, NAME_MAX,
-    PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
+    group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Slice, Slot, CHANNELS, DOMAINS,
+    NAME_MAX, PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The back's book, and beside it every page that a slice has.
 struct Back {
     book: Region,
     rings: HashSet<(u32, u32)>,
     lines: HashSet<(u32, u32)>,
+    numbers: HashMap<u32, Number>,
 }
 
 impl Back {
@@ -66,6 +68,10 @@ impl Back {
                 (0, 0, group::TARGET)
             );
         }
+        let ChannelId { id, generation } = open.channel;
+        let number = self.numbers.entry(id).or_default();
+        let fits = number.is_free() && generation == number.next();
+        assert_eq!(number.open(generation, Answer::Given).is_ok(), fits);
         let lines = LinesAt {
             segment: open.lines_segment,
             offset: open.lines_offset,
@@ -95,7 +101,18 @@ impl Back {
             }
             FrontMessage::Open(open) => self.open(open),
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
-            FrontMessage::Closed(channel) => assert!(channel.id > 0),
+            FrontMessage::Closed(ChannelId { id, generation }) => {
+                assert!(id > 0);
+                let number = self.numbers.entry(id).or_default();
+                let had = number.has(generation);
+                let heard = number.peer_closed(generation);
+                assert!(heard.is_err() || had);
+                // The back closes when the front did.
+                if number.close(generation).is_some() {
+                    assert!(number.peer_closed(generation).is_err(), "a second CLOSED");
+                    number.free();
+                }
+            }
             FrontMessage::Name(name) => {
                 let text = name.text();
                 assert!((1..=NAME_MAX).contains(&text.len()));
@@ -109,8 +126,8 @@ impl Back {
 fn decode(slot: &Slot) -> Option<FrontMessage> {
     if let Ok(message) = BackMessage::decode(slot) {
         assert_eq!(message.encode(), *slot);
-        if let BackMessage::Request { kind, .. } = message {
-            assert!(!kind.is_group(), "a group asks nobody");
+        if let BackMessage::Request(request) = message {
+            assert!(!request.kind.is_group(), "a group asks nobody");
         }
     }
     let message = FrontMessage::decode(slot).ok()?;
@@ -127,6 +144,7 @@ pub fn fuzz_one(data: &[u8]) {
         book: Region::new(),
         rings: HashSet::new(),
         lines: HashSet::new(),
+        numbers: HashMap::new(),
     };
     while !input.is_empty() {
         let slot = match input.byte() % 4 {

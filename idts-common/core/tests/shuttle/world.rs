@@ -5,6 +5,7 @@
 //! with shuttle's, in the same order.
 
 use idts_core::control::{ControlRing, Role};
+use idts_core::life::{Answer, Number};
 use idts_core::mem::SharedMem;
 use idts_core::region::{LinesAt, Region};
 use idts_core::ring::{set_flags, Lines};
@@ -85,8 +86,6 @@ pub struct Gone;
 struct Channel {
     open: Open,
     opened: bool,
-    closed_sent: bool,
-    closed_seen: bool,
 }
 
 /// What a side keeps under its lock.
@@ -94,8 +93,7 @@ struct Inner {
     ring: ControlRing,
     region: Region,
     channels: HashMap<u32, Channel>,
-    /// The generation that each number had last.
-    last: HashMap<u32, u32>,
+    numbers: [Number; 3],
     accepted: VecDeque<ChannelId>,
     /// Grows with each event: whoever armed waits for it to change.
     events: u32,
@@ -141,7 +139,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
                 ring: ControlRing::new(role),
                 region: book,
                 channels: HashMap::new(),
-                last: HashMap::new(),
+                numbers: [Number::default(); 3],
                 accepted: VecDeque::new(),
                 events: 0,
                 users: 0,
@@ -222,8 +220,8 @@ impl Side {
     }
 
     fn try_open(&self, inner: &mut Inner) -> Option<Open> {
-        let id = (1..3).find(|id| !inner.channels.contains_key(id))?;
-        let generation = inner.last.get(&id).map_or(1, |last| last + 1);
+        let id = (1..3).find(|id| inner.numbers[*id as usize].is_free())?;
+        let generation = inner.numbers[id as usize].next();
         let lines = inner.region.alloc_lines()?;
         let open = Open {
             channel: ChannelId { id, generation },
@@ -243,21 +241,17 @@ impl Side {
         for word in (0..line::PAIR).step_by(4) {
             self.region.store(lines.offset + word, 0);
         }
-        self.admit(inner, open, false);
+        self.admit(inner, open, Answer::Awaited);
         self.send(inner, &FrontMessage::Open(open).encode());
         Some(open)
     }
 
-    fn admit(&self, inner: &mut Inner, open: Open, opened: bool) {
+    fn admit(&self, inner: &mut Inner, open: Open, answer: Answer) {
         let ChannelId { id, generation } = open.channel;
-        inner.last.insert(id, generation);
-        let channel = Channel {
-            open,
-            opened,
-            closed_sent: false,
-            closed_seen: false,
-        };
-        assert!(inner.channels.insert(id, channel).is_none(), "in use");
+        let number = &mut inner.numbers[id as usize];
+        number.open(generation, answer).expect("the number");
+        let opened = answer == Answer::Given;
+        inner.channels.insert(id, Channel { open, opened });
     }
 
     /// The back's part: the next channel that was opened.
@@ -278,24 +272,23 @@ impl Side {
                 Role::Back => BackMessage::Closed(open.channel).encode(),
             };
             self.send(inner, &slot);
-            let channel = inner.channels.get_mut(&open.channel.id).unwrap();
-            channel.closed_sent = true;
-            self.forget(inner, open.channel.id);
+            let ChannelId { id, generation } = open.channel;
+            let over = inner.numbers[id as usize].close(generation);
+            let hasty = self.role == Role::Front && self.without == Without::PeerClosed;
+            if over.expect("closed twice") || hasty {
+                self.forget(inner, id);
+            }
             Some(())
         })
     }
 
     /// Frees a channel that is closed from both sides.
     fn forget(&self, inner: &mut Inner, id: u32) {
-        let Some(channel) = inner.channels.get(&id).copied() else {
-            return;
-        };
-        let hasty = self.role == Role::Front && self.without == Without::PeerClosed;
-        if channel.closed_sent && (channel.closed_seen || hasty) {
-            inner.channels.remove(&id);
-            inner.region.free(channel.open.front_ring);
-            inner.region.free(channel.open.back_ring);
-            inner.region.free_lines(lines_at(&channel.open));
+        inner.numbers[id as usize].free();
+        if let Some(Channel { open, .. }) = inner.channels.remove(&id) {
+            inner.region.free(open.front_ring);
+            inner.region.free(open.back_ring);
+            inner.region.free_lines(lines_at(&open));
             self.changed.notify_all();
         }
     }
@@ -347,8 +340,10 @@ impl Side {
     fn obey(&self, inner: &mut Inner, slot: &Slot) {
         let closed = match self.role {
             Role::Front => match BackMessage::decode(slot).unwrap() {
-                BackMessage::Opened(channel) => {
-                    inner.channels.get_mut(&channel.id).unwrap().opened = true;
+                BackMessage::Opened(ChannelId { id, generation }) => {
+                    let number = &mut inner.numbers[id as usize];
+                    number.answered(generation).expect("the answer");
+                    inner.channels.get_mut(&id).unwrap().opened = true;
                     return;
                 }
                 BackMessage::Closed(channel) => channel,
@@ -360,26 +355,22 @@ impl Side {
                 other => panic!("{other:?}"),
             },
         };
-        if let Some(channel) = inner.channels.get_mut(&closed.id) {
-            assert_eq!(channel.open.channel, closed, "another generation is in use");
-            assert!(!channel.closed_seen, "a second CLOSED");
-            channel.closed_seen = true;
-            self.forget(inner, closed.id);
+        let ChannelId { id, generation } = closed;
+        let over = inner.numbers[id as usize].peer_closed(generation);
+        if over.expect("the number is in use by another channel") {
+            self.forget(inner, id);
         }
     }
 
     /// The back's check of an OPEN.
     fn take(&self, inner: &mut Inner, open: Open) {
-        let ChannelId { id, generation } = open.channel;
-        let expected = inner.last.get(&id).map_or(1, |last| last + 1);
-        assert_eq!(generation, expected, "the generation");
+        self.admit(inner, open, Answer::Given);
         let claims = [open.front_ring, open.back_ring].map(|slice| inner.region.claim(slice));
         let lines = inner.region.claim_lines(lines_at(&open));
         assert!(
             claims == [Ok(()); 2] && lines.is_ok(),
             "a slice in use: {claims:?} {lines:?}"
         );
-        self.admit(inner, open, true);
         inner.accepted.push_back(open.channel);
         self.send(inner, &BackMessage::Opened(open.channel).encode());
     }

@@ -78,21 +78,14 @@ fn back_fields(m: BackMessage) -> Decoded {
             vec![one("segment", segment), one("mapped", mapped.into())]
         }
         BackMessage::Retired { segment } => vec![one("segment", segment)],
-        BackMessage::Request {
-            tag,
-            ports,
-            front_size,
-            back_size,
-            domain,
-            kind,
-        } => vec![
-            one("tag", tag),
-            one("source", ports.source),
-            one("target", ports.target),
-            one("front-size", front_size),
-            one("back-size", back_size),
-            one("domain", domain),
-            one("kind", kind as u32),
+        BackMessage::Request(r) => vec![
+            one("tag", r.tag),
+            one("source", r.ports.source),
+            one("target", r.ports.target),
+            one("front-size", r.front_size),
+            one("back-size", r.back_size),
+            one("domain", r.domain),
+            one("kind", r.kind as u32),
         ],
         BackMessage::Opened(c) => vec![one("id", c.id), one("generation", c.generation)],
         BackMessage::Refused { channel, why } => vec![

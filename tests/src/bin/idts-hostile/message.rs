@@ -4,7 +4,7 @@
 use anyhow::Result;
 use idts_core::control::Role;
 use idts_core::wire::{
-    code, page, BackMessage, FrontMessage, Kind, Name, Ports, Refusal, Slot, PAGE,
+    code, page, BackMessage, FrontMessage, Kind, Name, Ports, Refusal, Request, Slot, PAGE,
 };
 
 use crate::attack::{value_of, Must, Outcome};
@@ -96,7 +96,7 @@ fn honest(player: &mut Player, session: &mut Session, code: u32) -> Slot {
         }
         .encode(),
         code::RETIRED => BackMessage::Retired { segment: 0 }.encode(),
-        code::REQUEST => BackMessage::Request {
+        code::REQUEST => BackMessage::Request(Request {
             tag: SPARE,
             ports: Ports {
                 source: 9,
@@ -106,7 +106,7 @@ fn honest(player: &mut Player, session: &mut Session, code: u32) -> Slot {
             back_size: PAGE,
             domain: 0,
             kind: Kind::Stream,
-        }
+        })
         .encode(),
         code::OPENED => BackMessage::Opened(session.held.unwrap_or_default()).encode(),
         code::REFUSED => BackMessage::Refused {

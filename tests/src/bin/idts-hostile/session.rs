@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{bail, ensure, Result};
 use idts_core::control::{ControlRing, Role};
 use idts_core::wire::{
-    code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slice, Slot,
-    CHANNELS, PAGE, WINDOW_REFS,
+    code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
+    Slot, CHANNELS, PAGE, WINDOW_REFS,
 };
 
 use crate::player::{state, Player, FIRST_PAGES};
@@ -239,7 +239,7 @@ impl Session {
                 open.channel.generation = self.pings;
                 FrontMessage::Open(open).encode()
             }
-            Role::Back => BackMessage::Request {
+            Role::Back => BackMessage::Request(Request {
                 tag: self.pings,
                 ports: Ports {
                     source: 9,
@@ -249,7 +249,7 @@ impl Session {
                 back_size: PAGE,
                 domain: 0,
                 kind: Kind::Stream,
-            }
+            })
             .encode(),
         }
     }
@@ -263,7 +263,7 @@ impl Session {
             Ok(BackMessage::Refused { channel, .. }) => {
                 self.pongs += u32::from(channel.id == PING);
             }
-            Ok(BackMessage::Request { tag, .. }) => {
+            Ok(BackMessage::Request(Request { tag, .. })) => {
                 let why = Refusal::Refused;
                 self.send(player, FrontMessage::Refuse { tag, why }.encode())?;
             }

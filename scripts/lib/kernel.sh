@@ -13,13 +13,16 @@
 #       images/                        what is booted (image.sh)
 #       complete                       comes last
 
+# kernel_choose: makes IDTS_KERNEL what it is by default, if nothing was chosen.
+kernel_choose() { export IDTS_KERNEL=${IDTS_KERNEL:-stock}; }
+
 # kernel_use: sets RELEASE, what `uname -r` will say; KERNEL_PLACE, where the kernel's images
 # and, of a kernel built here, all of it are. Part of set_use; builds nothing.
 kernel_use() {
-	IDTS_KERNEL=${IDTS_KERNEL:-stock}
-	export IDTS_KERNEL
+	kernel_choose
 	case $IDTS_KERNEL in
 	stock)
+		[ "${FITS-yes}" = yes ] || die "suite $IDTS_SUITE has no tools that fit kernel $KERNEL; $VERSIONS_WAY_OUT"
 		RELEASE=$KERNEL KERNEL_PLACE=$IDTS_SET
 		;;
 	built | debug)

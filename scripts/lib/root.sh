@@ -25,7 +25,8 @@ root_exec() {
 # root_run CMD...: runs CMD in the root of the set in use (set_use chooses it).
 root_run() { root_exec "$IDTS_SET/root" "$@"; }
 
-# root_fill SUITE DIR: makes DIR a build root of SUITE, its tools those of its kernel.
+# root_fill SUITE DIR: makes DIR a build root of SUITE, its tools those of its kernel; where there
+# are none, and a kernel is to be built anyway, those at hand.
 root_fill() {
 	local suite=$1 dir=$2 base=$1 kernel
 	[ "$suite" != experimental ] || base=sid
@@ -37,10 +38,10 @@ root_fill() {
 	[ "$suite" != experimental ] || root_add_suite "$dir" experimental 'src:linux src:linux-signed-amd64' || return 1
 	root_install "$dir" "fetching kernel headers and source" linux-headers-amd64 linux-source || return 1
 	kernel=$(versions_kernel "$dir")
-	root_pin_tools "$dir" "$kernel" || return 1
+	root_pin_tools "$dir" "$kernel" || root_unpin_tools "$dir" || return 1
 	root_install "$dir" "fetching the compilers of kernel $kernel" \
 		"${ROOT_TOOLS[@]}" "$(versions_compiler "$dir" "$kernel")" "${ROOT_PACKAGES[@]}" || return 1
-	versions_check "$dir" "$kernel"
+	versions_check "$dir" "$kernel" || ! kernel_is_stock
 }
 
 # root_install DIR WHAT PACKAGE...: installs packages in the root DIR.
@@ -81,6 +82,17 @@ root_pin_tools() {
 		printf 'Package: %s\nPin: version %s\nPin-Priority: 1001\n' \
 			"$(root_pin_names "$tool")" "${have%+b*}*" >"$dir/etc/apt/preferences.d/$tool"
 	done
+}
+
+# root_unpin_tools DIR: has apt in DIR choose what tools there are, if the kernel is to be built
+# by them.
+root_unpin_tools() {
+	if kernel_is_stock; then
+		say "$VERSIONS_WAY_OUT"
+		return 1
+	fi
+	say "kernel $IDTS_KERNEL is built by the tools that there are"
+	rm -f "$1"/etc/apt/preferences.d/{rustc,bindgen}
 }
 
 # root_pin_names rustc|bindgen: prints what is pinned along with the tool.

@@ -10,6 +10,7 @@
 # first if the cache has none. Reads the set's KERNEL, RUSTC, XEN; chooses the kernel to boot.
 set_use() {
 	cache_init
+	kernel_choose
 	IDTS_SUITE=${IDTS_SUITE:-sid}
 	local link=$IDTS_CACHE/suites/$IDTS_SUITE
 	if [ ! -e "$link/versions" ] || [ "$(id -u)" -ne 0 ]; then
@@ -28,6 +29,7 @@ set_use() {
 # fit today's kernel, the set in the cache stays in use, and that is said.
 set_refresh() {
 	cache_init
+	kernel_choose
 	IDTS_SUITE=${IDTS_SUITE:-sid}
 	host_check "$HOST_DISK_MB"
 	host_prepare
@@ -64,8 +66,9 @@ set_versions() {
 	local root=$2/root kernel
 	kernel=$(versions_kernel "$root")
 	printf 'KERNEL=%q\n' "$kernel"
-	printf 'RUSTC=%q\n' "$(versions_wanted "$root" "$kernel" rustc)"
-	printf 'BINDGEN=%q\n' "$(versions_wanted "$root" "$kernel" bindgen)"
+	printf 'RUSTC=%q\n' "$(versions_have "$root" rustc)"
+	printf 'BINDGEN=%q\n' "$(versions_have "$root" bindgen)"
+	printf 'FITS=%q\n' "$(versions_check "$root" "$kernel" 2>/dev/null && echo yes)"
 	printf 'XEN=%q\n' "$(tree_xen "$2/tree")"
 	printf 'FROM_SUITE=%q\n' "$1"
 }

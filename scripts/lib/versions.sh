@@ -7,6 +7,9 @@
 #
 # ROOT is a build root, or / for the running system itself.
 
+# What can be done where no tools fit.
+VERSIONS_WAY_OUT="without fitting tools there is: --kernel built, a small kernel that the tools at hand make from the same source"
+
 # versions_kernel ROOT: prints the newest kernel of the plain amd64 flavour whose headers
 # ROOT has, as in `uname -r`.
 versions_kernel() {
@@ -49,10 +52,12 @@ versions_check() {
 		say "$tool does not fit: kernel $kernel was built with '$want', here is '$have'"
 		fine=1
 	done
-	[ "$fine" = 0 ] || [ "$root" = / ] ||
-		say "without fitting tools there is: --kernel built, a small kernel made from the same source by those"
+	[ "$fine" = 0 ] || [ "$root" = / ] || say "$VERSIONS_WAY_OUT"
 	return "$fine"
 }
+
+# versions_have ROOT rustc|bindgen: prints the bare number of the tool that ROOT has.
+versions_have() { root_exec "$1" "$2" --version | awk '{ print $2 }'; }
 
 # versions_series KERNEL: prints the series of KERNEL, such as 7.2.
 versions_series() {

@@ -71,7 +71,7 @@ fn call(to: Address, records: bool, tally: &Arc<Tally>) {
         if records {
             connect = connect.records();
         }
-        match connect.timeout(Duration::from_secs(2)).open() {
+        match connect.open() {
             Ok(channel) => use_up(channel, tally),
             Err(_) => thread::sleep(PAUSE),
         }

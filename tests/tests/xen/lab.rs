@@ -115,9 +115,10 @@ pub fn run_own(name: &str, options: &[&str], case: fn(&Lab) -> Result<()>) -> Re
     close();
     eprintln!("--- {name}");
     let lab = Lab::boot(options).map_err(|error| format!("{error:#}"))?;
-    let equipped = lab.tb.guests().iter().try_for_each(|name| lab.equip(name));
-    let result = equipped
-        .and_then(|()| lab.equip("dom0"))
+    let guests = lab.tb.guests();
+    let guests: Vec<_> = guests.iter().map(String::as_str).collect();
+    let result = lab
+        .load(&guests)
         .and_then(|()| case(&lab))
         .and_then(|()| lab.check_logs());
     let result = result.map_err(|error| lab.failed(name, &error));
@@ -156,16 +157,14 @@ pub fn close() {
 impl Lab {
     fn up() -> Result<Lab> {
         let guests = GUESTS.len().to_string();
-        Lab::boot(&[
-            "--bare", "--guests", &guests, "--type", "pv,pvh", "--cpus", "2",
-        ])
+        Lab::boot(&["--guests", &guests, "--type", "pv,pvh", "--cpus", "2"])
     }
 
-    /// Boots a testbed with these options.
+    /// Boots a testbed with these options, without modules.
     fn boot(options: &[&str]) -> Result<Lab> {
         let script = skips::top().join("scripts/testbed");
         let status = Command::new(&script)
-            .args(["up", "--no-build", "--no-allow"])
+            .args(["up", "--no-build", "--no-allow", "--bare"])
             .args(options)
             .status()
             .with_context(|| script.display().to_string())?;
@@ -179,7 +178,7 @@ impl Lab {
             seed: number("IDTS_SEED").unwrap_or(1),
             times: if is_long() { 10 } else { 1 },
         };
-        if debug::is_on() && lab.tb.config().bare {
+        if debug::is_on() {
             let mut faults = lab.faults.borrow_mut();
             debug::baseline(&lab.tb, &faults.fresh(&lab.tb)?)?;
             faults.know_all();
@@ -206,19 +205,24 @@ impl Lab {
         if self.dressed.get() {
             return Ok(());
         }
-        for domain in Lab::domains() {
-            self.equip(domain)?;
-            self.insmod(domain)?;
-        }
-        for guest in GUESTS {
-            self.tb.attach_tunnel(guest)?;
-        }
+        self.load(&GUESTS)?;
         self.dressed.set(true);
         self.transfers()?;
         for guest in GUESTS {
             self.wait_gauge(guest, "region_pages", |pages| pages == FIRST_PAGES)?;
         }
         Ok(())
+    }
+
+    /// Loads the modules, and connects the tunnels of these guests.
+    fn load(&self, guests: &[&str]) -> Result<()> {
+        for domain in ["dom0"].iter().chain(guests) {
+            self.equip(domain)?;
+            self.insmod(domain)?;
+        }
+        guests
+            .iter()
+            .try_for_each(|guest| self.tb.attach_tunnel(guest))
     }
 
     /// The other way round.

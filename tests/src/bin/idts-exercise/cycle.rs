@@ -36,13 +36,12 @@ pub fn serve(args: &cli::CycleServe) -> Result<Value> {
     let listener = Bind::new(args.port).listen()?;
     eprintln!("listening on {}", args.port);
     let (anchor, _) = listener.accept()?;
-    answer(&anchor)?;
-    let trace = Trace::start(args.trace)?;
+    // The other side goes on when it is answered: the trace is on by then, and off again.
+    let trace = answer(&anchor, || Trace::start(args.trace))?;
     for _ in 0..args.count {
-        answer(&listener.accept()?.0)?;
+        answer(&listener.accept()?.0, || Ok(()))?;
     }
-    answer(&anchor)?;
-    let calls = trace.stop()?;
+    let calls = answer(&anchor, || trace.stop())?;
     // The anchor stays until the other side has looked at everything.
     let end = (&anchor).read(&mut [0])?;
     ensure!(end == 0, "the anchor has {end} bytes more");
@@ -55,8 +54,11 @@ fn turn(mut anchor: &Channel) -> Result<()> {
     anchor.read_exact(&mut [0]).context("the anchor")
 }
 
-fn answer(mut channel: &Channel) -> Result<()> {
+/// Answers a byte, after `before`.
+fn answer<T>(mut channel: &Channel, before: impl FnOnce() -> Result<T>) -> Result<T> {
     let mut byte = [0];
     channel.read_exact(&mut byte)?;
-    Ok(channel.write_all(&[!byte[0]])?)
+    let result = before()?;
+    channel.write_all(&[!byte[0]])?;
+    Ok(result)
 }

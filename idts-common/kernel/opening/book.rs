@@ -114,6 +114,7 @@ impl Openings {
     /// Ends every channel and every opening with an errno.
     pub(crate) fn fail_all(&mut self, tunnel: &Tunnel, errno: Errno) {
         for record in self.places.drain_all().filter_map(|place| place.record) {
+            self.spread.remove(record.open.channel.id);
             record.channel.fail(errno);
             tunnel.slots.with(record.open.channel.id, |e| e.kick());
             if let Some(endpoint) = record.waiter {

@@ -48,15 +48,13 @@ kdir_stamp() {
 # kdir_fill ROOT KERNEL PLACE: makes the KDIR in PLACE. Not movable afterwards: the
 # metadata remembers where it was made; the file `complete` comes last instead.
 kdir_fill() {
-	local root=$1 kernel=$2 place=$3 archive cc
+	local root=$1 kernel=$2 place=$3 cc
 	! kdir_fresh "$@" || return 0
 	versions_check "$root" "$kernel" || return 1
-	archive=$(versions_source "$root" "$kernel") || return 1
 	cc=$(versions_compiler "$root" "$kernel")
 	cache_drop "$place"
-	mkdir -p "$place/src" "$place/obj"
-	run_logged kdir "unpacking the source of kernel $kernel" "$IDTS_CACHE/log/kdir-source" \
-		tar -xf "$archive" -C "$place/src" --strip-components=1 || return 1
+	mkdir -p "$place/obj"
+	kdir_unpack "$root" "$kernel" "$place/src" || return 1
 	kdir_borrow "$root" "$kernel" "$place" .config .kernelvariables
 	run_logged kdir "configuring it as Debian did" "$IDTS_CACHE/log/kdir-config" \
 		kdir_make "$@" HOSTCC="$cc" olddefconfig || return 1
@@ -66,6 +64,15 @@ kdir_fill() {
 	kdir_borrow "$root" "$kernel" "$place" Module.symvers vmlinux
 	kdir_check_symbols "$kernel" "$place" || return 1
 	kdir_stamp "$root" "$kernel" >"$place/complete"
+}
+
+# kdir_unpack ROOT KERNEL DIR: unpacks the source that KERNEL was built from.
+kdir_unpack() {
+	local archive
+	archive=$(versions_source "$1" "$2") || return 1
+	mkdir -p "$3"
+	run_logged kdir "unpacking the source of kernel $2" "$IDTS_CACHE/log/kdir-source" \
+		tar -xf "$archive" -C "$3" --strip-components=1
 }
 
 # kdir_borrow ROOT KERNEL PLACE FILE...: copies files of the headers package into the
@@ -92,10 +99,7 @@ kdir_check_config() {
 	local kernel=$2 changed
 	changed=$(diff "$(versions_headers "$1" "$2")/.config" "$3/obj/.config" | grep -E '^[<>] ' |
 		grep -Ev '[ _](CC_VERSION_TEXT|(GCC|AS|LD|LLD|PAHOLE)_VERSION|OPENSSL_SUPPORTS_[A-Z_]*)[= ]' || true)
-	[ -n "$changed" ] || return 0
-	say "kernel $kernel cannot be configured here as Debian did ('<' is Debian's):"
-	say "$changed"
-	return 1
+	say_none "kernel $kernel cannot be configured here as Debian did ('<' is Debian's):" "$changed"
 }
 
 # kdir_check_symbols KERNEL PLACE: refuses metadata whose Rust symbols the stock kernel

@@ -19,7 +19,6 @@ kernel_choose() { export IDTS_KERNEL=${IDTS_KERNEL:-stock}; }
 # kernel_use: sets RELEASE, what `uname -r` will say; KERNEL_PLACE, where the kernel's images
 # and, of a kernel built here, all of it are. Part of set_use; builds nothing.
 kernel_use() {
-	kernel_choose
 	case $IDTS_KERNEL in
 	stock)
 		[ "${FITS-yes}" = yes ] || die "suite $IDTS_SUITE has no tools that fit kernel $KERNEL; $VERSIONS_WAY_OUT"
@@ -95,14 +94,11 @@ kernel_fill() {
 
 # kernel_source: unpacks the source that the set's kernel was made from, and patches it.
 kernel_source() {
-	local place=$IDTS_SET/kernels archive patch log=$IDTS_CACHE/log/kernel-source
+	local place=$IDTS_SET/kernels patch log=$IDTS_CACHE/log/kernel-patch
 	! kernel_patches | xargs cat | cmp -s - "$place/source/patched" || return 0
-	archive=$(versions_source "$IDTS_SET/root" "$KERNEL") || return 1
 	cache_drop "$place/.source"
 	cache_drop "$place/source"
-	mkdir -p "$place/.source"
-	run_logged kernel "unpacking the source of kernel $KERNEL" "$log" \
-		tar -xf "$archive" -C "$place/.source" --strip-components=1 || return 1
+	kdir_unpack "$IDTS_SET/root" "$KERNEL" "$place/.source" || return 1
 	for patch in $(kernel_patches); do
 		run_logged kernel "applying ${patch##*/}" "$log" \
 			root_run patch -d "$place/.source" -p1 -i "$patch" || return 1
@@ -123,10 +119,7 @@ kernel_check_config() {
 	local lost
 	lost=$(grep -E '^(CONFIG_|# CONFIG_.* is not set)' "$1/wanted.config" |
 		grep -vxFf "$1/.config" || true)
-	[ -n "$lost" ] || return 0
-	say "kernel $RELEASE cannot be configured as scripts/lib/kernel/ has it; these are lost:"
-	say "$lost"
-	return 1
+	say_none "kernel $RELEASE cannot be configured as scripts/lib/kernel/ has it; these are lost:" "$lost"
 }
 
 # kernel_install: puts kernel and modules where the images take them from. The kernel is the

@@ -7,6 +7,14 @@
 # say TEXT...: one line for people.
 say() { printf '%s\n' "$*" >&2; }
 
+# say_none TEXT LINES: true if there are no LINES; else says TEXT and then them.
+say_none() {
+	[ -n "$2" ] || return 0
+	say "$1"
+	say "$2"
+	return 1
+}
+
 # step PART TEXT...: one line "[PART] TEXT": a step begins or is done.
 step() {
 	local part=$1

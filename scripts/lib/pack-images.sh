@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # pack-images.sh TREE KERNEL XEN OUT KERNEL_TREE: makes OUT/{xen,vmlinuz,vmlinux,guest.cpio,
-# dom0.cpio} from the packages in TREE, the kernel and its modules from KERNEL_TREE. Runs in the build root, whose kmod, cpio and xz it uses. A domain
-# gets the programs named here, the libraries that those need, and the modules named here
-# with all that they depend on; nothing is compressed, for an emulator pays for that.
+# dom0.cpio} from the packages in TREE, the kernel and its modules from KERNEL_TREE. Runs in
+# the build root, whose kmod, cpio and xz it uses. A domain gets the programs named here, the
+# libraries that those need, and the modules named here with all that they depend on; nothing
+# is compressed, for an emulator pays for that.
 set -euo pipefail
 
 TREE=$1 KERNEL=$2 XEN=$3 OUT=$4 KERNEL_TREE=$5

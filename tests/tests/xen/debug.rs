@@ -22,12 +22,14 @@ pub fn is_on() -> bool {
     std::env::var("IDTS_KERNEL").is_ok_and(|kernel| kernel == "debug")
 }
 
-/// What was there before us, in a testbed still without modules: tells the faults of the logs, has kmemleak forget what it found.
+/// What was there before us, in a testbed still without modules: tells the faults of the logs, has
+/// kmemleak forget what it found.
 pub fn baseline(tb: &Testbed, faults: &[Fault]) -> Result<()> {
     for fault in faults {
         eprintln!("xen: without our modules: {}: {}", fault.source, fault.line);
     }
-    for domain in Lab::domains() {
+    let guests = tb.guests();
+    for domain in std::iter::once("dom0").chain(guests.iter().map(String::as_str)) {
         if !lockdep_watches(tb, domain)? {
             eprintln!("xen: lockdep has stopped in {domain} before our modules came: it sees nothing of them");
         }

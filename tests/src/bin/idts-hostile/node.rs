@@ -32,6 +32,10 @@ const NASTY: [&str; 10] = [
 ];
 /// A domain that is neither end.
 const THIRD: u32 = 999;
+/// A grant reference that is kept for the toolstack and that nothing uses. 1 is the guest's own ring
+/// to xenstore: a back that is told to use that page spoils it, as it may, and the guest then has no
+/// xenstore to go on with.
+const UNUSED_REF: u32 = 2;
 
 /// Attacks a set-up, from its beginning to its end.
 pub fn run(player: &mut Player, name: &'static str, column: Column) -> Result<Outcome> {
@@ -121,7 +125,10 @@ fn number(player: &mut Player, name: &'static str, column: Column) -> Result<Out
         name => name,
     };
     let rule = rule_of(player, name)?;
-    let text = text_of(player, column, rule.own, rule.limit);
+    let text = match (name, column) {
+        ("control-ref", Column::One) => UNUSED_REF.to_string(),
+        _ => text_of(player, column, rule.own, rule.limit),
+    };
     // A second queue would need a second port.
     let honest = text == rule.own.to_string() && name != "event-channel-1";
     let value = text.parse::<u32>().ok().filter(|_| text.len() <= 10);
@@ -237,9 +244,7 @@ fn mid_handshake(player: &mut Player) -> Result<Outcome> {
             .store
             .wait_state(&[state::INIT_WAIT], crate::store::HUNG)?,
         Role::Back => {
-            player.store.write("min-version", "1")?;
-            player.store.write("max-version", "1")?;
-            player.store.switch(state::INIT_WAIT)?;
+            player.announce(&Lies::new())?;
             state::INIT_WAIT
         }
     };

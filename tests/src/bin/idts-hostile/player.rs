@@ -165,9 +165,14 @@ impl Player {
         ))))
     }
 
-    fn offer_back(&mut self, lies: &Lies) -> Result<Setup> {
+    /// Back: says what it speaks, but for `lies`, and that it waits for a front.
+    pub fn announce(&mut self, lies: &Lies) -> Result<()> {
         self.publish(&[("min-version", 1), ("max-version", 1)], lies)?;
-        self.store.switch(state::INIT_WAIT)?;
+        self.store.switch(state::INIT_WAIT)
+    }
+
+    fn offer_back(&mut self, lies: &Lies) -> Result<Setup> {
+        self.announce(lies)?;
         // One that refuses is Closed already, and says so once more or not at all.
         let verdict = match lies.is_empty() {
             true => self.store.wait_state(&[state::INITIALISED], HUNG)?,

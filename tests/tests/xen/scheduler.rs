@@ -47,10 +47,7 @@ pub fn shares(lab: &Lab) -> Result<()> {
     for relayed in [false, true] {
         let flows = start(lab, relayed)?;
         measure(lab).with_context(|| if relayed { "relayed" } else { "to dom0" })?;
-        for flow in flows {
-            flow.kill()?;
-            flow.end()?;
-        }
+        flows.into_iter().try_for_each(stop)?;
     }
     configure(lab, &["scheduler", "rate=0"])
 }
@@ -93,17 +90,14 @@ fn own_cap(lab: &Lab) -> Result<()> {
 
 /// What a guest reaches when nobody else sends and nothing is capped, in bytes a second.
 fn alone(lab: &Lab) -> Result<f64> {
-    let flows = flow(lab, "u1", "dom0")?;
+    let flow = flow(lab, "u1", "dom0")?;
     let seen = watch_for(lab, SETTLE)?;
-    for flow in flows {
-        flow.kill()?;
-        flow.end()?;
-    }
+    stop(flow)?;
     // Without a cap the scheduler does not see what dom0's programs read.
     Ok(seen.served[0] / seen.seconds)
 }
 
-/// One stream without end.
+/// One stream without end: sender and receiver.
 fn flow(lab: &Lab, from: &str, to: &str) -> Result<[Run; 2]> {
     let port = lab.port();
     let receiver = lab.serve(to, &["recv", &port.to_string()])?;
@@ -112,11 +106,18 @@ fn flow(lab: &Lab, from: &str, to: &str) -> Result<[Run; 2]> {
     Ok([sender, receiver])
 }
 
+/// Ends a stream: its receiver ends with it.
+fn stop([sender, receiver]: [Run; 2]) -> Result<()> {
+    sender.kill()?;
+    sender.end()?;
+    receiver.end().map(drop)
+}
+
 /// A stream from each guest, to dom0 or to the next guest.
-fn start(lab: &Lab, relayed: bool) -> Result<Vec<Run>> {
+fn start(lab: &Lab, relayed: bool) -> Result<Vec<[Run; 2]>> {
     let mut flows = Vec::new();
     for (guest, next) in GUESTS.iter().zip(GUESTS.iter().cycle().skip(1)) {
-        flows.extend(flow(lab, guest, if relayed { next } else { "dom0" })?);
+        flows.push(flow(lab, guest, if relayed { next } else { "dom0" })?);
     }
     Ok(flows)
 }

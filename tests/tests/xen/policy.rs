@@ -273,11 +273,15 @@ pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
     let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
     sender.wait_progress()?;
     let measure = || -> Result<(f64, u64)> {
-        let look = format!("cat /proc/uptime; tunnel-mgr stats {} --json", guest.name);
-        let said = lab.tb.sh("dom0", &format!("{look}; sleep 2; {look}"))?;
+        let stats = format!("tunnel-mgr stats {} --json", guest.name);
+        // The clock is read around the counters: however slow they are to come, no more time
+        // has passed between them.
+        let clock = "cat /proc/uptime";
+        let script = format!("{clock}; {stats}; sleep 2; {stats}; {clock}");
+        let said = lab.tb.sh("dom0", &script)?;
         let said = said.stdout_text();
         let lines: Vec<_> = said.lines().collect();
-        let [start, before, end, after] = lines[..] else {
+        let [start, before, after, end] = lines[..] else {
             anyhow::bail!("stats say {said}");
         };
         let time = |text: &str| text.split(' ').next().unwrap_or("").parse::<f64>();

@@ -10,8 +10,8 @@ use super::error::Violation;
 use super::wire::{line, Slice, PAGE, RING_MAX, SEGMENTS, SEGMENT_WINDOWS, WINDOW_PAGES};
 
 const WORDS: usize = (SEGMENT_WINDOWS * WINDOW_PAGES / 64) as usize;
-/// Pairs of lines that a page holds.
-const PAIRS: u32 = PAGE / line::PAIR;
+// A page holds as many pairs of lines as a word has bits.
+const _: () = assert!(PAGE / line::PAIR == u32::BITS);
 /// Pages of lines that a tunnel needs for all its channels, and some more for
 /// pages that are not full.
 const LINE_PAGES: usize = 256;
@@ -43,14 +43,15 @@ impl Segment {
     };
 
     fn is_used(&self, page: u32) -> bool {
+        // Here and below the shift counts modulo the bits of the word.
         self.used
             .get((page / 64) as usize)
-            .is_none_or(|w| w.wrapping_shr(page % 64) & 1 == 1)
+            .is_none_or(|w| w.wrapping_shr(page) & 1 == 1)
     }
 
     fn set(&mut self, page: u32, used: bool) {
         if let Some(w) = self.used.get_mut((page / 64) as usize) {
-            let bit = 1u64.wrapping_shl(page % 64);
+            let bit = 1u64.wrapping_shl(page);
             if used {
                 *w |= bit;
             } else {
@@ -85,6 +86,12 @@ impl Segment {
             .step_by(step as usize)
             .find(|p| self.run_is_free(*p, pages))
     }
+}
+
+/// The bit of the pair of lines at `offset`, among those of its page.
+const fn pair_bit(offset: u32) -> u32 {
+    // The shift counts modulo the bits of the word, as many as a page has pairs.
+    1u32.wrapping_shl(offset / line::PAIR)
 }
 
 /// Where a pair of lines lies.
@@ -271,7 +278,7 @@ impl Region {
         if at.offset & line::PAIR.wrapping_sub(1) != 0 {
             return Err(Violation::SliceRange);
         }
-        let bit = 1u32.wrapping_shl(at.offset / line::PAIR % PAIRS);
+        let bit = pair_bit(at.offset);
         if let Some(entry) = self.line_page(at) {
             if entry.used & bit != 0 {
                 return Err(Violation::SliceOverlap);
@@ -300,7 +307,7 @@ impl Region {
 
     /// Gives back a pair of lines.
     pub fn free_lines(&mut self, at: LinesAt) {
-        let bit = 1u32.wrapping_shl(at.offset / line::PAIR % PAIRS);
+        let bit = pair_bit(at.offset);
         let Some(entry) = self.line_page(at) else {
             return;
         };

@@ -28,10 +28,11 @@ impl Doorbell {
     /// Marks channel `id`. The caller then sends the event.
     pub fn ring<M: SharedMem>(self, mem: &M, id: u32) {
         let id = id % wire::CHANNELS;
-        let (word, bit) = (id / 64, id % 64);
+        let word = id / 64;
         // ORDER doorbell: pairs with take. The word before the summary, so that
         // a summary bit is never taken before its word's bit is there.
-        mem.or64(self.word(word), 1u64.wrapping_shl(bit));
+        // The shift counts modulo the bits of the word.
+        mem.or64(self.word(word), 1u64.wrapping_shl(id));
         mem.or64(self.summary, 1u64.wrapping_shl(word));
     }
 

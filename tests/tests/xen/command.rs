@@ -81,8 +81,7 @@ pub fn interrupted(lab: &Lab, guest: &Guest) -> Result<()> {
             }
             let survivor = match victim {
                 "sender" => {
-                    sender.kill()?;
-                    sender.end()?;
+                    sender.stop()?;
                     receiver.end()?
                 }
                 _ => {

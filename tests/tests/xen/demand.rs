@@ -34,11 +34,6 @@ fn serve(lab: &Lab, domain: &str) -> Result<(u32, Run)> {
     Ok((port, run))
 }
 
-fn kill(run: Run) -> Result<()> {
-    run.kill()?;
-    run.end().map(drop)
-}
-
 fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !holds()? {
@@ -83,7 +78,7 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
         let report = lab.ask(guest.name, &args)?;
         expect(&report, "error", Value::Null).with_context(|| format!("{args:?}"))?;
     }
-    kill(server)?;
+    server.stop()?;
     wait_gone(lab, guest)?;
 
     let (port, server) = serve(lab, guest.name)?;
@@ -94,11 +89,11 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
     let address = lab.address(guest.name, port)?;
     let report = lab.ask("dom0", &["connect", &address])?;
     expect(&report, "error", Value::Null).context("a listener without a tunnel")?;
-    kill(server)?;
+    server.stop()?;
     wait_gone(lab, guest)?;
     let last = wish(lab, guest)?;
     ensure!(last.is_empty(), "it still wishes {last}");
-    kill(watcher)?;
+    watcher.stop()?;
 
     let deaf = watch(lab, &["--attach", "nobody", "--idle", "1"])?;
     let on_demand = format!("/local/domain/{}/control/idts", lab.id(guest.name)?);
@@ -110,7 +105,7 @@ pub fn idle(lab: &Lab, guest: &Guest) -> Result<()> {
     })?;
     let report = lab.ask(guest.name, &["connect", "0:7"])?;
     expect(&report, "error", "ENETDOWN").context("unheard")?;
-    kill(deaf)?;
+    deaf.stop()?;
     lab.tb.attach_tunnel(guest.name)
 }
 
@@ -129,15 +124,15 @@ pub fn killed(lab: &Lab, guest: &Guest) -> Result<()> {
             lab.seed.wrapping_mul(37 * (round + 1)) % 400,
         ));
         lab.tb.xl(&["create", "-q", "-p", &config])?;
-        kill(first)?;
+        first.stop()?;
         let second = watch(lab, &["--attach", guest.name])?;
         wait_until("a new guest gets its tunnel", || {
             has_tunnel(lab, guest.name)
         })?;
-        kill(second)?;
+        second.stop()?;
         let third = lab.start("dom0", &["tunnel-mgr", "watch", "--attach", guest.name])?;
         lab.tb.destroy(guest.name)?;
-        kill(third)?;
+        third.stop()?;
         let fourth = watch(lab, &[])?;
         wait_until("what it left goes", || {
             let list = lab.tb.tunnels()?;
@@ -145,7 +140,7 @@ pub fn killed(lab: &Lab, guest: &Guest) -> Result<()> {
                 .iter()
                 .all(|t| t["leftover"].is_null() && t["name"] != guest.name))
         })?;
-        kill(fourth)?;
+        fourth.stop()?;
     }
     lab.tb.wait_tables(&before)?;
     lab.make_guest(guest)?;

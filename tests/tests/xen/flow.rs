@@ -51,8 +51,7 @@ impl Stream {
 
     /// Ends it, and all that was sent before must have been right.
     pub fn finish(self) -> Result<()> {
-        self.sender.kill()?;
-        self.sender.end()?;
+        self.sender.stop()?;
         let report = self.receiver.report()?;
         expect(&report, "error", Value::Null)
     }
@@ -88,8 +87,7 @@ pub fn kill_sender(lab: &Lab, guest: &Guest) -> Result<()> {
 pub fn kill_receiver(lab: &Lab, guest: &Guest) -> Result<()> {
     let mut streams = Stream::both_ways(lab, guest)?;
     while let Some(stream) = streams.pop() {
-        stream.receiver.kill()?;
-        stream.receiver.end()?;
+        stream.receiver.stop()?;
         let report = stream.sender.report()?;
         expect(&report, "error", "EPIPE")?;
         expect(&report, "again", "EPIPE")?;

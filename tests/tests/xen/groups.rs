@@ -144,8 +144,7 @@ fn come_and_go(lab: &Lab, guest: &Guest) -> Result<()> {
         let run = lab.start(domain, &argv)?;
         let killed = subscribe(lab, domain, ("busy", "drop", FEW))?;
         let ended = run.end()?;
-        killed.kill()?;
-        killed.end()?;
+        killed.stop()?;
         if publisher.is_running() {
             let report: Value = serde_json::from_slice(&ended.stdout)?;
             ensure!(report["records"] == 5, "who joined late got {report}");
@@ -246,8 +245,7 @@ pub fn destroyed(lab: &Lab, guest: &Guest) -> Result<()> {
         ours.is_running() && stays.is_running(),
         "the group that it had joined has ended too"
     );
-    ours.kill()?;
-    ours.end()?;
+    ours.stop()?;
     let stayed = report(stays)?;
     ensure!(stayed["ended"] == "publisher", "who stayed got {stayed}");
     lab.sweep(guest)?;

@@ -97,8 +97,7 @@ pub fn connect(lab: &Lab, guest: &Guest) -> Result<()> {
     set(lab, guest.name, "connect=")?;
     result?;
     receiver.wait_progress()?;
-    sender.kill()?;
-    sender.end()?;
+    sender.stop()?;
     receiver.end()?;
     servers.end()
 }
@@ -314,8 +313,7 @@ pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
     scheduler("rate=0")?;
     result?;
     sender.wait_progress()?;
-    sender.kill()?;
-    sender.end()?;
+    sender.stop()?;
     receiver.end()?;
     Ok(())
 }

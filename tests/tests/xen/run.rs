@@ -132,6 +132,12 @@ impl Run {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Ends it by SIGKILL and waits for that.
+    pub fn stop(self) -> Result<Ended> {
+        self.kill()?;
+        self.end()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Result<Ended> {
         drop(self.child.stdin.take());

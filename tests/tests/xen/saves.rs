@@ -174,8 +174,7 @@ pub fn restore_with_watch(lab: &Lab, guest: &Guest) -> Result<()> {
         let echo_port = life.echo_port;
         let first = watch(lab, guest)?;
         save(lab, guest)?;
-        first.kill()?;
-        first.end()?;
+        first.stop()?;
         restore(lab, &[])?;
         let second = watch(lab, guest)?;
         lab.tb.wait_answers(guest.name)?;
@@ -186,8 +185,7 @@ pub fn restore_with_watch(lab: &Lab, guest: &Guest) -> Result<()> {
         for setting in ["weight=7\n", "alias=keeper\n"] {
             ensure!(set.contains(setting), "after the restore it has {set}");
         }
-        second.kill()?;
-        second.end().map(drop)
+        second.stop().map(drop)
     })
 }
 

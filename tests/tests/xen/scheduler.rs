@@ -108,8 +108,7 @@ fn flow(lab: &Lab, from: &str, to: &str) -> Result<[Run; 2]> {
 
 /// Ends a stream: its receiver ends with it.
 fn stop([sender, receiver]: [Run; 2]) -> Result<()> {
-    sender.kill()?;
-    sender.end()?;
+    sender.stop()?;
     receiver.end().map(drop)
 }
 

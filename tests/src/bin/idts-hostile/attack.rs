@@ -182,6 +182,10 @@ fn control_word(
     column: Column,
 ) -> Result<Outcome> {
     let lines = player.role.lines();
+    if at == line::PROD {
+        // An index that is behind what the peer has yet to take is none too much for it.
+        session.wait_taken(player)?;
+    }
     let own = session.page.load(lines.own + at);
     let limit = match at {
         line::PROD => session.page.load(lines.peer + line::CONS) + page::SLOTS,

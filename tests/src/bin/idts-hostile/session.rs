@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure, Result};
 use idts_core::control::{ControlRing, Role};
+use idts_core::mem::SharedMem;
 use idts_core::wire::{
     code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
     Slot, CHANNELS, PAGE, WINDOW_REFS,
@@ -195,6 +196,12 @@ impl Session {
             thread::sleep(LOOK);
         }
         Ok(Wait::Hung)
+    }
+
+    /// Waits until the peer took all that was sent.
+    pub fn wait_taken(&mut self, player: &mut Player) -> Result<Wait> {
+        let at = player.role.lines().peer + line::CONS;
+        self.wait(player, |s| s.page.load(at) == s.sent)
     }
 
     /// Waits until the peer gave up.

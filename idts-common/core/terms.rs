@@ -14,7 +14,7 @@ use super::wire::{QUEUES, VERSION};
 /// Feature bits. None of them needs another.
 pub mod feature {
     /// The tunnel may have more than one queue.
-    pub const QUEUES: u32 = 1 << 0;
+    pub const QUEUES: u32 = 1;
     /// All that this code has.
     pub const KNOWN: u32 = QUEUES;
 }

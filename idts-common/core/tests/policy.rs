@@ -122,12 +122,14 @@ fn names() {
     let longest = "a".repeat(NAME_MAX);
     for name in ["a", "web-1", "dom01", "alle", &longest] {
         assert!(is_name(name.as_bytes()), "{name}");
+        assert!(Key::Alias.accepts(name.as_bytes()), "{name}");
     }
     let too_long = "a".repeat(NAME_MAX + 1);
     for name in [
         "", "1a", "-a", "A", "a_b", "a.b", "a b", "all", "none", "dom0", "ä", "a*", &too_long,
     ] {
         assert!(!is_name(name.as_bytes()), "{name}");
+        assert!(!Key::Alias.accepts(name.as_bytes()), "{name}");
     }
 }
 

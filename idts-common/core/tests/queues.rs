@@ -93,6 +93,7 @@ proptest! {
             prop_assert_eq!(lower, None);
             used.insert(id);
             spread.add(id);
+            prop_assert_eq!(spread.total() as usize, used.len());
             if end % 3 == 0 {
                 let gone = *used.iter().nth(end as usize % used.len()).unwrap();
                 used.remove(&gone);

@@ -203,10 +203,11 @@ proptest! {
     }
 
     #[test]
-    fn only_numbers_are_numbers(text in "[0-9+ -]{0,12}", low in any::<u32>(), high in any::<u32>()) {
+    fn only_numbers_are_numbers(text in "[/-:+ -]{0,12}", low in any::<u32>(), high in any::<u32>()) {
         let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit());
         let value = text.parse::<u32>().ok().filter(|v| digits && (low..=high).contains(v));
         prop_assert_eq!(nodes::number(text.as_bytes(), low, high), value);
+        prop_assert_eq!(nodes::number(b":", 0, u32::MAX), None);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub mod line {
     pub const PAIR: u32 = 0x80;
 
     /// This side writes no more: what was published is all.
-    pub const FIN: u32 = 1 << 0;
+    pub const FIN: u32 = 1;
     /// This side reads no more: writing to it is `EPIPE`.
     pub const DEAF: u32 = 1 << 1;
     /// This side closed the channel with data unread: `ECONNRESET`.

@@ -19,7 +19,7 @@ mutants_groups() {
 		control error index mem record ring: control fuzz hostile record ring
 		doorbell queues terms: control hostile queues spec
 		life sequence: life sequence
-		nodes requests uapi wire: fuzz hostile spec uapi
+		nodes requests uapi wire: hostile requests spec uapi
 		policy: fuzz policy
 		region: fuzz region
 		sched sched/bucket sched/flow sched/queue sched/types: sched

@@ -15,7 +15,10 @@ use idts_core::error::Violation;
 use idts_core::mem::SharedMem;
 use idts_core::nodes;
 use idts_core::ring::{note_lag, peer_flags, peer_lag, Consumer, Lines, Producer};
-use idts_core::wire::{line, BackMessage, FrontMessage, Name, Refusal, Slot, NAME_MAX};
+use idts_core::wire::{
+    line, BackMessage, FrontMessage, Kind, Name, Open, Ports, Refusal, Request, Slice, Slot,
+    NAME_MAX,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -219,6 +222,68 @@ proptest! {
     fn a_common_version_is_common(a in 0..9u32, b in 0..9u32, c in 0..9u32, d in 0..9u32) {
         let both = |v: &u32| (a..=b).contains(v) && (c..=d).contains(v);
         prop_assert_eq!(nodes::common_version((a, b), (c, d)), (0..9).rev().find(both));
+    }
+}
+
+/// Whatever a front answers a request with, all of it that was asked for holds.
+#[test]
+fn an_answer_is_what_was_asked_for() {
+    let slice = |len| Slice {
+        len,
+        ..Slice::default()
+    };
+    let ports = Ports {
+        source: 5,
+        target: 80,
+    };
+    let open = Open {
+        tag: 1,
+        ports,
+        front_ring: slice(4096),
+        back_ring: slice(8192),
+        domain: 3,
+        kind: Kind::Record,
+        ..Open::default()
+    };
+    let request = Request {
+        tag: 1,
+        ports,
+        front_size: 4096,
+        back_size: 8192,
+        domain: 3,
+        kind: Kind::Record,
+    };
+    assert_eq!(request.check(&open), Ok(()));
+    let source = Ports { source: 6, ..ports };
+    let target = Ports {
+        target: 81,
+        ..ports
+    };
+    let others = [
+        Open {
+            front_ring: slice(8192),
+            ..open
+        },
+        Open {
+            back_ring: slice(4096),
+            ..open
+        },
+        Open {
+            ports: source,
+            ..open
+        },
+        Open {
+            ports: target,
+            ..open
+        },
+        Open { domain: 4, ..open },
+        Open {
+            kind: Kind::Stream,
+            ..open
+        },
+    ];
+    for other in others {
+        assert_eq!(request.check(&other), Err(Violation::MessageField));
     }
 }
 

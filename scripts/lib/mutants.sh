@@ -19,9 +19,9 @@ mutants_groups() {
 		control error index mem record ring: control fuzz hostile record ring
 		doorbell queues terms: control hostile queues spec
 		life sequence: life sequence
-		nodes requests uapi wire: hostile requests spec uapi
-		policy: fuzz policy
+		nodes policy: fuzz policy
 		region: fuzz region
+		requests uapi wire: hostile requests spec uapi
 		sched sched/bucket sched/flow sched/queue sched/types: sched
 		state: spec state
 	END

@@ -6,7 +6,9 @@
 #![cfg(not(loom))]
 
 use idts_core::requests::{ring_size, Wanted};
-use idts_core::uapi::{Accept, Addr, Connect, Group, CLOEXEC, DOMID_ANY, NAME_MAX, NONBLOCK};
+use idts_core::uapi::{
+    Accept, Addr, Connect, Group, Listen, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX, NONBLOCK,
+};
 use idts_core::wire::{Kind, Name};
 
 /// README.md's.
@@ -40,6 +42,15 @@ fn ports() {
         };
         assert_eq!(address.is_privileged(), wanted, "{port}");
     }
+}
+
+#[test]
+fn listens() {
+    let asked = |backlog, flags| Listen { backlog, flags }.check();
+    assert_eq!(asked(0, 0), Some((16, Kind::Stream)));
+    assert_eq!(asked(1, 1), Some((1, Kind::Record)));
+    assert_eq!(asked(u32::MAX, 0), Some((BACKLOG_MAX, Kind::Stream)));
+    assert_eq!(asked(1, 2), None);
 }
 
 #[test]

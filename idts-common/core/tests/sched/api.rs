@@ -234,6 +234,103 @@ fn empty_work_ends_a_turn_too() {
     assert_eq!(picks, QUANTUM / PICK_COST);
 }
 
+/// Serves `flow` for `used` bytes; it wants more.
+fn serve(s: &mut Scheduler, flow: FlowId, used: u32) {
+    assert_eq!(s.next(0), run(flow));
+    s.done(flow, used, true, 0);
+}
+
+#[test]
+fn who_owes_a_whole_turn_waits_for_the_next() {
+    let mut s = sched();
+    let (debtor, other) = (join(&mut s), join(&mut s));
+    s.wake(debtor, 0);
+    s.wake(other, 0);
+    serve(&mut s, debtor, 2 * QUANTUM);
+    serve(&mut s, other, QUANTUM);
+    serve(&mut s, other, QUANTUM);
+    serve(&mut s, debtor, QUANTUM);
+}
+
+#[test]
+fn of_all_in_debt_who_owes_less_is_first() {
+    let mut s = sched();
+    let (more, less) = (join(&mut s), join(&mut s));
+    s.wake(more, 0);
+    s.wake(less, 0);
+    serve(&mut s, more, 4 * QUANTUM);
+    serve(&mut s, less, 3 * QUANTUM);
+    serve(&mut s, less, QUANTUM);
+    serve(&mut s, more, QUANTUM);
+}
+
+#[test]
+fn a_cap_waits_for_a_piece_rounded_up() {
+    for (rate, wanted) in [(1_000_000, 3_906_000), (7_000_000, 3_906_143)] {
+        let mut s = sched();
+        let flow = join(&mut s);
+        s.set_total_rate(rate, 0);
+        s.wake(flow, 0);
+        assert_eq!(s.next(0), Pick::WaitUntil(wanted), "{rate}");
+    }
+}
+
+#[test]
+fn a_cap_lets_a_burst_through_and_no_more() {
+    let (rate, later) = (100_000_000, 10_000_000_000);
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(rate, 0);
+    let mut burst = 0;
+    while let Claim::Granted(n) = s.claim(flow, u32::MAX, later) {
+        burst += u64::from(n);
+        assert!(burst <= rate / 20, "{burst}");
+    }
+    assert!(burst > rate / 20 - u64::from(QUANTUM), "{burst}");
+}
+
+#[test]
+fn a_cap_counts_what_was_served() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(1_000_000, 0);
+    s.wake(flow, 0);
+    let Pick::WaitUntil(time) = s.next(0) else {
+        panic!("nothing to wait for")
+    };
+    let Pick::Run { budget, .. } = s.next(time) else {
+        panic!("it has work")
+    };
+    assert_eq!(budget, 3906);
+    s.done(flow, 0, true, time);
+    // Nothing was served: as much is there as before. Then twice that.
+    assert_eq!(s.next(time), Pick::Run { flow, budget });
+    s.done(flow, 2 * budget, true, time);
+    assert_eq!(s.next(time), Pick::WaitUntil(3 * time));
+}
+
+#[test]
+fn a_cap_counts_what_was_claimed_and_kept() {
+    let (rate, now) = (1_000_000, 1_000_000_000);
+    let mut s = sched();
+    let flow = join(&mut s);
+    s.set_total_rate(rate, 0);
+    let take_all = |s: &mut Scheduler| {
+        let mut all = 0;
+        while let Claim::Granted(n) = s.claim(flow, 4000, now) {
+            all += n;
+            assert!(u64::from(all) < rate);
+        }
+        all
+    };
+    let all = take_all(&mut s);
+    assert!(all > 60_000, "{all}");
+    s.refund(flow, all);
+    s.leave(flow);
+    let flow = join(&mut s);
+    assert_eq!(s.claim(flow, 4000, now), Claim::Granted(4000));
+}
+
 #[test]
 fn a_new_cap_takes_effect_on_who_waits() {
     let mut s = sched();

@@ -8,8 +8,8 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`policy`],
-//! [`sched`]. The document that all of it implements is `PROTOCOL.md`.
+//! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`patience`],
+//! [`policy`], [`sched`]. The document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod index;
 pub mod life;
 pub mod mem;
 pub mod nodes;
+pub mod patience;
 pub mod policy;
 pub mod queues;
 pub mod record;

@@ -4,17 +4,14 @@
 //!
 //! Falling asleep and being woken costs more than a short wait, so a short wait
 //! is spent looking. The time adapts to whether that pays, as the kernel's halt
-//! polling does (Documentation/virt/guest-halt-polling.rst): a sleep that ended
-//! soon makes it longer, a long one shorter, down to nothing.
+//! polling does (Documentation/virt/guest-halt-polling.rst); core/patience.rs
+//! has the rule.
 
+use idts_core::patience::{longest_ns, next_ns, SHORTEST_NS};
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::bindings;
 
-/// The longest time that may be asked for, in microseconds.
-pub(crate) const POLL_US_MAX: u32 = 200;
-/// The shortest look that is worth it, and the first step from nothing.
-const SHORTEST_NS: u32 = 4_000;
 /// Looks between two glances at the clock.
 const GLANCE: u32 = 16;
 
@@ -23,7 +20,7 @@ static LONGEST_NS: Atomic<u32> = Atomic::new(0);
 
 /// Sets the longest look of this module.
 pub(crate) fn set_longest(us: u32) {
-    LONGEST_NS.store(us.min(POLL_US_MAX).wrapping_mul(1000), Relaxed);
+    LONGEST_NS.store(longest_ns(us), Relaxed);
 }
 
 /// Nanoseconds since some moment.
@@ -74,15 +71,8 @@ impl Patience {
         let start = clock();
         let result = sleep();
         let slept = clock().wrapping_sub(start);
-        let ns = self.0.load(Relaxed);
-        let ns = if slept <= longest.into() {
-            ns.saturating_mul(2).clamp(SHORTEST_NS, longest)
-        } else if ns > SHORTEST_NS {
-            ns / 2
-        } else {
-            0
-        };
-        self.0.store(ns, Relaxed);
+        self.0
+            .store(next_ns(self.0.load(Relaxed), slept, longest), Relaxed);
         result
     }
 }

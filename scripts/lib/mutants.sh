@@ -20,6 +20,7 @@ mutants_groups() {
 		doorbell queues terms: control hostile queues spec
 		life sequence: life sequence
 		nodes policy: fuzz policy
+		patience: patience
 		region: fuzz region
 		requests uapi wire: hostile requests spec uapi
 		sched sched/bucket sched/flow sched/queue sched/types: sched

@@ -167,6 +167,29 @@ proptest! {
     }
 
     #[test]
+    fn an_index_is_judged_by_how_far_it_is(
+        (log, known) in (0..23u32).prop_flat_map(|log| (Just(log), 0..=1u32 << log)),
+        own in start(),
+        far in prop_oneof![0..=1u32 << 23, any::<u32>()],
+    ) {
+        let size = 1 << log;
+        let (ahead, behind) = (own.wrapping_add(far), own.wrapping_sub(far));
+        let producer = Untrusted::new(ahead).as_producer(own.wrapping_add(known), own, size);
+        let good = known <= far && far <= size;
+        prop_assert_eq!(producer, good.then_some(ahead).ok_or(Violation::ProducerIndex));
+        let consumer = Untrusted::new(behind).as_consumer(own.wrapping_sub(known), own);
+        prop_assert_eq!(consumer, (far <= known).then_some(behind).ok_or(Violation::ConsumerIndex));
+    }
+
+    #[test]
+    fn an_event_is_passed_if_it_lies_between(old in start(), step in any::<u32>(), far in any::<u32>()) {
+        for far in [far, step, step.wrapping_add(1), 0, 1] {
+            let (new, event) = (old.wrapping_add(step), old.wrapping_add(far));
+            prop_assert_eq!(passes(old, new, event), 0 < far && far <= step);
+        }
+    }
+
+    #[test]
     fn control_messages_arrive_in_order(sends in proptest::collection::vec(any::<bool>(), 0..200)) {
         let mem = AtomicMem::page();
         let mut front = ControlRing::new(Role::Front);
@@ -201,6 +224,32 @@ fn ends_know_their_size() {
     for size in [1, 2, 4096] {
         assert_eq!(Producer::new(size).size(), size);
         assert_eq!(Consumer::new(size).size(), size);
+    }
+}
+
+/// All indices of a small width, in every place: at the top of the word they wrap as those of
+/// all its bits do.
+#[test]
+fn every_index_of_six_bits() {
+    const COUNT: u32 = 1 << 6;
+    let up = |index: u32| index * (u32::MAX / COUNT + 1);
+    let far = |from: u32, to: u32| (COUNT + to - from) % COUNT;
+    for own in 0..COUNT {
+        for seen in 0..COUNT {
+            for index in 0..COUNT {
+                let peers = Untrusted::new(up(index));
+                for size in (0..6).map(|log| 1 << log) {
+                    let good = far(own, seen) <= far(own, index) && far(own, index) <= size;
+                    let got = peers.as_producer(up(seen), up(own), up(size));
+                    assert_eq!(got.is_ok(), good, "{index} after {seen} and {own}");
+                }
+                let good = far(index, own) <= far(seen, own);
+                let got = peers.as_consumer(up(seen), up(own));
+                assert_eq!(got.is_ok(), good, "{index} after {seen} before {own}");
+                let passed = 0 < far(own, index) && far(own, index) <= far(own, seen);
+                assert_eq!(passes(up(own), up(seen), up(index)), passed);
+            }
+        }
     }
 }
 

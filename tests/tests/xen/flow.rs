@@ -7,6 +7,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 use testbed::product::module_of;
 
+use crate::domains::other;
 use crate::lab::{Guest, Lab};
 use crate::run::{expect, expect_in, Run};
 use crate::transfer::ways;
@@ -122,18 +123,27 @@ pub fn module_in_use(lab: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// A paused guest makes an established channel wait, and a connect time out.
+/// A paused guest makes an established channel wait, and a connect time out; to the other guest
+/// data goes on.
 pub fn pause(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
     let streams = Stream::both_ways(lab, guest)?;
+    let others = [
+        Stream::start(lab, "dom0", there)?,
+        Stream::start(lab, there, "dom0")?,
+    ];
     let address = lab.address(guest.name, lab.port())?;
     lab.tb.xl(&["pause", guest.name])?;
-    let paused = paused(lab, &address, &streams);
+    let paused = paused(lab, &address, &streams).and_then(|()| {
+        let mut others = others.iter();
+        others.try_for_each(|stream| stream.wait_progress().context("the other guest's"))
+    });
     lab.tb.xl(&["unpause", guest.name])?;
     paused?;
     for stream in &streams {
         stream.wait_progress().context("after unpause")?;
     }
-    for stream in streams {
+    for stream in streams.into_iter().chain(others) {
         stream.finish()?;
     }
     Ok(())

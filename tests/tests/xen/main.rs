@@ -28,6 +28,7 @@ mod idle;
 mod lab;
 mod leaks;
 mod lifecycle;
+mod looks;
 mod neighbours;
 mod own_host;
 mod policy;
@@ -74,6 +75,7 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("transfer::odd_sizes", transfer::odd_sizes),
     ("polling::level", polling::level),
     ("polling::edge", polling::edge),
+    ("looks::off_and_on", looks::off_and_on),
     ("calls::stream", calls::stream),
     ("calls::records", calls::records),
     ("calls::long_in_group", calls::long_in_group),
@@ -149,6 +151,7 @@ const WITH_NEW_PV_GUEST: &[(&str, Case)] = &[
         "lifecycle::attach_before_boot",
         lifecycle::attach_before_boot,
     ),
+    ("queues::one_cpu", queues::one_cpu),
     ("groups::destroyed", groups::destroyed),
     (
         "faults::destroy_while_write_stalls",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Several queues in one tunnel: the guests and dom0 have two CPUs each, so every tunnel has two.
+//! Several queues in one tunnel: the guests and dom0 have two CPUs each, so their tunnels have two.
 
 use anyhow::{ensure, Context, Result};
 
@@ -53,6 +53,18 @@ pub fn events(lab: &Lab, guest: &Guest) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A guest with one CPU has one queue with dom0, which has two.
+pub fn one_cpu(lab: &Lab, guest: &Guest) -> Result<()> {
+    let before = lab.tb.tables()?;
+    lab.make_guest(guest)?;
+    for (domain, peer) in ways(guest) {
+        let queues = lab.counter(domain, peer, "queues")?;
+        ensure!(queues == 1, "{domain}: {queues} queues");
+    }
+    lab.drop_guest(guest)?;
+    lab.tb.wait_tables(&before)
 }
 
 /// Of each queue of either side: its name, its events, and what /proc/interrupts says.

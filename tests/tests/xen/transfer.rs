@@ -17,7 +17,15 @@ pub fn move_bytes(lab: &Lab, from: &str, to: &str, bytes: u64) -> Result<()> {
     move_chunks(lab, from, to, bytes, 256 << 10, 256 << 10)
 }
 
-fn move_chunks(lab: &Lab, from: &str, to: &str, bytes: u64, out: usize, into: usize) -> Result<()> {
+/// The same by writes and reads of these sizes.
+pub fn move_chunks(
+    lab: &Lab,
+    from: &str,
+    to: &str,
+    bytes: u64,
+    out: usize,
+    into: usize,
+) -> Result<()> {
     let receiver = Receiver::start(lab, to, bytes, into)?;
     let sender = receiver.sender(lab, from, lab.id(to)?, out)?;
     receiver.end(sender)

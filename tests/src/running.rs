@@ -14,9 +14,9 @@ use crate::{up, Tell};
 
 /// A command that is not over after this long hangs. It is no measure of speed: on a busy machine
 /// the emulator may get next to nothing of it.
-pub const HANG: Duration = Duration::from_secs(300);
+pub const HANG: Duration = Duration::from_secs(1200);
 /// How long a command waits for the agent of its domain, in the domain's own time.
-const AGENT_WAIT: u64 = 300;
+const AGENT_WAIT: u64 = 1200;
 
 /// A running testbed.
 pub struct Testbed {

@@ -8,7 +8,7 @@ use idts::xenstore::{Client, Tree};
 use idts_core::control::Role;
 
 /// Whatever takes longer hangs.
-pub const HUNG: Duration = Duration::from_secs(120);
+pub const HUNG: Duration = Duration::from_secs(600);
 /// How often shared memory is looked at.
 pub const LOOK: Duration = Duration::from_millis(1);
 /// How long a state must stay to be taken for settled.

@@ -95,7 +95,8 @@ kernel_fill() {
 # kernel_source: unpacks the source that the set's kernel was made from, and patches it.
 kernel_source() {
 	local place=$IDTS_SET/kernels patch log=$IDTS_CACHE/log/kernel-patch
-	! kernel_patches | xargs cat | cmp -s - "$place/source/patched" || return 0
+	[ ! -e "$place/source/patched" ] ||
+		! kernel_patches | xargs cat | cmp -s - "$place/source/patched" || return 0
 	cache_drop "$place/.source"
 	cache_drop "$place/source"
 	kdir_unpack "$IDTS_SET/root" "$KERNEL" "$place/.source" || return 1

@@ -4,6 +4,7 @@
 
 use idts_kernel::hub::parameter;
 use idts_kernel::loaded::Loaded;
+use idts_kernel::patience::Waiting;
 use kernel::prelude::*;
 
 mod driver;
@@ -15,9 +16,12 @@ struct IdtsBack {
 impl kernel::Module for IdtsBack {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let name = <Self as kernel::ModuleMetadata>::NAME;
-        let poll_us = parameter(module_parameters::poll_us.value());
+        let waiting = Waiting {
+            poll_us: parameter(module_parameters::poll_us.value()),
+            halt: parameter(module_parameters::halt.value()) != 0,
+        };
         // SAFETY: Once, here.
-        let loaded = unsafe { Loaded::new(name, module, poll_us)? };
+        let loaded = unsafe { Loaded::new(name, module, waiting)? };
         Ok(Self { _loaded: loaded })
     }
 }
@@ -31,8 +35,12 @@ module! {
     alias: ["xen-backend:idts"],
     params: {
         poll_us: u32 {
-            default: 50,
+            default: 100,
             description: "How long a reader or a writer looks again before it sleeps, in microseconds, at most 200; 0: not at all",
+        },
+        halt: u32 {
+            default: 1,
+            description: "Whether, where nothing else is to be run, it halts the CPU in place before it sleeps; 0: never",
         },
     },
 }

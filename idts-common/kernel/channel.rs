@@ -20,14 +20,22 @@ use crate::grant::LocalPages;
 use crate::patience::Patience;
 use crate::shared::{Live, Piece, RingMemory};
 use crate::tunnel::Tunnel;
+use crate::wait::Armed;
 
 /// Bytes that one try moves at most: it runs without page faults and inside an
 /// RCU read-side section, which should not last.
 const TRY_MAX: u32 = 1 << 20;
 
+/// Who reads: how long it looks, and what it waits for then.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) patience: Option<&'a Patience>,
+    pub(crate) news: &'a Armed,
+}
+
 /// Why a try moved nothing.
 pub(crate) enum Stop {
-    /// Nothing to read, or no room to write: wait.
+    /// No room to write, or nothing to read, and the reader is armed: wait.
     Blocked,
     /// The user's buffer is not there: fault it in, with nothing held, and try
     /// again.
@@ -222,6 +230,13 @@ impl Channel {
         }
     }
 
+    /// The CPU that takes the events of this channel.
+    pub(crate) fn event_cpu(&self) -> u32 {
+        self.tunnel.event_cpu(self.id.id)
+    }
+
+    /// Notifies the peer, if that is wanted.
+    #[inline]
     pub(crate) fn notify(&self, live: &Live, wanted: bool) {
         if wanted {
             self.events.add(1, Relaxed);
@@ -230,16 +245,16 @@ impl Channel {
     }
 
     /// Reads what is there into the user's buffer, at most `limit` bytes; of
-    /// records one, however long. Where nothing is there, it looks again for as
-    /// long as `patience` says.
+    /// records one, however long. Where nothing is there, `reader` looks for a
+    /// while and is armed then.
     pub(crate) fn try_read(
         &self,
         to: &mut IovIterDest<'_>,
         limit: u32,
-        patience: Option<&Patience>,
+        reader: Reader<'_>,
     ) -> Result<usize, Stop> {
         if self.kind.has_records() {
-            return self.try_read_record(to, patience);
+            return self.try_read_record(to, reader);
         }
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
@@ -249,8 +264,11 @@ impl Channel {
         let mut stop = Stop::Fault;
         let limit = limit.min(TRY_MAX);
         while total < limit && !to.is_empty() {
-            let patience = if total == 0 { patience } else { None };
-            if let Err(why) = self.refill_patiently(&mut rx.ring, &live, patience) {
+            let there = match total {
+                0 => self.refill_or_arm(&mut rx.ring, &live, reader),
+                _ => self.refill(&mut rx.ring, &live),
+            };
+            if let Err(why) = there {
                 stop = why;
                 break;
             }
@@ -278,6 +296,17 @@ impl Channel {
         self.rx.lock().ring.available_seen() > 0
     }
 
+    /// Whether the peer wrote nothing new and ended nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut rx = self.rx.lock();
+        let Ok(live) = self.enter() else {
+            return false;
+        };
+        let words = self.memory.lines.words(&live);
+        let there = rx.ring.available(&words, self.lines);
+        there.is_ok_and(|there| there == 0) && self.peer_flags(&live) & line::FIN == 0
+    }
+
     /// Makes sure that there is something to read, or says why not.
     pub(crate) fn refill(&self, ring: &mut Consumer, live: &Live) -> Result<(), Stop> {
         if ring.available_seen() > 0 {
@@ -301,30 +330,42 @@ impl Channel {
         })
     }
 
-    /// As [`Self::refill`]; where there is nothing, it looks for a while. One
-    /// lock and one proof of memory serve for the look and for what it finds.
-    pub(crate) fn refill_patiently(
+    /// As [`Self::refill`]; where there is nothing, it looks for a while, and at
+    /// last has `reader` told of the next byte. One lock and one proof of memory
+    /// serve for all of it.
+    pub(crate) fn refill_or_arm(
         &self,
         ring: &mut Consumer,
         live: &Live,
-        patience: Option<&Patience>,
+        reader: Reader<'_>,
     ) -> Result<(), Stop> {
-        let patience = match (self.refill(ring, live), patience) {
-            (Err(Stop::Blocked), Some(patience)) => patience,
-            (result, _) => return result,
-        };
-        let words = self.memory.lines.words(live);
-        let found = patience.look(|| {
-            !ring
-                .available(&words, self.lines)
-                .is_ok_and(|there| there == 0)
-                || peer_flags(&words, self.lines) & line::FIN != 0
-        });
-        if !found {
-            return Err(Stop::Blocked);
+        match self.refill(ring, live) {
+            Err(Stop::Blocked) => {}
+            result => return result,
         }
-        self.tunnel.stats.looks.add(1);
-        self.refill(ring, live)
+        let words = self.memory.lines.words(live);
+        let found = reader.patience.is_some_and(|patience| {
+            patience.look(|| {
+                !ring
+                    .available(&words, self.lines)
+                    .is_ok_and(|there| there == 0)
+                    || peer_flags(&words, self.lines) & line::FIN != 0
+            })
+        });
+        if found {
+            self.tunnel.stats.looks.add(1);
+            match self.refill(ring, live) {
+                // A peer that takes an end back: as if nothing was found.
+                Err(Stop::Blocked) => {}
+                result => return result,
+            }
+        }
+        reader.news.arm();
+        let there = ring.arm(&words, self.lines);
+        if there.map_err(|v| self.broken(v))? || self.peer_flags(live) & line::FIN != 0 {
+            return self.refill(ring, live);
+        }
+        Err(Stop::Blocked)
     }
 
     /// Enters to read, unless this side ended that.

@@ -17,7 +17,7 @@ mod poll;
 use idts_core::uapi;
 use idts_core::wire::{line, Kind};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 
 pub(crate) use self::leg::{Outcome, Owner};
@@ -26,32 +26,7 @@ use crate::errno::Errno;
 use crate::hub::Hub;
 use crate::patience::Patience;
 use crate::tunnel::Tunnel;
-use crate::wait::{WaitQueue, Woken};
-
-/// One kind of news that an endpoint may wait for.
-///
-/// Whoever wants to be woken arms it, looks once more, and sleeps until it is
-/// disarmed. The event handler disarms without any lock.
-pub(crate) struct Armed(Atomic<u32>);
-
-impl Armed {
-    const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    fn arm(&self) {
-        // Full: armed before the look that follows.
-        self.0.xchg(1, Full);
-    }
-
-    fn disarm(&self) -> bool {
-        self.0.xchg(0, Full) == 1
-    }
-
-    fn is_armed(&self) -> bool {
-        self.0.load(Relaxed) == 1
-    }
-}
+use crate::wait::{Armed, WaitQueue, Woken};
 
 /// A leg's place in the mover's inbox.
 pub(crate) struct Inbox {
@@ -188,6 +163,7 @@ impl Endpoint {
         self.write.disarm();
         self.change.disarm();
         self.wake();
+        self.hub.help.look_up();
     }
 
     fn wake(&self) {
@@ -201,6 +177,12 @@ impl Endpoint {
         }
     }
 
+    /// Waits until `change` is disarmed, and helps meanwhile. Nothing is held.
+    fn wait_change(&self, jiffies: Option<isize>) -> Result<Woken> {
+        let helped = self.hub.help(&self.change, jiffies);
+        helped.unwrap_or_else(|| self.sleep(&self.change, jiffies))
+    }
+
     /// Sleeps until `armed` is disarmed. Nothing is held.
     fn sleep(&self, armed: &Armed, jiffies: Option<isize>) -> Result<Woken> {
         self.sleeps.add(1, Relaxed);
@@ -209,7 +191,7 @@ impl Endpoint {
 
     /// The channel of a connected endpoint.
     pub(crate) fn channel(&self) -> Result<&Arc<Channel>> {
-        self.channel.as_ref().ok_or(Errno::NotConn.into())
+        self.channel.as_ref().ok_or_else(|| Errno::NotConn.into())
     }
 
     /// `shutdown(2)`.

@@ -102,21 +102,18 @@ impl<T: Handler> EventChannel<T> {
         if irq < 0 {
             return Err(Error::from_errno(irq));
         }
-        Ok(Self {
+        let mut channel = Self {
             irq: irq as c_uint,
-            port,
+            port: 0,
             handler,
-        })
+        };
+        channel.port = local_port(device.peer(), port).ok_or(ENODEV)?;
+        Ok(channel)
     }
 
-    /// The port, as the peer names it.
+    /// The port at this end.
     pub(crate) fn port(&self) -> u32 {
         self.port
-    }
-
-    /// What [`notify`] takes.
-    pub(crate) fn irq(&self) -> u32 {
-        self.irq
     }
 }
 
@@ -130,8 +127,42 @@ impl<T: Handler> Drop for EventChannel<T> {
     }
 }
 
-/// Sends an event. `irq` is that of an [`EventChannel`] that still lives.
-pub(crate) fn notify(irq: u32) {
-    // SAFETY: Looks the irq up; one that is not an event channel is ignored.
-    unsafe { bindings::notify_remote_via_irq(irq as c_int) };
+/// The CPU that this runs on, for as long as it does.
+pub(crate) fn this_cpu() -> u32 {
+    // SAFETY: No requirements.
+    unsafe { bindings::idts_this_cpu() }
+}
+
+/// Our port of the channel to a peer's port. The kernel keeps it to itself, so
+/// Xen is asked of one port after the other, until there are no more.
+fn local_port(peer: u16, remote: u32) -> Option<u32> {
+    let mut status = bindings::evtchn_status {
+        dom: bindings::DOMID_SELF as u16,
+        ..Default::default()
+    };
+    while event_op(bindings::EVTCHNOP_status, &mut status) == 0 {
+        if status.status == bindings::EVTCHNSTAT_interdomain {
+            // SAFETY: Integers, and what the status says is there.
+            let end = unsafe { status.u.interdomain };
+            if (end.dom, end.port) == (peer, remote) {
+                return Some(status.port);
+            }
+        }
+        status.port = status.port.wrapping_add(1);
+    }
+    None
+}
+
+/// Sends an event on the port of an [`EventChannel`]. On any other, Xen refuses,
+/// or somebody who waits for an event looks once in vain.
+pub(crate) fn notify(port: u32) {
+    let mut send = bindings::evtchn_send { port };
+    event_op(bindings::EVTCHNOP_send, &mut send);
+}
+
+/// An operation that Xen does for any domain on its own ports.
+fn event_op<T>(op: u32, argument: &mut T) -> c_int {
+    // SAFETY: Xen checks what it is asked for; `argument` is what `op` takes, for
+    // the two callers above.
+    unsafe { bindings::idts_event_op(op as c_int, (&raw mut *argument).cast()) }
 }

@@ -19,7 +19,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::Endpoint;
 use crate::patience::clock;
-use crate::relay::{copy_record, Moved};
+use crate::relay::{copy_record, Halt, Moved, Then};
 use crate::tunnel::Tunnel;
 
 /// Groups at once.
@@ -147,9 +147,10 @@ impl Groups {
         joined.ok()
     }
 
-    /// Serves a group: up to `budget` bytes of its publisher's records.
-    pub(crate) fn run(&self, group: &Group, budget: u32) -> Served {
-        let served = group.run(budget);
+    /// Serves a group: up to `budget` bytes of its publisher's records. `looks`:
+    /// where there are no more they will be looked for.
+    pub(crate) fn run(&self, group: &Group, budget: u32, looks: bool) -> Served {
+        let served = group.run(budget, looks);
         self.sweep();
         served
     }
@@ -214,12 +215,24 @@ impl Group {
         state.drop_gone();
     }
 
-    fn run(&self, budget: u32) -> Served {
+    /// Whether there may be something to serve in a group that ran dry.
+    pub(crate) fn has_news(&self) -> bool {
+        let publisher = self.state.lock().publisher.clone();
+        publisher.is_some_and(|leg| leg.leg_has_news())
+    }
+
+    /// Asks for an event in a group that ran dry. `true`: there is something.
+    pub(crate) fn arm(&self) -> bool {
+        let publisher = self.state.lock().publisher.clone();
+        publisher.is_some_and(|leg| leg.arm_dry_leg())
+    }
+
+    fn run(&self, budget: u32, looks: bool) -> Served {
         let mut state = self.state.lock();
         let mut served = Served {
             moved: Moved {
                 bytes: 0,
-                more: false,
+                then: Then::Wait,
             },
             held: false,
         };
@@ -231,17 +244,18 @@ impl Group {
         };
         loop {
             if served.moved.bytes >= budget {
-                served.moved.more = true;
+                served.moved.then = Then::More;
                 break;
             }
-            match state.publish_next(&publisher, source) {
+            match state.publish_next(&publisher, source, looks) {
                 Ok(bytes) => {
                     served.moved.bytes = served.moved.bytes.wrapping_add(bytes);
                     continue;
                 }
                 Err(Halt::Held) => served.held = true,
-                Err(Halt::Source(Stop::Blocked)) => {}
-                Err(Halt::Source(_)) => state.end(&publisher),
+                Err(Halt::Dry) => served.moved.then = Then::Look,
+                Err(Halt::Stop(Stop::Blocked)) => {}
+                Err(Halt::Stop(_)) => state.end(&publisher),
             }
             break;
         }
@@ -252,26 +266,17 @@ impl Group {
     }
 }
 
-/// Why nothing is published now.
-enum Halt {
-    /// A subscriber holds the publisher up.
-    Held,
-    /// There is nothing to read, or never will be.
-    Source(Stop),
-}
-
-impl From<Stop> for Halt {
-    fn from(stop: Stop) -> Self {
-        Self::Source(stop)
-    }
-}
-
 impl State {
     /// Copies the next record to everyone; its bytes, or 0 to look again. The
     /// gate is entered anew for each of them, whose lock may have to be waited for.
-    fn publish_next(&mut self, publisher: &Endpoint, source: &Channel) -> Result<u32, Halt> {
+    fn publish_next(
+        &mut self,
+        publisher: &Endpoint,
+        source: &Channel,
+        looks: bool,
+    ) -> Result<u32, Halt> {
         let mut rx = source.rx.lock();
-        let Some(len) = next_record(&mut rx, publisher, source)? else {
+        let Some(len) = next_record(&mut rx, publisher, source, looks)? else {
             return Ok(0);
         };
         let frame = framed(len).unwrap_or(len);
@@ -324,14 +329,22 @@ impl State {
 }
 
 /// The length of the record that is next; `None`: look again.
-fn next_record(rx: &mut Rx, publisher: &Endpoint, source: &Channel) -> Result<Option<u32>, Stop> {
+fn next_record(
+    rx: &mut Rx,
+    publisher: &Endpoint,
+    source: &Channel,
+    looks: bool,
+) -> Result<Option<u32>, Halt> {
     let live = source.enter_to_read()?;
     let words = source.memory.lines.words(&live);
     let Err(stop) = source.refill(&mut rx.ring, &live) else {
-        return source.next_record(&rx.ring, &live).map(Some);
+        return Ok(Some(source.next_record(&rx.ring, &live)?));
     };
     if !matches!(stop, Stop::Blocked) {
-        return Err(stop);
+        return Err(stop.into());
+    }
+    if looks {
+        return Err(Halt::Dry);
     }
     publisher.arm_leg_read();
     let there = rx.ring.arm(&words, source.lines);

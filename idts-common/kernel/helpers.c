@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Functions that exist in C as inlines or macros only, one line each, so that
- * Rust can call them. No logic lives here.
+ * Rust can call them, and the one that must not be interrupted.
  */
 #include <linux/anon_inodes.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/fs.h>
+#include <linux/irqflags.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
+#include <linux/smp.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <xen/page.h>
+#include <asm/xen/hypercall.h>
 
 #include "helpers.h"
 
@@ -74,6 +78,37 @@ bool idts_cpu_is_wanted(void)
 unsigned int idts_online_cpus(void)
 {
 	return num_online_cpus();
+}
+
+int idts_event_op(int op, void *argument)
+{
+	return HYPERVISOR_event_channel_op(op, argument);
+}
+
+unsigned int idts_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+bool idts_has_waiters(struct wait_queue_head *queue)
+{
+	return wq_has_sleeper(queue);
+}
+
+/*
+ * Halts until the next interrupt while *waiting is set, if this task is all that
+ * this CPU has to run, and the CPU is the one. Between the look and the halt no
+ * interrupt can come: that is why it is C.
+ */
+void idts_halt_while(const u32 *waiting, unsigned int cpu)
+{
+	if (!single_task_running())
+		return;
+	local_irq_disable();
+	if (READ_ONCE(*waiting) && raw_smp_processor_id() == cpu && !idts_cpu_is_wanted())
+		safe_halt();	/* which enables interrupts */
+	else
+		local_irq_enable();
 }
 
 bool idts_net_bind_service(void)

@@ -17,8 +17,10 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::groups::Groups;
+use crate::help::Help;
 use crate::mover::Mover;
 use crate::opening::Wanted;
+use crate::patience::Waiting;
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
 use crate::stats::{Report, SchedulerReport};
@@ -58,6 +60,9 @@ pub struct Hub {
     pub(crate) wish: Arc<Wish>,
     /// Moves what is relayed.
     pub(crate) mover: Arc<Mover>,
+    /// Who handles messages while it waits.
+    #[pin]
+    pub(crate) help: Help,
     /// What each domain may.
     #[pin]
     pub(crate) policies: Policies,
@@ -94,14 +99,13 @@ pub fn parameter(value: impl Borrow<u32>) -> u32 {
 }
 
 impl Installed {
-    /// Installs the module's hub. `poll_us` is how long a reader or a writer
-    /// may look again before it sleeps, in microseconds; 0: not at all.
+    /// Installs the module's hub. `waiting` is how its readers and writers wait.
     ///
     /// # Safety
     ///
     /// Called once, from the module's `init`.
-    pub unsafe fn new(role: Role, poll_us: u32) -> Result<Self> {
-        crate::patience::set_longest(poll_us);
+    pub unsafe fn new(role: Role, waiting: Waiting) -> Result<Self> {
+        crate::patience::set(waiting);
         // SAFETY: Called once, as this function requires.
         unsafe { CURRENT.init() };
         let hub = Hub::new(role)?;
@@ -152,6 +156,7 @@ impl Hub {
                 reaper,
                 wish,
                 mover,
+                help <- Help::new(),
                 policies <- Policies::new(),
                 groups <- Groups::new(),
                 home <- new_mutex!(None),
@@ -227,6 +232,29 @@ impl Hub {
         let entry = position.map(|i| tunnels.remove(i));
         drop(tunnels);
         drop(entry);
+    }
+
+    /// A tunnel with messages that nobody has taken.
+    fn next_mail(&self) -> Option<Arc<Tunnel>> {
+        let tunnels = self.tunnels.lock();
+        tunnels
+            .iter()
+            .find(|e| e.tunnel.takes_mail())
+            .map(|e| e.tunnel.clone())
+    }
+
+    /// Handles the messages of all tunnels that have some.
+    pub(crate) fn take_mail(&self) {
+        while let Some(tunnel) = self.next_mail() {
+            tunnel.handle_all();
+        }
+    }
+
+    /// Leaves them to the tunnels' workers.
+    pub(crate) fn pass_mail_on(&self) {
+        while let Some(tunnel) = self.next_mail() {
+            tunnel.schedule();
+        }
     }
 
     /// The tunnel to a domain.

@@ -8,6 +8,7 @@ use kernel::prelude::*;
 
 use crate::chardev::CharDev;
 use crate::hub::Installed;
+use crate::patience::Waiting;
 use crate::xenbus::{Adapter, Driver, End};
 
 /// A loaded module, in the order of undoing: first no device is driven any more,
@@ -20,8 +21,7 @@ pub struct Loaded<D: Driver> {
 }
 
 impl<D: Driver> Loaded<D> {
-    /// Loads the module `name`. `poll_us` is how long a reader or a writer may look
-    /// again before it sleeps, in microseconds.
+    /// Loads the module `name`. `waiting` is how its readers and writers wait.
     ///
     /// # Safety
     ///
@@ -29,14 +29,14 @@ impl<D: Driver> Loaded<D> {
     pub unsafe fn new(
         name: &'static CStr,
         module: &'static ThisModule,
-        poll_us: u32,
+        waiting: Waiting,
     ) -> Result<Self> {
         let role = match D::END {
             End::Front => Role::Front,
             End::Back => Role::Back,
         };
         // SAFETY: Once, as this function requires.
-        let hub = unsafe { Installed::new(role, poll_us)? };
+        let hub = unsafe { Installed::new(role, waiting)? };
         let chardev = CharDev::register(module)?;
         let driver = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
         Ok(Self {

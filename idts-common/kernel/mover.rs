@@ -24,8 +24,8 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::endpoint::{Endpoint, Owner};
 use crate::groups::Group;
-use crate::patience::clock;
-use crate::relay::{Relay, Way};
+use crate::patience::{clock, Patience};
+use crate::relay::{Moved, Relay, Then, Way};
 use crate::tunnel::Tunnel;
 
 /// Nanoseconds between two looks at a group that a subscriber holds up.
@@ -34,6 +34,8 @@ const HOLD: u64 = 100_000_000;
 const SLEEP_MAX: u64 = 10_000_000_000;
 /// Picks before the worker lets others run.
 const BATCH: usize = 32;
+/// Jobs that ran dry and are looked at; those beyond are armed at once.
+const DRY_MAX: usize = 16;
 
 /// What has, or may have, something to move.
 #[derive(Clone)]
@@ -58,6 +60,33 @@ impl Job {
         match self {
             Self::Relay(relay, way) => relay.mark_queued(*way),
             Self::Group(group) => group.queued.xchg(1, Full) == 0,
+        }
+    }
+
+    /// Moves up to `budget` bytes. `looks`: if it runs dry it is looked at.
+    fn run(&self, tunnel: &Tunnel, budget: u32, looks: bool) -> (Moved, bool) {
+        match self {
+            Self::Relay(relay, way) => (relay.run(*way, budget, looks), false),
+            Self::Group(group) => {
+                let served = tunnel.hub.groups.run(group, budget, looks);
+                (served.moved, served.held)
+            }
+        }
+    }
+
+    /// Whether there may be something to move after it ran dry.
+    fn has_news(&self) -> bool {
+        match self {
+            Self::Relay(relay, way) => relay.has_news(*way),
+            Self::Group(group) => group.has_news(),
+        }
+    }
+
+    /// Asks for an event after it ran dry. `true`: there is something to move.
+    fn arm(&self) -> bool {
+        match self {
+            Self::Relay(relay, way) => relay.arm(*way),
+            Self::Group(group) => group.arm(),
         }
     }
 
@@ -145,12 +174,15 @@ impl Inner {
         when.saturating_sub(now).clamp(1, SLEEP_MAX)
     }
 
-    /// Groups that are to be looked at again.
-    fn due(&mut self) -> KVec<Arc<Group>> {
-        if self.held.is_empty() || clock() < self.look_at {
-            return KVec::new();
-        }
-        core::mem::take(&mut self.held)
+    /// Groups that are to be looked at again now.
+    fn due(&mut self) -> Option<KVec<Arc<Group>>> {
+        let due = !self.held.is_empty() && clock() >= self.look_at;
+        due.then(|| core::mem::take(&mut self.held))
+    }
+
+    /// Whether a flow waits for its turn.
+    fn is_busy(&self) -> bool {
+        self.sched.waiting() > 0
     }
 }
 
@@ -166,6 +198,10 @@ pub(crate) struct Mover {
     /// Set while the timer may run.
     #[pin]
     alarm: Mutex<Option<ArcHrTimerHandle<Mover>>>,
+    /// Jobs that ran dry a moment ago: no event tells of their news.
+    #[pin]
+    dry: Mutex<KVec<Job>>,
+    patience: Patience,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -190,6 +226,8 @@ impl Mover {
                 work <- new_work!("idts_mover"),
                 timer <- HrTimer::new(),
                 alarm <- new_mutex!(None),
+                dry <- new_mutex!(KVec::new()),
+                patience: Patience::new(),
                 inner <- new_mutex!(Inner {
                     sched,
                     flows: KVec::new(),
@@ -227,6 +265,9 @@ impl Mover {
 
     /// Takes all legs with news and queues what they may have to move.
     fn take_news(self: &Arc<Self>) {
+        if self.inbox.load(Relaxed).is_null() {
+            return;
+        }
         let mut leg = self.inbox.xchg(ptr::null_mut(), Full);
         while !leg.is_null() {
             // SAFETY: Made by `Arc::into_raw` in `news`, taken out once.
@@ -287,20 +328,54 @@ impl Mover {
     /// Moves what a job has, and queues it again if there is more.
     fn run_job(self: &Arc<Self>, tunnel: &Arc<Tunnel>, job: Job, budget: u32) -> u32 {
         job.unmark_queued();
-        let moved = match &job {
-            Job::Relay(relay, way) => relay.run(*way, budget),
-            Job::Group(group) => {
-                let served = tunnel.hub.groups.run(group, budget);
-                if served.held {
-                    self.hold(group.clone());
-                }
-                served.moved
-            }
-        };
-        if moved.more {
-            self.queue(job);
+        let looks = self.patience.looks() && self.dry.lock().len() < DRY_MAX;
+        let (moved, held) = job.run(tunnel, budget, looks);
+        match (moved.then, &job) {
+            (Then::More, _) => self.queue(job),
+            (Then::Look, _) => self.keep_dry(job),
+            (Then::Wait, Job::Group(group)) if held => self.hold(group.clone()),
+            (Then::Wait, _) => {}
         }
         moved.bytes
+    }
+
+    /// Keeps a job that is not armed, to look at it.
+    fn keep_dry(&self, job: Job) {
+        let spare = job.clone();
+        if self.dry.lock().push(job, GFP_KERNEL).is_err() && spare.arm() {
+            self.queue(spare);
+        }
+    }
+
+    /// Queues the dry jobs that have something to move, or may have. `true`: there
+    /// were some.
+    fn take_wet(&self, is_wet: impl Fn(&Job) -> bool) -> bool {
+        let mut found = false;
+        self.dry.lock().retain(|job| {
+            let wet = is_wet(job);
+            if wet {
+                self.queue(job.clone());
+                found = true;
+            }
+            !wet
+        });
+        found
+    }
+
+    /// Looks for news for a while; then the dry jobs are to tell of theirs.
+    /// `true`: there are some, or may be.
+    fn linger(&self) -> bool {
+        if self.dry.lock().is_empty() {
+            return false;
+        }
+        let news = || !self.inbox.load(Relaxed).is_null() || self.take_wet(Job::has_news);
+        if self.patience.look(news) {
+            return true;
+        }
+        let found = self.take_wet(Job::arm);
+        // Whoever was armed is not looked at any more.
+        self.dry.lock().truncate(0);
+        found
     }
 
     /// Looks at a group again in a while, for a subscriber holds it up.
@@ -324,17 +399,29 @@ impl Mover {
     /// One round; `false`: there is nothing to do now.
     fn round(self: &Arc<Self>) -> bool {
         self.take_news();
-        let held = self.inner.lock().due();
-        for group in held {
-            self.queue(Job::Group(group));
-        }
-        let turn = self.inner.lock().next();
+        let turn = {
+            let mut inner = self.inner.lock();
+            if let Some(groups) = inner.due() {
+                drop(inner);
+                for group in groups {
+                    self.queue(Job::Group(group));
+                }
+                return true;
+            }
+            inner.next()
+        };
         match turn {
             Turn::Work(id, budget, job) => {
                 let used = job.map_or(0, |(tunnel, job)| self.run_job(&tunnel, job, budget));
                 let mut inner = self.inner.lock();
                 let more = inner.flow(id).is_some_and(|f| !f.jobs.is_empty());
                 inner.sched.done(id, used, more, clock());
+                let busy = inner.is_busy();
+                drop(inner);
+                // Nobody is kept waiting by those who are busy.
+                if busy {
+                    self.take_wet(Job::has_news);
+                }
             }
             Turn::Grant(tunnel) => tunnel.grant_turn(),
             Turn::Sleep(Some(ns)) => {
@@ -434,8 +521,10 @@ impl WorkItem<0> for Mover {
     type Pointer = Arc<Mover>;
 
     fn run(this: Arc<Mover>) {
+        this.patience.resume();
         for _ in 0..BATCH {
-            if !this.round() {
+            if !this.round() && !this.linger() {
+                this.patience.pause();
                 return;
             }
         }

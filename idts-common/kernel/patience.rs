@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long a reader or a writer looks again before it sleeps.
+//! How a reader or a writer waits: it looks again for a while, halts the CPU
+//! where it stands, and only then sleeps.
 //!
 //! Falling asleep and being woken costs more than a short wait, so a short wait
 //! is spent looking. The time adapts to whether that pays, as the kernel's halt
 //! polling does (Documentation/virt/guest-halt-polling.rst); core/patience.rs
-//! has the rule.
+//! has the rule. Halting in place costs no work at all, but keeps the timer's
+//! tick: it is left out after a wait that outlasted one.
 
 use idts_core::patience::{longest_ns, next_ns, SHORTEST_NS};
+use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::bindings;
+use crate::wait::Armed;
 
 /// Looks between two glances at the clock.
 const GLANCE: u32 = 16;
@@ -18,9 +22,22 @@ const GLANCE: u32 = 16;
 /// The longest look of this module, in nanoseconds; 0: never look.
 static LONGEST_NS: Atomic<u32> = Atomic::new(0);
 
-/// Sets the longest look of this module.
-pub(crate) fn set_longest(us: u32) {
-    LONGEST_NS.store(longest_ns(us), Relaxed);
+/// Whether waiters of this module halt in place.
+static HALTS: Atomic<bool> = Atomic::new(false);
+
+/// How the waiters of a module wait.
+#[derive(Clone, Copy)]
+pub struct Waiting {
+    /// The longest look, in microseconds; 0: never look.
+    pub poll_us: u32,
+    /// Whether they halt in place where nothing else is to be run.
+    pub halt: bool,
+}
+
+/// Sets how the waiters of this module wait.
+pub(crate) fn set(waiting: Waiting) {
+    LONGEST_NS.store(longest_ns(waiting.poll_us), Relaxed);
+    HALTS.store(waiting.halt, Relaxed);
 }
 
 /// Nanoseconds since some moment.
@@ -29,18 +46,35 @@ pub(crate) fn clock() -> u64 {
     unsafe { bindings::idts_clock() }
 }
 
-/// How long one waiter looks before it sleeps.
-pub(crate) struct Patience(Atomic<u32>);
+/// Ticks of the timer since some moment.
+pub(crate) fn ticks() -> usize {
+    // SAFETY: A word that the kernel counts up.
+    unsafe { (&raw const bindings::jiffies).read_volatile() }
+}
+
+/// How one waiter waits.
+pub(crate) struct Patience {
+    /// How long it looks.
+    look_ns: Atomic<u32>,
+    /// Its last wait was over within a tick.
+    halts: Atomic<bool>,
+    /// When it had nothing to do, 0 otherwise.
+    since: Atomic<u64>,
+}
 
 impl Patience {
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(SHORTEST_NS))
+        Self {
+            look_ns: Atomic::new(SHORTEST_NS),
+            halts: Atomic::new(false),
+            since: Atomic::new(0),
+        }
     }
 
     /// Looks until `ready`, or until the time is over or the CPU is wanted for
     /// something else. Says whether it became ready.
     pub(crate) fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
-        let ns = self.0.load(Relaxed).min(LONGEST_NS.load(Relaxed));
+        let ns = self.look_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed));
         if ns == 0 {
             return false;
         }
@@ -62,17 +96,57 @@ impl Patience {
         }
     }
 
-    /// Sleeps with `sleep`, and learns from how long that was.
-    pub(crate) fn learn<R>(&self, sleep: impl FnOnce() -> R) -> R {
+    /// Waits for news that come by an event on `cpu`, with `sleep` at last, and
+    /// learns from how long that was.
+    pub(crate) fn wait(&self, news: &Armed, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
         let longest = LONGEST_NS.load(Relaxed);
         if longest == 0 {
-            return sleep();
+            return self.rest(news, cpu, sleep);
         }
         let start = clock();
-        let result = sleep();
-        let slept = clock().wrapping_sub(start);
-        self.0
-            .store(next_ns(self.0.load(Relaxed), slept, longest), Relaxed);
+        let result = self.rest(news, cpu, sleep);
+        self.learn(clock().wrapping_sub(start), longest);
         result
+    }
+
+    /// Halts in place or sleeps.
+    fn rest(&self, news: &Armed, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
+        if !HALTS.load(Relaxed) {
+            return sleep();
+        }
+        if self.halts.load(Relaxed) && news.halt(cpu) {
+            return Ok(());
+        }
+        let start = ticks();
+        let result = sleep();
+        self.halts.store(ticks().wrapping_sub(start) <= 1, Relaxed);
+        result
+    }
+
+    /// Whether it looks at all.
+    pub(crate) fn looks(&self) -> bool {
+        self.look_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed)) > 0
+    }
+
+    /// A worker that waits by being called again has nothing to do.
+    pub(crate) fn pause(&self) {
+        if LONGEST_NS.load(Relaxed) > 0 {
+            self.since.store(clock().max(1), Relaxed);
+        }
+    }
+
+    /// It was called again, and learns from how long that took.
+    pub(crate) fn resume(&self) {
+        let since = self.since.xchg(0, Relaxed);
+        if since != 0 {
+            self.learn(clock().wrapping_sub(since), LONGEST_NS.load(Relaxed));
+        }
+    }
+
+    /// After a look in vain, which is part of it, a wait took `waited`.
+    fn learn(&self, waited: u64, longest: u32) {
+        let ns = self.look_ns.load(Relaxed);
+        let all = waited.saturating_add(ns.into());
+        self.look_ns.store(next_ns(ns, all, longest), Relaxed);
     }
 }

@@ -20,6 +20,7 @@ use crate::errno::Errno;
 use crate::grant::GrantedPages;
 use crate::patience::clock;
 use crate::tunnel::Tunnel;
+use crate::work::flush_delayed;
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
@@ -105,7 +106,9 @@ impl Reaper {
             .push(endpoint, GFP_KERNEL)
             .is_ok()
         {
-            self.schedule(0);
+            // Waiting for a grace period costs more than an endpoint weighs: those
+            // of a while share one.
+            self.schedule(RETRY_MS);
         } else {
             // SAFETY: May sleep here.
             unsafe { bindings::synchronize_rcu() };
@@ -208,9 +211,7 @@ impl Reaper {
     /// Runs what is scheduled, now. It is never cancelled, for scheduled work
     /// owns a reference to this reaper.
     fn flush(&self) {
-        // SAFETY: `DelayedWork` is transparent over the C structure, which is
-        // initialised; process context.
-        unsafe { bindings::flush_delayed_work((&raw const self.work).cast_mut().cast()) };
+        flush_delayed(&self.work);
     }
 
     /// Finishes all work, at module exit: nothing is scheduled afterwards.
@@ -218,8 +219,7 @@ impl Reaper {
         self.lists.lock().connecting.clear();
         let tended = core::mem::take(&mut self.lists.lock().tended);
         drop(tended);
-        // SAFETY: As in `flush`.
-        unsafe { bindings::flush_delayed_work((&raw const self.tick).cast_mut().cast()) };
+        flush_delayed(&self.tick);
         for _ in 0..LAST_TRIES {
             self.flush();
             if !self.pass() {

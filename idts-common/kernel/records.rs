@@ -8,8 +8,7 @@ use idts_core::record::{check, framed, longest, HEADER};
 use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
-use crate::channel::{Channel, Stop};
-use crate::patience::Patience;
+use crate::channel::{Channel, Reader, Stop};
 use crate::shared::Live;
 
 impl Channel {
@@ -28,11 +27,11 @@ impl Channel {
     pub(crate) fn try_read_record(
         &self,
         to: &mut IovIterDest<'_>,
-        patience: Option<&Patience>,
+        reader: Reader<'_>,
     ) -> Result<usize, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
-        self.refill_patiently(&mut rx.ring, &live, patience)?;
+        self.refill_or_arm(&mut rx.ring, &live, reader)?;
         let len = self.next_record(&rx.ring, &live)?;
         let want = len.min(to.len().min(u32::MAX as usize) as u32);
         let mut done = 0u32;

@@ -34,8 +34,35 @@ pub(crate) enum Way {
 pub(crate) struct Moved {
     /// Bytes moved.
     pub(crate) bytes: u32,
+    /// What is to come of it.
+    pub(crate) then: Then,
+}
+
+/// What a job is to do after a stretch of moving.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
     /// There is more to move at once.
-    pub(crate) more: bool,
+    More,
+    /// Nothing is left, and the source does not tell of more: look again.
+    Look,
+    /// An event tells when there is something to move.
+    Wait,
+}
+
+/// Why nothing is moved now.
+pub(crate) enum Halt {
+    /// Nothing is left, and the source was not armed.
+    Dry,
+    /// A subscriber holds the publisher up.
+    Held,
+    /// One of the two ends says why.
+    Stop(Stop),
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,12 +214,31 @@ impl Relay {
         }
     }
 
-    /// Moves up to `budget` bytes in one direction.
-    pub(crate) fn run(&self, way: Way, budget: u32) -> Moved {
+    /// The end that is read in a direction.
+    fn source(&self, way: Way) -> &Endpoint {
+        match way {
+            Way::Forth => &self.asker,
+            Way::Back => &self.target,
+        }
+    }
+
+    /// Whether there may be something to move in a direction that ran dry.
+    pub(crate) fn has_news(&self, way: Way) -> bool {
+        self.source(way).leg_has_news()
+    }
+
+    /// Asks for an event in a direction that ran dry. `true`: there is something.
+    pub(crate) fn arm(&self, way: Way) -> bool {
+        self.source(way).arm_dry_leg()
+    }
+
+    /// Moves up to `budget` bytes in one direction. `looks`: where the source
+    /// runs dry it will be looked at again, and need not tell.
+    pub(crate) fn run(&self, way: Way, budget: u32, looks: bool) -> Moved {
         let mut state = self.state.lock();
         let nothing = Moved {
             bytes: 0,
-            more: false,
+            then: Then::Wait,
         };
         let (Phase::Open, [forth, back]) = (state.phase, &mut state.ended) else {
             return nothing;
@@ -207,19 +253,29 @@ impl Relay {
         if *ended {
             return nothing;
         }
-        let (bytes, stop) = stretch((from, source), (to, sink), budget);
+        let (bytes, halt) = stretch((from, source), (to, sink), budget, looks);
+        let stop = match halt {
+            None | Some(Halt::Dry | Halt::Held) => {
+                let then = if halt.is_none() {
+                    Then::More
+                } else {
+                    Then::Look
+                };
+                return Moved { bytes, then };
+            }
+            Some(Halt::Stop(stop)) => stop,
+        };
         match stop {
-            None => return Moved { bytes, more: true },
-            Some(Stop::Blocked | Stop::Fault) => {}
-            Some(Stop::End) => {
+            Stop::Blocked | Stop::Fault => {}
+            Stop::End => {
                 sink.shutdown(line::FIN);
                 *ended = true;
             }
-            Some(Stop::Deaf | Stop::TooLong) => {
+            Stop::Deaf | Stop::TooLong => {
                 source.shutdown(line::DEAF);
                 *ended = true;
             }
-            Some(Stop::Broken) => {
+            Stop::Broken => {
                 // Whichever broke, the other is told.
                 source.reset();
                 sink.reset();
@@ -229,7 +285,8 @@ impl Relay {
         if state.ended == [true; 2] {
             self.finish(&mut state);
         }
-        Moved { bytes, more: false }
+        let then = Then::Wait;
+        Moved { bytes, then }
     }
 
     /// Closes both legs.
@@ -254,7 +311,12 @@ fn refusal(errno: Errno) -> Refusal {
 type Leg<'a> = (&'a Endpoint, &'a Channel);
 
 /// Moves up to `budget` bytes, or says why it stopped. Notifies both sides.
-fn stretch((from, source): Leg<'_>, (to, sink): Leg<'_>, budget: u32) -> (u32, Option<Stop>) {
+fn stretch(
+    (from, source): Leg<'_>,
+    (to, sink): Leg<'_>,
+    budget: u32,
+    looks: bool,
+) -> (u32, Option<Halt>) {
     let mut rx = source.rx.lock();
     let mut tx = sink.tx.lock();
     let entered = source
@@ -262,13 +324,14 @@ fn stretch((from, source): Leg<'_>, (to, sink): Leg<'_>, budget: u32) -> (u32, O
         .and_then(|l| Ok((l, sink.enter_to_write()?)));
     let (live, live_sink) = match entered {
         Ok(both) => both,
-        Err(stop) => return (0, Some(stop)),
+        Err(stop) => return (0, Some(stop.into())),
     };
     let mut job = Stretch {
         source,
         sink,
         live: &live,
         live_sink: &live_sink,
+        looks,
         data: false,
         room: false,
     };
@@ -296,6 +359,8 @@ struct Stretch<'a> {
     sink: &'a Channel,
     live: &'a Live,
     live_sink: &'a Live,
+    /// A source that runs dry is looked at again.
+    looks: bool,
     /// The sink's reader is to be notified.
     data: bool,
     /// The source's writer is to be notified.
@@ -311,12 +376,15 @@ impl Stretch<'_> {
         rx: &mut Rx,
         tx: &mut Tx,
         want: u32,
-    ) -> Result<u32, Stop> {
+    ) -> Result<u32, Halt> {
         let words = self.source.memory.lines.words(self.live);
         let words_sink = self.sink.memory.lines.words(self.live_sink);
         if let Err(stop) = self.source.refill(&mut rx.ring, self.live) {
             if !matches!(stop, Stop::Blocked) {
-                return Err(stop);
+                return Err(stop.into());
+            }
+            if self.looks {
+                return Err(Halt::Dry);
             }
             from.arm_leg_read();
             let there = rx.ring.arm(&words, self.source.lines);
@@ -332,7 +400,7 @@ impl Stretch<'_> {
                 let len = self.source.next_record(&rx.ring, self.live)?;
                 let frame = framed(len).unwrap_or(len);
                 if frame > tx.ring.size() {
-                    return Err(Stop::TooLong);
+                    return Err(Stop::TooLong.into());
                 }
                 (frame, frame, Some(len))
             }
@@ -344,7 +412,7 @@ impl Stretch<'_> {
                 let low = least.max(tx.ring.size() / 2).min(tx.ring.size());
                 let room = tx.ring.arm(&words_sink, self.sink.lines, low);
                 if !room.map_err(|v| self.sink.broken(v))? {
-                    return Err(Stop::Blocked);
+                    return Err(Stop::Blocked.into());
                 }
                 return Ok(0);
             }
@@ -376,12 +444,17 @@ impl Stretch<'_> {
 
 /// Where bytes come from: a channel that is read, and the proof that its memory
 /// is mapped.
-type From<'a> = (&'a Channel, &'a Consumer, &'a Live);
+type Source<'a> = (&'a Channel, &'a Consumer, &'a Live);
 /// Where they go to.
-type To<'a> = (&'a Channel, &'a Producer, &'a Live);
+type Sink<'a> = (&'a Channel, &'a Producer, &'a Live);
 
 /// Copies from ring to ring, from `skip` bytes after both heads up to `end`.
-fn copy_bytes((source, rx, live): From<'_>, (sink, tx, live_sink): To<'_>, skip: u32, end: u32) {
+fn copy_bytes(
+    (source, rx, live): Source<'_>,
+    (sink, tx, live_sink): Sink<'_>,
+    skip: u32,
+    end: u32,
+) {
     let mut done = skip;
     while done < end {
         let rest = end.wrapping_sub(done);
@@ -398,7 +471,7 @@ fn copy_bytes((source, rx, live): From<'_>, (sink, tx, live_sink): To<'_>, skip:
 
 /// Copies a record of `len` bytes from ring to ring. Its header is not copied
 /// but written anew from the length that was checked.
-pub(crate) fn copy_record(from: From<'_>, to: To<'_>, len: u32) {
+pub(crate) fn copy_record(from: Source<'_>, to: Sink<'_>, len: u32) {
     let (sink, tx, live) = to;
     sink.memory.tx.set_word(live, tx.next(HEADER).at, len);
     copy_bytes(from, to, HEADER, HEADER.wrapping_add(len));

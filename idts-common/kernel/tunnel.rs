@@ -26,7 +26,9 @@ use idts_core::wire::{self, Slot, QUEUES};
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
-use kernel::workqueue::{impl_has_work, new_work, Work};
+use kernel::workqueue::{
+    impl_has_delayed_work, impl_has_work, new_delayed_work, new_work, DelayedWork, Work,
+};
 
 use self::queues::Ear;
 pub(crate) use self::queues::Lane;
@@ -99,14 +101,23 @@ pub struct Tunnel {
     turn: WaitQueue,
     /// The worker waits for an event of the control ring.
     armed: Atomic<u32>,
+    /// There are messages that nobody has taken.
+    mail: Atomic<u32>,
     #[pin]
     work: Work<Tunnel>,
+    /// Looks whether a helper took them.
+    #[pin]
+    late: DelayedWork<Tunnel, 1>,
     #[pin]
     pub(crate) inner: Mutex<Inner>,
 }
 
 impl_has_work! {
     impl HasWork<Tunnel> for Tunnel { self.work }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 1> for Tunnel { self.late }
 }
 
 impl Tunnel {
@@ -138,7 +149,9 @@ impl Tunnel {
                 turns: Atomic::new(0),
                 turn <- WaitQueue::new(),
                 armed: Atomic::new(0),
+                mail: Atomic::new(0),
                 work <- new_work!("idts_tunnel"),
+                late <- new_delayed_work!("idts_late"),
                 inner <- new_mutex!(Inner {
                     ring: ControlRing::new(hub.role),
                     outbox: KVVec::new(),
@@ -234,11 +247,13 @@ impl Tunnel {
             self.gate.shut();
             core::mem::take(&mut inner.events)
         };
+        // Whoever is still inside may send an event: ports are given up after.
+        self.gate.close();
         // Waits for running handlers, which take no lock.
         drop(events);
-        self.gate.close();
         // It runs rather than being cancelled, for it owns a reference to the
         // tunnel.
+        work::flush_delayed(&self.late);
         work::flush(&self.work);
     }
 

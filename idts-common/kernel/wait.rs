@@ -8,6 +8,7 @@
 use core::pin::Pin;
 
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::types::Opaque;
 
 use crate::bindings;
@@ -24,6 +25,46 @@ pub(crate) struct WaitQueue {
 unsafe impl Send for WaitQueue {}
 // SAFETY: As above.
 unsafe impl Sync for WaitQueue {}
+
+/// One kind of news that somebody may wait for.
+///
+/// Whoever wants to be woken arms it, looks once more, and sleeps until it is
+/// disarmed. The event handler disarms without any lock.
+pub(crate) struct Armed(Atomic<u32>);
+
+impl Armed {
+    /// Nobody waits.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Somebody is about to wait.
+    pub(crate) fn arm(&self) {
+        // Full: armed before the look that follows.
+        self.0.xchg(1, Full);
+    }
+
+    /// There are news; `true`: somebody waits for them.
+    pub(crate) fn disarm(&self) -> bool {
+        self.0.xchg(0, Full) == 1
+    }
+
+    /// Whether the news are still to come.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.0.load(Relaxed) == 1
+    }
+
+    /// Halts this CPU until its next interrupt, if the news are to come by an
+    /// interrupt of `cpu`, this is it, and it has nothing else to run: the
+    /// process stays on the CPU, which spares falling asleep and being woken.
+    /// `true`: the news came.
+    pub(crate) fn halt(&self, cpu: u32) -> bool {
+        // SAFETY: The word lives as long as `self`; a task that may sleep, with
+        // interrupts enabled, may halt.
+        unsafe { bindings::idts_halt_while(self.0.as_ptr(), cpu) };
+        !self.is_armed()
+    }
+}
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +90,11 @@ impl WaitQueue {
     pub(crate) fn wake_all(&self) {
         // SAFETY: The head is initialised; no key is passed.
         unsafe {
+            // A full barrier first: whoever is not in the queue yet looks once
+            // more when it is, and sees what changed.
+            if !bindings::idts_has_waiters(self.head.get()) {
+                return;
+            }
             bindings::__wake_up(
                 self.head.get(),
                 bindings::TASK_NORMAL,
@@ -92,6 +138,9 @@ impl WaitQueue {
             }
             // SAFETY: The task is prepared to wait; sleeping is allowed here.
             left = unsafe { bindings::schedule_timeout(left) };
+            if condition() {
+                break Ok(Woken::True);
+            }
         };
         // SAFETY: As above. This also sets the task running again.
         unsafe { bindings::finish_wait(self.head.get(), entry.get()) };

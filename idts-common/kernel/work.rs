@@ -6,7 +6,7 @@
 use idts_core::region::Region;
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::prelude::*;
-use kernel::workqueue::{Queue, Work};
+use kernel::workqueue::{DelayedWork, Queue, Work};
 
 use crate::bindings;
 
@@ -21,6 +21,14 @@ pub(crate) fn queue() -> &'static Queue {
 pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
     // SAFETY: A `Work` is initialised when it can be borrowed.
     unsafe { bindings::flush_work(Work::raw_get(work)) };
+}
+
+/// Runs a delayed work item now, if it is queued, and waits until it has. May
+/// sleep.
+pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>) {
+    // SAFETY: `DelayedWork` is transparent over the C structure, which is
+    // initialised when it can be borrowed.
+    unsafe { bindings::flush_delayed_work((&raw const *work).cast_mut().cast()) };
 }
 
 /// Types of which zeroes are a value: the empty one.

@@ -189,7 +189,7 @@ impl Endpoint {
                     }
                 }
             }
-            if self.sleep(&self.change, Some(jiffies))? == Woken::TimedOut {
+            if self.wait_change(Some(jiffies))? == Woken::TimedOut {
                 self.give_up(Errno::TimedOut);
             }
         }

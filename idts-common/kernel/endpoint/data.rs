@@ -8,9 +8,11 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 
 use super::Endpoint;
-use crate::channel::{Channel, Stop};
+use crate::channel::{Channel, Reader, Stop};
 use crate::errno::Errno;
 use crate::fault::{fault_in_readable, fault_in_writable};
+use crate::patience::Patience;
+use crate::wait::Armed;
 
 impl Endpoint {
     /// `read(2)`.
@@ -19,7 +21,10 @@ impl Endpoint {
         if to.is_empty() {
             return Ok(0);
         }
-        let patience = if nonblock { None } else { Some(&self.reading) };
+        let reader = Reader {
+            patience: (!nonblock).then_some(&self.reading),
+            news: &self.read,
+        };
         loop {
             let claimed = match channel.tunnel.is_capped() {
                 false => u32::MAX,
@@ -28,7 +33,7 @@ impl Endpoint {
                     there => channel.tunnel.claim(there.min(len_u32(to.len())))?,
                 },
             };
-            let result = channel.try_read(to, claimed, patience);
+            let result = channel.try_read(to, claimed, reader);
             channel
                 .tunnel
                 .settle(claimed, result.as_ref().map_or(0, |n| *n));
@@ -49,17 +54,8 @@ impl Endpoint {
                     return Err(channel.fate().into())
                 }
                 Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
-                Err(Stop::Blocked) => {
-                    self.read.arm();
-                    if channel.arm_read() {
-                        continue;
-                    }
-                    if nonblock {
-                        return Err(EAGAIN);
-                    }
-                    channel.tunnel.stats.sleeps.add(1);
-                    self.reading.learn(|| self.sleep(&self.read, None))?;
-                }
+                Err(Stop::Blocked) if nonblock => return Err(EAGAIN),
+                Err(Stop::Blocked) => self.wait_for(channel, &self.reading, &self.read)?,
             }
         }
     }
@@ -127,9 +123,16 @@ impl Endpoint {
         if nonblock {
             return Err(EAGAIN);
         }
-        channel.tunnel.stats.sleeps.add(1);
-        self.writing.learn(|| self.sleep(&self.write, None))?;
-        Ok(())
+        self.wait_for(channel, &self.writing, &self.write)
+    }
+
+    /// Waits for news of the channel.
+    fn wait_for(&self, channel: &Channel, patience: &Patience, news: &Armed) -> Result {
+        let cpu = channel.event_cpu();
+        patience.wait(news, cpu, || {
+            channel.tunnel.stats.sleeps.add(1);
+            self.sleep(news, None).map(|_| ())
+        })
     }
 
     /// Arms without blocking; news that came in between are told at once.

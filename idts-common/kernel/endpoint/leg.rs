@@ -78,6 +78,17 @@ impl Endpoint {
         self.read.arm();
     }
 
+    /// Whether there may be something to read from a leg that is not armed.
+    pub(crate) fn leg_has_news(&self) -> bool {
+        self.channel.as_ref().is_none_or(|c| !c.is_quiet())
+    }
+
+    /// Arms a leg that is not. `true`: there may be something to read.
+    pub(crate) fn arm_dry_leg(&self) -> bool {
+        self.read.arm();
+        self.channel.as_ref().is_none_or(|c| c.arm_read())
+    }
+
     /// The mover wants to know of room.
     pub(crate) fn arm_leg_write(&self) {
         self.write.arm();

@@ -88,7 +88,7 @@ impl Endpoint {
             if nonblock {
                 return Err(EAGAIN);
             }
-            self.sleep(&self.change, None)?;
+            self.wait_change(None)?;
         }
     }
 }

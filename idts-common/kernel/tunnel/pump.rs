@@ -9,7 +9,7 @@
 use idts_core::error::Violation;
 use idts_core::wire::{Slot, CHANNELS};
 use kernel::prelude::*;
-use kernel::sync::atomic::Release;
+use kernel::sync::atomic::{Full, Relaxed, Release};
 use kernel::sync::Arc;
 use kernel::workqueue::WorkItem;
 
@@ -87,9 +87,9 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn schedule(self: &Arc<Self>) {
+    pub(crate) fn schedule(self: &Arc<Self>) {
         // Already scheduled is fine: the worker looks at everything.
-        let _ = crate::queue().enqueue(self.clone());
+        let _ = crate::queue().enqueue::<_, 0>(self.clone());
     }
 
     /// Takes the next message, if there is one and room for its answers.
@@ -138,21 +138,56 @@ impl Tunnel {
     }
 }
 
-impl WorkItem for Tunnel {
-    type Pointer = Arc<Tunnel>;
-
-    fn run(this: Arc<Tunnel>) {
-        let mut inner = this.inner.lock();
-        let more = match this.pump(&mut inner) {
+impl Tunnel {
+    /// Handles the messages that there are; what is too much at once is left to
+    /// the worker.
+    pub(crate) fn handle_all(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        let more = match self.pump(&mut inner) {
             Ok(more) => more,
             Err(violation) => {
-                this.break_down(&mut inner, violation);
+                self.break_down(&mut inner, violation);
                 false
             }
         };
         drop(inner);
-        if more && this.gate.is_open() {
-            this.schedule();
+        if more && self.gate.is_open() {
+            self.schedule();
+        }
+    }
+
+    /// There are messages, says an event handler.
+    pub(super) fn tell_of_mail(self: &Arc<Self>) {
+        self.mail.store(1, Release);
+        if self.hub.help.call() {
+            // It may have to wait for the CPU.
+            let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), 1);
+        } else {
+            self.schedule();
+        }
+    }
+
+    /// Whether there are messages that nobody has taken; now somebody has.
+    pub(crate) fn takes_mail(&self) -> bool {
+        self.mail.load(Relaxed) != 0 && self.mail.xchg(0, Full) != 0
+    }
+}
+
+impl WorkItem for Tunnel {
+    type Pointer = Arc<Tunnel>;
+
+    fn run(this: Arc<Tunnel>) {
+        this.takes_mail();
+        this.handle_all();
+    }
+}
+
+impl WorkItem<1> for Tunnel {
+    type Pointer = Arc<Tunnel>;
+
+    fn run(this: Arc<Tunnel>) {
+        if this.takes_mail() {
+            this.handle_all();
         }
     }
 }

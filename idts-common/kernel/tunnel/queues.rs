@@ -23,9 +23,16 @@ const NAMES: [&CStr; QUEUES as usize] = [
     c"idts-q0", c"idts-q1", c"idts-q2", c"idts-q3", c"idts-q4", c"idts-q5", c"idts-q6", c"idts-q7",
 ];
 
+/// The CPU of events that never come.
+const NOWHERE: u32 = u32::MAX;
+
 /// What a tunnel knows of one of its queues.
 pub(crate) struct Lane {
-    irq: Atomic<u32>,
+    /// Where events are sent to; 0 before the channel is there, which Xen knows
+    /// nothing of.
+    port: Atomic<u32>,
+    /// The CPU that took the last event.
+    cpu: Atomic<u32>,
     /// Events that may still come whose doorbells were taken already, together
     /// with another's: they are not the peer's fault.
     early: Atomic<u32>,
@@ -39,7 +46,8 @@ impl Lane {
     /// Without an event channel.
     pub(super) const fn new() -> Self {
         Self {
-            irq: Atomic::new(0),
+            port: Atomic::new(0),
+            cpu: Atomic::new(NOWHERE),
             early: Atomic::new(0),
             sent: Counter::new(),
             events: Counter::new(),
@@ -91,12 +99,13 @@ impl Handler for Ear {
             return Eoi::Done;
         };
         lane.events.add(1);
+        lane.cpu.store(evtchn::this_cpu(), Relaxed);
         let mut news = 0u32;
         this.bell.take(&tunnel.page.words(&live), this.words, |id| {
             let wanted = if id == 0 {
                 let armed = tunnel.armed.xchg(0, Full) == 1;
                 if armed {
-                    tunnel.schedule();
+                    tunnel.tell_of_mail();
                 }
                 armed
             } else {
@@ -141,10 +150,16 @@ impl Tunnel {
     }
 
     fn keep_queue(&self, lane: &Lane, events: EventChannel<Ear>) -> Result {
-        let irq = events.irq();
+        let port = events.port();
         self.inner.lock().events.push(events, GFP_KERNEL)?;
-        lane.irq.store(irq, Release);
+        lane.port.store(port, Release);
         Ok(())
+    }
+
+    /// The CPU that takes the events of a channel, as far as that is known.
+    pub(crate) fn event_cpu(&self, id: u32) -> u32 {
+        let lane = self.lane(self.terms.queues.of(id));
+        lane.map_or(NOWHERE, |lane| lane.cpu.load(Relaxed))
     }
 
     /// Rings the doorbell of a channel and sends the event.
@@ -158,7 +173,7 @@ impl Tunnel {
         self.role.rings(queue).ring(&self.page.words(live), id);
         if let Some(lane) = self.lane(queue) {
             lane.sent.add(1);
-            evtchn::notify(lane.irq.load(Acquire));
+            evtchn::notify(lane.port.load(Acquire));
         }
     }
 }

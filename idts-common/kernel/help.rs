@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes that wait for what a control message brings, and meanwhile handle
+//! the messages themselves: one process less to be woken for each.
+//!
+//! One process at a time is the module's helper, for all tunnels. An event handler
+//! leaves a mark on its tunnel and calls the helper; without one it wakes the
+//! worker, as it does in any case a little later, for a helper of low priority
+//! must not hold others up.
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+
+use crate::hub::Hub;
+use crate::patience::{ticks, Patience};
+use crate::wait::{Armed, WaitQueue, Woken};
+
+/// A module's helper.
+#[pin_data]
+pub(crate) struct Help {
+    /// Somebody helps.
+    taken: Atomic<bool>,
+    /// The helper may be called.
+    call: Armed,
+    /// The CPU of the last call.
+    cpu: Atomic<u32>,
+    /// How helpers wait.
+    patience: Patience,
+    #[pin]
+    queue: WaitQueue,
+}
+
+impl Help {
+    /// Nobody helps.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            taken: Atomic::new(false),
+            call: Armed::new(),
+            cpu: Atomic::new(u32::MAX),
+            patience: Patience::new(),
+            queue <- WaitQueue::new(),
+        })
+    }
+
+    /// There are messages on a tunnel that is marked. `false`: nobody takes them.
+    /// Called in hard interrupt context.
+    pub(crate) fn call(&self) -> bool {
+        let called = self.call.disarm();
+        if called {
+            self.cpu.store(crate::evtchn::this_cpu(), Relaxed);
+            self.queue.wake_all();
+        }
+        called
+    }
+
+    /// Has the helper see whether it still waits.
+    pub(crate) fn look_up(&self) {
+        self.queue.wake_all();
+    }
+}
+
+/// The helper's office, held by the one who is.
+struct Office<'a>(&'a Hub);
+
+impl<'a> Office<'a> {
+    /// Takes the office, if nobody has it.
+    fn take(hub: &'a Hub) -> Option<Self> {
+        let vacant = hub.help.taken.cmpxchg(false, true, Acquire).is_ok();
+        vacant.then_some(Self(hub))
+    }
+}
+
+impl Drop for Office<'_> {
+    fn drop(&mut self) {
+        // Whoever was called and did not look leaves it to the worker.
+        if !self.0.help.call.disarm() {
+            self.0.pass_mail_on();
+        }
+        self.0.help.taken.store(false, Release);
+    }
+}
+
+impl Hub {
+    /// Waits until `news` is disarmed by whoever handles messages, at most for
+    /// `jiffies`, and handles them meanwhile. `None`: somebody else helps.
+    pub(crate) fn help(&self, news: &Armed, jiffies: Option<isize>) -> Option<Result<Woken>> {
+        let _office = Office::take(self)?;
+        Some(self.help_until(news, jiffies))
+    }
+
+    fn help_until(&self, news: &Armed, jiffies: Option<isize>) -> Result<Woken> {
+        let help = &self.help;
+        let start = ticks();
+        loop {
+            help.call.arm();
+            self.take_mail();
+            if !news.is_armed() {
+                return Ok(Woken::True);
+            }
+            let left = jiffies.map(|all| all.saturating_sub_unsigned(ticks().wrapping_sub(start)));
+            if left.is_some_and(|left| left <= 0) {
+                return Ok(Woken::TimedOut);
+            }
+            help.patience.wait(&help.call, help.cpu.load(Relaxed), || {
+                let called = || !help.call.is_armed() || !news.is_armed();
+                help.queue.wait(left, called).map(|_| ())
+            })?;
+        }
+    }
+}

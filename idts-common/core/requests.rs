@@ -6,13 +6,16 @@
 //! Called by `idts_kernel` on its private copy of the caller's structure. Who
 //! may ask, and in which state, is decided there. `idts-common/uapi/idts.h`.
 
-use super::uapi::{self, Accept, Addr, Connect, Group, Listen};
+use super::uapi::{self, Accept, Addr, Connect, Group, Listen, Transact};
 use super::wire::{Kind, Name};
 
 /// The ring that an application gets that asks for none.
 pub const RING_DEFAULT: u32 = 128 * 1024;
 /// The backlog of a listen that asks for none.
 pub const BACKLOG_DEFAULT: u32 = 16;
+
+/// Bytes that one read or write moves at most: `MAX_RW_COUNT` (linux/fs.h).
+pub const COUNT_MAX: u32 = 0x7fff_f000;
 
 /// What a connect, a publish or a subscribe asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,14 @@ impl Accept {
     /// Whether all flags are known.
     pub const fn is_known(&self) -> bool {
         self.flags & !(uapi::CLOEXEC | uapi::NONBLOCK) == 0
+    }
+}
+
+impl Transact {
+    /// Whether all that is set is known, and no length is more than one call of
+    /// write(2) or read(2) moves.
+    pub const fn is_known(&self) -> bool {
+        self.reserved == 0 && self.tx_len <= COUNT_MAX && self.rx_len <= COUNT_MAX
     }
 }
 

@@ -82,6 +82,7 @@ pub mod nr {
     pub const GET_ERROR: u8 = 0x17;
     pub const PUBLISH: u8 = 0x18;
     pub const SUBSCRIBE: u8 = 0x19;
+    pub const TRANSACT: u8 = 0x1a;
 }
 
 /// `struct idts_addr`.
@@ -221,4 +222,24 @@ impl Default for Group {
             timeout_ms: 0,
         }
     }
+}
+
+/// `struct idts_transact`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Transact {
+    /// Address of what is written.
+    pub tx: u64,
+    /// Address of where to read to.
+    pub rx: u64,
+    /// Bytes to write.
+    pub tx_len: u32,
+    /// Bytes to read at most.
+    pub rx_len: u32,
+    /// Bytes that were written where the call failed.
+    pub sent: u32,
+    /// 0.
+    pub reserved: u32,
 }

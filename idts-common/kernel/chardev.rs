@@ -191,7 +191,7 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ul
     // SAFETY: The VFS passes a file of ours.
     let (endpoint, nonblock) = unsafe { (endpoint(file), nonblock(file)) };
     let result = if command == FIONREAD {
-        fionread(&endpoint, arg)
+        fionread(&endpoint, arg).map(|()| 0)
     } else if (command >> 8) as u8 == uapi::MAGIC {
         let size = ((command >> 16) & 0x3fff) as usize;
         // SAFETY: Ours, as above; only its operations are passed on.
@@ -207,7 +207,7 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ul
         Err(ENOTTY)
     };
     match result {
-        Ok(()) => 0,
+        Ok(n) => n as c_long,
         Err(error) => error.to_errno() as c_long,
     }
 }
@@ -256,10 +256,11 @@ fn dispatch(
     number: u8,
     arg: Argument,
     nonblock: bool,
-) -> Result {
+) -> Result<usize> {
     use uapi::nr;
     let owned = || Arc::from(endpoint);
-    match number {
+    let done = match number {
+        nr::TRANSACT => return transact(&endpoint, arg, nonblock),
         nr::VERSION => arg.write(&uapi::Version {
             uapi: uapi::UAPI_VERSION,
             role: Hub::current()?.role_number(),
@@ -289,7 +290,26 @@ fn dispatch(
         nr::GET_INFO => arg.write(&endpoint.info()),
         nr::GET_ERROR => arg.write(&endpoint.take_error()),
         _ => Err(ENOTTY),
+    };
+    done.map(|()| 0)
+}
+
+/// Writes, then reads. What was written is not to be written again: a call that
+/// fails says how much that is, and is not started anew behind the caller's back.
+fn transact(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result<usize> {
+    let request: uapi::Transact = arg.read()?;
+    if !request.is_known() {
+        return Err(EINVAL);
     }
+    let mut sent = 0;
+    let result = endpoint.transact(&request, nonblock, &mut sent);
+    result.or_else(|error| {
+        arg.write(&uapi::Transact { sent, ..request })?;
+        Err(match sent > 0 && error == ERESTARTSYS {
+            true => EINTR,
+            false => error,
+        })
+    })
 }
 
 /// A descriptor that is reserved and not yet visible.

@@ -48,6 +48,7 @@ mod shared;
 mod slots;
 mod stats;
 pub mod tunnel;
+mod user;
 mod wait;
 mod wish;
 mod work;

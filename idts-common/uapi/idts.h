@@ -167,6 +167,30 @@ struct idts_group {
 	__u32 timeout_ms;
 };
 
+/**
+ * struct idts_transact - write, then read, in one call (IDTS_IOC_TRANSACT).
+ * @tx: what to write, all of it, as by write(2).
+ * @rx: where to read to, as by read(2) after that.
+ * @tx_len: bytes to write; 0: only read.
+ * @rx_len: bytes to read at most; 0: only write.
+ * @sent: out, where the call fails: bytes that were written before it did.
+ * @reserved: 0.
+ *
+ * The call gives what the read gives: bytes, 0 at the end of the stream. A
+ * client that sends a request and waits for the reply, or a server that sends
+ * a reply and waits for the next request, makes one call of it instead of two.
+ * A call that a signal ends, or that would block on an O_NONBLOCK endpoint,
+ * fails with EINTR or EAGAIN: what @sent counts is not to be sent again.
+ */
+struct idts_transact {
+	__u64 tx;
+	__u64 rx;
+	__u32 tx_len;
+	__u32 rx_len;
+	__u32 sent;
+	__u32 reserved;
+};
+
 /* What IDTS_IOC_SHUTDOWN ends; the values of SHUT_RD, SHUT_WR, SHUT_RDWR. */
 #define IDTS_SHUT_RD		0
 #define IDTS_SHUT_WR		1
@@ -234,6 +258,7 @@ struct idts_info {
 #define IDTS_IOC_GET_ERROR	_IOR(IDTS_IOC_MAGIC, 0x17, __s32)
 #define IDTS_IOC_PUBLISH	_IOW(IDTS_IOC_MAGIC, 0x18, struct idts_group)
 #define IDTS_IOC_SUBSCRIBE	_IOW(IDTS_IOC_MAGIC, 0x19, struct idts_group)
+#define IDTS_IOC_TRANSACT	_IOWR(IDTS_IOC_MAGIC, 0x1a, struct idts_transact)
 /* FIONREAD gives the bytes that a read would return, as for a socket. */
 
 #endif /* _UAPI_LINUX_IDTS_H */

@@ -91,6 +91,29 @@ impl Channel {
         self.endpoint.recv(buffer)
     }
 
+    /// Sends all of `request`, if it is not empty, and receives as a read or, of
+    /// records, as [`Channel::recv`] does: one system call for what are two
+    /// otherwise. For a client that asks and waits for the reply, and for a
+    /// server that replies and waits for the next request. A signal does not
+    /// end the waiting.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = idts::Channel::connect("0:7000".parse()?)?;
+    /// let mut reply = [0; 512];
+    /// let received = channel.transact(b"a question", &mut reply)?;
+    /// println!("{:?}", &reply[..received.len]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As writes and reads. `WouldBlock` and `TimedOut` do not tell whether it
+    /// was the request that could not be sent: with those, do not send it again.
+    pub fn transact(&self, request: &[u8], reply: &mut [u8]) -> io::Result<Received> {
+        self.endpoint.transact(request, reply)
+    }
+
     /// Ends reading, writing or both. Once writing ended, the peer reads what
     /// is left and then the end of the stream.
     ///

@@ -116,6 +116,38 @@ impl Endpoint {
         uninterrupted(|| self.take(room, |fd| rustix::io::read(fd, &mut *buffer)))
     }
 
+    /// Writes all of `request`, if it is not empty, then reads; in one call
+    /// where the driver has that and does the waiting. A signal does not end it.
+    pub fn transact(&self, request: &[u8], reply: &mut [u8]) -> io::Result<Received> {
+        let waiting = *lock(&self.waiting);
+        if waiting.nonblocking || waiting.polls() || request.len() > sys::REQUEST_MAX {
+            return self.write_and_read(request, reply);
+        }
+        let (mut rest, room) = (request, reply.len());
+        loop {
+            let mut sent = 0;
+            let result = self.take(room, |fd| sys::transact(fd, rest, reply, &mut sent));
+            rest = rest.get(sent..).unwrap_or_default();
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A driver that does not have it yet.
+                Err(error) if error.raw_os_error() == Some(Errno::NOTTY.raw_os_error()) => {
+                    return self.write_and_read(rest, reply);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn write_and_read(&self, mut rest: &[u8], reply: &mut [u8]) -> io::Result<Received> {
+        while !rest.is_empty() {
+            let sent = uninterrupted(|| self.write(rest))?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        let room = reply.len();
+        uninterrupted(|| self.take(room, |fd| rustix::io::read(fd, &mut *reply)))
+    }
+
     fn refuse_if(&self, wrong: bool, why: &str) -> io::Result<()> {
         let why = if self.records {
             why
@@ -263,6 +295,22 @@ mod tests {
         assert_eq!(next().len, 3);
         assert_eq!(next().len, 5);
         assert!(next().is_end());
+    }
+
+    #[test]
+    fn transacts_in_two_calls_where_there_is_no_one() {
+        let (ours, theirs) = pair(SocketType::STREAM, false);
+        let server = std::thread::spawn(move || {
+            let mut buffer = [0; 8];
+            let got = theirs.transact(&[], &mut buffer).unwrap();
+            assert_eq!(&buffer[..got.len], b"question");
+            assert!(theirs.transact(b"reply", &mut buffer).unwrap().is_end());
+        });
+        let mut reply = [0; 8];
+        let got = ours.transact(b"question", &mut reply).unwrap();
+        assert_eq!(&reply[..got.len], b"reply");
+        drop(ours);
+        server.join().unwrap();
     }
 
     #[test]

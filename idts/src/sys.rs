@@ -2,13 +2,18 @@
 //! The ioctls of `/dev/idts` as safe functions over the structures of
 //! `idts_core::uapi`. The only `unsafe` of the crate is here.
 
+use std::ffi::c_void;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use idts_core::requests::COUNT_MAX;
+use idts_core::uapi::Transact;
 use idts_core::uapi::{nr, CLOEXEC, MAGIC, RECORD};
 pub use idts_core::uapi::{Accept, Addr, Connect, Group, Info, Listen, Version, DOMID_ANY};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
 use rustix::io::{Errno, Result};
-use rustix::ioctl::{ioctl, opcode, Getter, IntegerSetter, Opcode, Setter, Updater};
+use rustix::ioctl::{
+    ioctl, opcode, Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, Updater,
+};
 
 use crate::DEVICE;
 
@@ -22,6 +27,10 @@ const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
 const IOC_GET_ERROR: Opcode = opcode::read::<i32>(MAGIC, nr::GET_ERROR);
 const IOC_PUBLISH: Opcode = opcode::write::<Group>(MAGIC, nr::PUBLISH);
 const IOC_SUBSCRIBE: Opcode = opcode::write::<Group>(MAGIC, nr::SUBSCRIBE);
+const IOC_TRANSACT: Opcode = opcode::read_write::<Transact>(MAGIC, nr::TRANSACT);
+
+/// Bytes that [`transact`] writes at most.
+pub const REQUEST_MAX: usize = COUNT_MAX as usize;
 
 /// The flag by which records are asked for.
 pub const fn record_flag(records: bool) -> u32 {
@@ -115,6 +124,53 @@ pub fn info(fd: impl AsFd) -> Result<Info> {
 pub fn take_error(fd: impl AsFd) -> Result<i32> {
     // SAFETY: the opcode is of a call that writes an i32; any bytes are one.
     unsafe { get::<IOC_GET_ERROR, i32>(fd) }
+}
+
+/// Writes all of `request`, then reads; the bytes read. Where that fails, `sent`
+/// says how much was written.
+pub fn transact(
+    fd: impl AsFd,
+    request: &[u8],
+    reply: &mut [u8],
+    sent: &mut usize,
+) -> Result<usize> {
+    let count = |len: usize| u32::try_from(len).unwrap_or(COUNT_MAX).min(COUNT_MAX);
+    let mut transact = Transact {
+        tx: request.as_ptr() as u64,
+        rx: reply.as_mut_ptr() as u64,
+        tx_len: count(request.len()),
+        rx_len: count(reply.len()),
+        ..Transact::default()
+    };
+    // SAFETY: the opcode is of a call that reads and writes a `Transact`; it
+    // reads from `request` and writes to `reply`, which are borrowed for it, and
+    // no more than their lengths; the driver keeps no pointer after the call.
+    let result = unsafe { ioctl(fd, TransactCall(&mut transact)) };
+    *sent = transact.sent as usize;
+    result
+}
+
+/// An ioctl whose result counts.
+struct TransactCall<'a>(&'a mut Transact);
+
+// SAFETY: opcode and pointer belong together, and any bytes are a `Transact`.
+unsafe impl Ioctl for TransactCall<'_> {
+    type Output = usize;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        IOC_TRANSACT
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut *self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(result: IoctlOutput, _: *mut c_void) -> Result<usize> {
+        // Errors never come here.
+        Ok(usize::try_from(result).unwrap_or(0))
+    }
 }
 
 /// Runs an ioctl that writes a `T`.

@@ -31,6 +31,7 @@ static int idts_accept(struct link *link)
 	if (ioctl(listener, IDTS_IOC_ACCEPT, &accept))
 		return -1;
 	link->fd = accept.fd;
+	link->idts = 1;
 	return 0;
 }
 
@@ -44,9 +45,19 @@ static int idts_connect(const char *where, struct link *link)
 	connect.peer.port = n > 1 ? strtoul(parts[1], NULL, 0) : 0;
 	connect.tx_ring = connect.rx_ring = n > 2 ? strtoul(parts[2], NULL, 0) : 0;
 	link->fd = open("/dev/idts", O_RDWR);
+	link->idts = 1;
 	if (link->fd < 0)
 		return -1;
 	return ioctl(link->fd, IDTS_IOC_CONNECT, &connect);
+}
+
+ssize_t idts_transact(int fd, const void *from, size_t bytes, void *to, size_t room)
+{
+	struct idts_transact transact = {
+		.tx = (uintptr_t)from, .tx_len = bytes, .rx = (uintptr_t)to, .rx_len = room,
+	};
+
+	return ioctl(fd, IDTS_IOC_TRANSACT, &transact);
 }
 
 const struct system idts_system = { "idts", idts_offer, idts_accept, idts_connect };

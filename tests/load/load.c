@@ -10,7 +10,8 @@
  *   load limit DEVICE CASE...        copies to and from the measuring module
  *   load device NAME                 what a network device offloads
  *
- * CASE is rtt:SIZE:COUNT, send:SIZE:COUNT or recv:SIZE:COUNT. A tenth of it is
+ * CASE is rtt:SIZE:COUNT, trip:SIZE:COUNT (the same, with one call for a message
+ * and its answer where the system has that), send:SIZE:COUNT or recv:SIZE:COUNT. A tenth of it is
  * done beforehand and not counted. Time is that of a monotonic clock, which in
  * the bench's machine counts instructions.
  */
@@ -73,14 +74,14 @@ static const struct system *find(const char *name)
 static struct request parse(const char *text)
 {
 	static const char *const names[] = {
-		[OP_RTT] = "rtt", [OP_SEND] = "send", [OP_RECV] = "recv",
+		[OP_RTT] = "rtt", [OP_SEND] = "send", [OP_RECV] = "recv", [OP_TRIP] = "trip",
 	};
 	struct request request = { 0 };
 	char parts[3][64];
 	uint32_t op;
 
 	if (split(text, parts, 3) == 3) {
-		for (op = OP_RTT; op <= OP_RECV; op++)
+		for (op = OP_RTT; op <= OP_TRIP; op++)
 			if (!strcmp(parts[0], names[op]))
 				request.op = op;
 		request.size = strtoul(parts[1], NULL, 0);

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct libxenvchan;
 
@@ -16,6 +17,8 @@ struct libxenvchan;
 struct link {
 	int fd;
 	struct libxenvchan *vchan;
+	/* It has transact. */
+	int idts;
 };
 
 /* A way for bytes between domains. What WHERE says is its own matter. */
@@ -32,7 +35,7 @@ struct system {
 extern const struct system idts_system, tcp_system, vchan_system;
 
 /* What a caller asks of a service, sent first of all. */
-enum op { OP_RTT = 1, OP_SEND, OP_RECV };
+enum op { OP_RTT = 1, OP_SEND, OP_RECV, OP_TRIP };
 
 struct request {
 	uint32_t op;
@@ -45,6 +48,11 @@ struct request {
 
 extern char *buffer;
 
+/*
+ * Puts what it is given, then takes as take does: in one call, where the system
+ * has one.
+ */
+size_t transact(struct link *link, const void *from, size_t bytes, void *to, size_t room);
 /* Moves bytes; end the program when they cannot. take gives 0 at the end. */
 void put(struct link *link, const void *from, size_t bytes);
 size_t take(struct link *link, void *to, size_t room);
@@ -59,6 +67,7 @@ void run(struct link *link, const struct request *request);
 int split(const char *text, char parts[][64], int most);
 _Noreturn void fail(const char *what);
 uint64_t now(void);
+ssize_t idts_transact(int fd, const void *from, size_t bytes, void *to, size_t room);
 void measure_limit(const char *path, char *const cases[]);
 void show_device(const char *name);
 

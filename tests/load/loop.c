@@ -38,6 +38,20 @@ size_t take(struct link *link, void *to, size_t room)
 	return n;
 }
 
+size_t transact(struct link *link, const void *from, size_t bytes, void *to, size_t room)
+{
+	ssize_t n;
+
+	if (!link->idts) {
+		put(link, from, bytes);
+		return take(link, to, room);
+	}
+	n = idts_transact(link->fd, from, bytes, to, room);
+	if (n < 0)
+		fail("transact");
+	return n;
+}
+
 void take_all(struct link *link, void *to, size_t bytes)
 {
 	while (bytes) {
@@ -80,6 +94,16 @@ static void read_count(struct link *link, const struct request *request)
 	}
 }
 
+/* Sends a message, and takes all of the one that comes back. */
+static void exchange(struct link *link, size_t size)
+{
+	size_t n = transact(link, buffer, size, buffer, size);
+
+	if (!n)
+		fail("the stream ended early");
+	take_all(link, buffer + n, size - n);
+}
+
 void serve(struct link *link)
 {
 	struct request request;
@@ -94,6 +118,12 @@ void serve(struct link *link)
 				take_all(link, buffer, request.size);
 				put(link, buffer, request.size);
 			}
+			break;
+		case OP_TRIP:
+			take_all(link, buffer, request.size);
+			for (i = 1; i < request.count; i++)
+				exchange(link, request.size);
+			put(link, buffer, request.size);
 			break;
 		case OP_SEND:
 			read_count(link, &request);
@@ -119,6 +149,10 @@ void run(struct link *link, const struct request *request)
 			put(link, buffer, request->size);
 			take_all(link, buffer, request->size);
 		}
+		break;
+	case OP_TRIP:
+		for (i = 0; i < request->count; i++)
+			exchange(link, request->size);
 		break;
 	case OP_SEND:
 		write_count(link, request);

@@ -7,7 +7,8 @@
 
 use idts_core::requests::{ring_size, Wanted};
 use idts_core::uapi::{
-    Accept, Addr, Connect, Group, Listen, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX, NONBLOCK,
+    Accept, Addr, Connect, Group, Listen, Transact, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX,
+    NONBLOCK,
 };
 use idts_core::wire::{Kind, Name};
 
@@ -51,6 +52,27 @@ fn listens() {
     assert_eq!(asked(1, 1), Some((1, Kind::Record)));
     assert_eq!(asked(u32::MAX, 0), Some((BACKLOG_MAX, Kind::Stream)));
     assert_eq!(asked(1, 2), None);
+}
+
+#[test]
+fn transacts() {
+    for (tx_len, rx_len, reserved, wanted) in [
+        (0, 0, 0, true),
+        (0x7fff_f000, 0x7fff_f000, 0, true),
+        (0x7fff_f001, 0, 0, false),
+        (0, 0x7fff_f001, 0, false),
+        (1, 1, 1, false),
+    ] {
+        let transact = Transact {
+            tx_len,
+            rx_len,
+            reserved,
+            // Out only: anything may stand there.
+            sent: 7,
+            ..Transact::default()
+        };
+        assert_eq!(transact.is_known(), wanted, "{transact:?}");
+    }
 }
 
 #[test]

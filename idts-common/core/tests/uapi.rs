@@ -119,6 +119,7 @@ fn structures() {
             truncated, flags, lag,
         }
         "idts_group" => Group { name, ring, flags, on_lag, timeout_ms }
+        "idts_transact" => Transact { tx, rx, tx_len, rx_len, sent, reserved }
     };
     assert_eq!(structs(&source()), rust);
 }
@@ -189,6 +190,12 @@ fn ioctls() {
         ("PUBLISH", "_IOW", nr::PUBLISH, size_of::<uapi::Group>()),
         ("SHUTDOWN", "_IO", nr::SHUTDOWN, 0),
         ("SUBSCRIBE", "_IOW", nr::SUBSCRIBE, size_of::<uapi::Group>()),
+        (
+            "TRANSACT",
+            "_IOWR",
+            nr::TRANSACT,
+            size_of::<uapi::Transact>(),
+        ),
         ("VERSION", "_IOR", nr::VERSION, size_of::<uapi::Version>()),
     ];
     let source = source();

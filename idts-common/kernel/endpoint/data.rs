@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `read(2)` and `write(2)` of a connected endpoint.
+//! `read(2)` and `write(2)` of a connected endpoint, and both in one call.
 
+use idts_core::uapi;
 use idts_core::wire::{self, Kind};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
@@ -12,6 +13,7 @@ use crate::channel::{Channel, Reader, Stop};
 use crate::errno::Errno;
 use crate::fault::{fault_in_readable, fault_in_writable};
 use crate::patience::Patience;
+use crate::user::UserBuffer;
 use crate::wait::Armed;
 
 impl Endpoint {
@@ -102,6 +104,26 @@ impl Endpoint {
             }
         }
         Ok(total)
+    }
+
+    /// `IDTS_IOC_TRANSACT`: all of the request, then a read. `sent` counts what
+    /// was written, also where that fails.
+    pub(crate) fn transact(
+        &self,
+        request: &uapi::Transact,
+        nonblock: bool,
+        sent: &mut u32,
+    ) -> Result<usize> {
+        if request.tx_len > 0 {
+            UserBuffer::source(request.tx, request.tx_len, |from| -> Result {
+                while !from.is_empty() {
+                    let n = self.write(from, nonblock)?;
+                    *sent = sent.wrapping_add(n as u32);
+                }
+                Ok(())
+            })??;
+        }
+        UserBuffer::dest(request.rx, request.rx_len, |to| self.read(to, nonblock))?
     }
 
     /// Waits for room to write some of `len` bytes.

@@ -57,6 +57,21 @@ pub fn stream(lab: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// Write and read in one call, also with requests longer than the ring; what was sent is told when
+/// the call cannot go on, and when a signal ends it.
+pub fn transact(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        let [asked, served] = dialogue(lab, client, server, "transact")?;
+        expect(&asked, "full", json!(["EAGAIN", 16384]))?;
+        expect(&asked, "signal", json!(["EINTR", 1]))?;
+        expect(&asked, "end", 0)?;
+        expect(&served, "rounds", asked["rounds"].clone())?;
+        expect(&served, "rest", 16384 + 1)?;
+        expect(&served, "twos", 1)?;
+    }
+    Ok(())
+}
+
 /// The longest record, one too long for the ring, one too long for the reader's buffer.
 pub fn records(lab: &Lab, guest: &Guest) -> Result<()> {
     for (client, server) in ways(guest) {

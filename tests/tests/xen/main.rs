@@ -78,6 +78,7 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("looks::off_and_on", looks::off_and_on),
     ("calls::stream", calls::stream),
     ("calls::records", calls::records),
+    ("calls::transact", calls::transact),
     ("calls::long_in_group", calls::long_in_group),
     ("channels::sixteen", channels::sixteen),
     ("channels::region_grows_and_shrinks", channels::region),

@@ -83,9 +83,8 @@ fn wait_for(channel: &Channel, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a read that waits gets from a signal whose handler asks for no restart. The thread that
-/// reads is signalled until it returns.
-fn interrupted(channel: &Channel) -> Result<Value> {
+/// Has SIGUSR1 do nothing, and restart nothing.
+pub fn quiet_signal() -> Result<()> {
     extern "C" fn handler(_: libc::c_int) {}
     // SAFETY: All zero is an action without flags, mask and handler.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -93,7 +92,26 @@ fn interrupted(channel: &Channel) -> Result<Value> {
     // SAFETY: The action is whole; its handler does nothing, which is allowed to a handler.
     let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
     ensure!(set == 0, "sigaction: {}", std::io::Error::last_os_error());
-    // The thread that reads: 0 before it does, the maximum afterwards.
+    Ok(())
+}
+
+/// Signals the thread that `thread` names until it says that it is done: it is 0 before that
+/// thread is there, and the maximum afterwards.
+pub fn signal_until_done(thread: &AtomicU64) {
+    loop {
+        thread::sleep(Duration::from_millis(20));
+        match thread.load(Ordering::Acquire) {
+            0 => {}
+            u64::MAX => break,
+            // SAFETY: A thread that has ended but was not joined may still be named.
+            this => drop(unsafe { libc::pthread_kill(this, libc::SIGUSR1) }),
+        }
+    }
+}
+
+/// What a read that waits gets from a signal whose handler asks for no restart.
+fn interrupted(channel: &Channel) -> Result<Value> {
+    quiet_signal()?;
     let reading = AtomicU64::new(0);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -105,15 +123,7 @@ fn interrupted(channel: &Channel) -> Result<Value> {
             reading.store(u64::MAX, Ordering::Release);
             result
         });
-        loop {
-            thread::sleep(Duration::from_millis(20));
-            match reading.load(Ordering::Acquire) {
-                0 => {}
-                u64::MAX => break,
-                // SAFETY: A thread that has ended but was not joined may still be named.
-                this => drop(unsafe { libc::pthread_kill(this, libc::SIGUSR1) }),
-            }
-        }
+        signal_until_done(&reading);
         reader.join().map_err(|_| anyhow!("the reader panicked"))
     })
 }

@@ -43,6 +43,10 @@ pub enum Verb {
     Records(Calls),
     /// The other end of `records`
     RecordsServe(CallsServe),
+    /// Asks and takes the answers in one call each
+    Transact(Calls),
+    /// The other end of `transact`
+    TransactServe(CallsServe),
     /// Publishes records of these lengths once a line came
     GroupPublish(GroupPublish),
     /// Takes all records of a group

@@ -17,6 +17,7 @@ mod polling;
 mod probe;
 mod stream;
 mod trace;
+mod transact;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,8 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::CallsServe(args) => calls::serve(&args),
         Verb::Records(args) => calls::records(&args),
         Verb::RecordsServe(args) => calls::records_serve(&args),
+        Verb::Transact(args) => transact::client(&args),
+        Verb::TransactServe(args) => transact::serve(&args),
         Verb::GroupPublish(args) => calls::publish(&args),
         Verb::GroupSubscribe(args) => calls::subscribe(&args),
         Verb::Hangup(args) => hangup::client(&args),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `idts echo`: sends back what comes, to many peers at a time.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::thread;
 
@@ -31,49 +31,50 @@ pub fn run(args: &Echo) -> Result<()> {
     Ok(())
 }
 
-fn serve(mut channel: Channel) -> Result<()> {
+fn serve(channel: Channel) -> Result<()> {
     let peer = channel.peer();
-    let echoed = if channel.has_records() {
-        echo_records(&channel)
-    } else {
-        echo(&mut channel)
+    let room = match channel.has_records() {
+        true => channel.info()?.longest_rx_record(),
+        false => BUFFER_SIZE,
     };
-    echoed.with_context(|| format!("the channel with {peer}"))?;
+    echo(room, |sent, buffer| Ok(channel.transact(sent, buffer)?.len))
+        .with_context(|| format!("the channel with {peer}"))?;
     channel.shutdown(Shutdown::Write)?;
     Ok(())
 }
 
-fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_SIZE];
+/// Sends back what comes, at most `room` bytes at once. `transact` sends and
+/// receives.
+fn echo(
+    room: usize,
+    mut transact: impl FnMut(&[u8], &mut [u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let (mut sent, mut next) = (vec![0; room], vec![0; room]);
+    let mut len = 0;
     loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(bytes) => stream.write_all(&buffer[..bytes])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        len = transact(&sent[..len], &mut next)?;
+        if len == 0 {
+            return Ok(());
         }
-    }
-}
-
-fn echo_records(channel: &Channel) -> io::Result<()> {
-    let mut buffer = vec![0; channel.info()?.longest_rx_record()];
-    loop {
-        match channel.recv(&mut buffer)?.len {
-            0 => return Ok(()),
-            len => channel.send(&buffer[..len])?,
-        }
+        std::mem::swap(&mut sent, &mut next);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     #[test]
     fn everything_comes_back() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let server = thread::spawn(move || echo(&mut theirs));
+        let server = thread::spawn(move || {
+            echo(3, |sent, buffer| {
+                theirs.write_all(sent)?;
+                theirs.read(buffer)
+            })
+        });
         ours.write_all(b"hello").unwrap();
         ours.shutdown(Shutdown::Write).unwrap();
         let mut back = Vec::new();

@@ -51,6 +51,8 @@ pub struct Config {
     pub dom0_cpus: u32,
     /// Time is instructions executed: for figures.
     pub icount: bool,
+    /// Every domain of `up` has CPUs of its own, as many as it has virtual ones.
+    pub own_cpus: bool,
     /// Domains only: no module loaded, no tunnel.
     pub bare: bool,
     /// A network between the domains.
@@ -67,6 +69,7 @@ impl Default for Config {
             cpus: 1,
             dom0_cpus: 2,
             icount: false,
+            own_cpus: false,
             bare: false,
             net: false,
             allow: true,
@@ -99,11 +102,19 @@ impl Config {
 
     /// CPUs of the emulated machine.
     pub fn machine_cpus(&self) -> u32 {
-        if self.icount {
+        if self.own_cpus {
+            self.dom0_cpus() + self.guests * self.cpus
+        } else if self.icount {
             1 + self.cpus
         } else {
             self.dom0_cpus.max(self.cpus).max(2)
         }
+    }
+
+    /// The CPUs that guest `number` has to itself, first and last.
+    pub fn own_cpus(&self, number: u32) -> Option<(u32, u32)> {
+        let first = self.dom0_cpus() + number.saturating_sub(1) * self.cpus;
+        self.own_cpus.then_some((first, first + self.cpus - 1))
     }
 
     /// MiB of the emulated machine.
@@ -125,7 +136,11 @@ impl Config {
 
     /// Xen's own command line.
     pub fn xen_options(&self) -> String {
-        let pin = if self.icount { " dom0_vcpus_pin" } else { "" };
+        let pin = if self.icount || self.own_cpus {
+            " dom0_vcpus_pin"
+        } else {
+            ""
+        };
         format!(
             "dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus={}{pin} \
              console=com1 com1=115200 loglvl=info guest_loglvl=info conring_size=1M bootscrub=off",
@@ -160,5 +175,19 @@ mod tests {
         assert_eq!(config.dom0_cpus(), 1);
         assert_eq!(config.machine_cpus(), 2);
         assert!(config.xen_options().contains("dom0_vcpus_pin"));
+        assert_eq!(config.own_cpus(1), None);
+    }
+
+    #[test]
+    fn own_cpus_follow_those_of_dom0() {
+        let config = Config {
+            own_cpus: true,
+            guests: 3,
+            cpus: 2,
+            ..Config::default()
+        };
+        assert_eq!(config.machine_cpus(), 8);
+        assert_eq!(config.own_cpus(1), Some((2, 3)));
+        assert_eq!(config.own_cpus(3), Some((6, 7)));
     }
 }

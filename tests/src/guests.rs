@@ -16,6 +16,8 @@ pub struct Guest {
     pub kind: GuestType,
     /// Its virtual CPUs.
     pub cpus: u32,
+    /// The CPUs of the machine that it runs on, first and last; `None`: as is usual.
+    pub on: Option<(u32, u32)>,
     /// Last part of its address, when it has a network.
     pub address: Option<u32>,
     /// A block device of dom0 that is its disk xvda.
@@ -44,6 +46,7 @@ impl Testbed {
             name: format!("u{number}"),
             kind: config.guest_type(number),
             cpus: config.cpus,
+            on: config.own_cpus(number),
             address: config.net.then_some(10 + number),
             disk: None,
         }
@@ -78,7 +81,9 @@ impl Testbed {
             // Emulated, Xen is not told where the next instruction of an rdtscp begins.
             text += "tsc_mode = 'native'\n";
         }
-        if self.config().icount || *kind == GuestType::Pvh {
+        if let Some((first, last)) = guest.on {
+            text += &format!("cpus = '{first}-{last}'\n");
+        } else if self.config().icount || *kind == GuestType::Pvh {
             // Counted, dom0 has the first CPU to itself. Else it is because that one may not do
             // VMRUN: the emulator's cpu_clear_ignne(), run by any CPU that loads FPU state, writes
             // the first CPU's SVM flags without a lock. A guest there dies of a triple fault, or

@@ -407,6 +407,7 @@ impl Lab {
             name: guest.name.into(),
             kind: guest.kind,
             cpus: 1,
+            on: None,
             address: None,
             disk: None,
         }

@@ -120,6 +120,9 @@ pub struct Up {
     /// Virtual time counts instructions: for figures, not for races
     #[arg(long)]
     icount: bool,
+    /// Each domain has CPUs of the machine to itself
+    #[arg(long)]
+    own_cpus: bool,
     /// No modules, no tunnels
     #[arg(long)]
     bare: bool,
@@ -139,6 +142,7 @@ impl From<Up> for Config {
             cpus: up.cpus,
             dom0_cpus: up.dom0_cpus,
             icount: up.icount,
+            own_cpus: up.own_cpus,
             bare: up.bare,
             net: up.net,
             allow: !up.no_allow,

@@ -75,6 +75,7 @@ fn run(verb: Verb) -> Result<u8> {
                 name: name.clone(),
                 kind,
                 cpus,
+                on: None,
                 address: None,
                 disk: None,
             })?;

@@ -3,13 +3,19 @@
  * IDTS as the load uses it. WHERE of a service is PORT, of a caller
  * DOMID:PORT[:RING], RING the bytes of both rings.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "idts.h"
 #include "load.h"
+
+/* The bench's group, and the bytes of each of its rings. */
+#define GROUP "bench"
+#define GROUP_RING (1u << 20)
 
 static int listener;
 
@@ -58,6 +64,43 @@ ssize_t idts_transact(int fd, const void *from, size_t bytes, void *to, size_t r
 	};
 
 	return ioctl(fd, IDTS_IOC_TRANSACT, &transact);
+}
+
+/* Nobody misses a record: the publisher waits for the slowest. */
+static int join(unsigned long command)
+{
+	struct idts_group group = {
+		.name = GROUP,
+		.ring = GROUP_RING,
+		.flags = command == IDTS_IOC_PUBLISH ? IDTS_GROUP_MAY_BLOCK : 0,
+		.on_lag = command == IDTS_IOC_SUBSCRIBE ? IDTS_LAG_BLOCK : 0,
+	};
+	int fd = open("/dev/idts", O_RDWR);
+
+	if (fd >= 0 && ioctl(fd, command, &group)) {
+		int why = errno;
+
+		close(fd);
+		errno = why;
+		return -1;
+	}
+	return fd;
+}
+
+int idts_publish(void)
+{
+	const struct timespec moment = { .tv_nsec = 10000000 };
+	int fd;
+
+	/* The publisher of a case before this one may still be on its way out. */
+	while ((fd = join(IDTS_IOC_PUBLISH)) < 0 && errno == EADDRINUSE)
+		nanosleep(&moment, NULL);
+	return fd;
+}
+
+int idts_subscribe(void)
+{
+	return join(IDTS_IOC_SUBSCRIBE);
 }
 
 const struct system idts_system = { "idts", idts_offer, idts_accept, idts_connect };

@@ -4,24 +4,31 @@
  *
  *   load serve SYSTEM WHERE          offers a service, says "ready", serves one
  *                                    caller after the other until it is killed
- *   load fork SYSTEM WHERE           the same, many callers at once
  *   load run SYSTEM WHERE CASE...    calls a service; a line of JSON for each case
- *   load setup SYSTEM WHERE COUNT    opens and closes COUNT connections
+ *   load fan SYSTEM N WHERE*N CASE...  calls N services, each case with all at once
+ *   load gate PORT N CASE...         has N callers begin each case together
+ *   load gated GATE SYSTEM WHERE CASE...  runs as one of them
+ *   load dismiss SYSTEM WHERE        a service that closes on each caller at once
+ *   load setup SYSTEM WHERE COUNT    opens and closes COUNT connections to it
+ *   load keep SYSTEM WHERE           a service that keeps each caller
+ *   load hold SYSTEM WHERE           for each number on its input: opens so many
+ *                                    connections more to it, and says "ready"
  *   load limit DEVICE CASE...        copies to and from the measuring module
  *   load device NAME                 what a network device offloads
+ *   load used                        KiB of memory in use in this domain
  *
  * CASE is rtt:SIZE:COUNT, trip:SIZE:COUNT (the same, with one call for a message
- * and its answer where the system has that), send:SIZE:COUNT or recv:SIZE:COUNT. A tenth of it is
- * done beforehand and not counted. Time is that of a monotonic clock, which in
- * the bench's machine counts instructions.
+ * and its answer where the system has that), send:SIZE:COUNT, recv:SIZE:COUNT,
+ * every:SIZE:COUNT (a write after each 10 ms) or, of fan, group:SIZE:COUNT (records
+ * of a group). A tenth of it is done beforehand and not counted. Time is that of a
+ * monotonic clock, which in the bench's machine counts instructions; of `every` it
+ * is the time that any domain ran.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "load.h"
 
@@ -57,6 +64,12 @@ int split(const char *text, char parts[][64], int most)
 	return n;
 }
 
+void report(const char *text, uint64_t ns)
+{
+	printf("{\"case\":\"%s\",\"ns\":%llu}\n", text, (unsigned long long)ns);
+	fflush(stdout);
+}
+
 static const struct system *find(const char *name)
 {
 	static const struct system *const all[] = {
@@ -71,10 +84,11 @@ static const struct system *find(const char *name)
 	exit(2);
 }
 
-static struct request parse(const char *text)
+struct request parse(const char *text)
 {
 	static const char *const names[] = {
-		[OP_RTT] = "rtt", [OP_SEND] = "send", [OP_RECV] = "recv", [OP_TRIP] = "trip",
+		[OP_RTT] = "rtt", [OP_SEND] = "send", [OP_RECV] = "recv",
+		[OP_EVERY] = "every", [OP_GROUP] = "group", [OP_TRIP] = "trip",
 	};
 	struct request request = { 0 };
 	char parts[3][64];
@@ -94,25 +108,24 @@ static struct request parse(const char *text)
 	return request;
 }
 
-static void serve_for_ever(const struct system *system, const char *where, int many)
+struct request tenth(struct request request)
+{
+	request.count = (request.count + 9) / 10;
+	return request;
+}
+
+static void serve_for_ever(const struct system *system, const char *where)
 {
 	if (system->offer(where))
 		fail(where);
 	puts("ready");
 	fflush(stdout);
-	/* Children need no wait. */
-	signal(SIGCHLD, SIG_IGN);
 	for (;;) {
 		struct link link = { .fd = -1 };
 
 		if (system->accept(&link))
 			fail("accept");
-		if (many && fork() == 0) {
-			serve(&link);
-			exit(0);
-		}
-		if (!many)
-			serve(&link);
+		serve(&link);
 		hang_up(&link);
 	}
 }
@@ -124,52 +137,42 @@ static void run_cases(const struct system *system, const char *where, char *cons
 	if (system->connect(where, &link))
 		fail(where);
 	for (; *cases; cases++) {
-		struct request request = parse(*cases);
-		struct request before = request;
-		uint64_t start, end;
+		struct request request = parse(*cases), before = tenth(request);
+		uint64_t (*clock)(void) = request.op == OP_EVERY ? busy : now;
+		uint64_t start;
 
-		before.count = (before.count + 9) / 10;
 		run(&link, &before);
-		start = now();
+		start = clock();
 		run(&link, &request);
-		end = now();
-		printf("{\"case\":\"%s\",\"ns\":%llu}\n", *cases,
-		       (unsigned long long)(end - start));
-		fflush(stdout);
+		report(*cases, clock() - start);
 	}
 	hang_up(&link);
 }
 
-static void one_setup(const struct system *system, const char *where)
+static void run_fan(const struct system *system, int count, char *const args[])
 {
-	struct link link = { .fd = -1 };
-	struct request end = { 0 };
+	struct link links[count];
+	int i;
 
-	if (system->connect(where, &link))
-		fail(where);
-	/* Both ends have closed when this returns: the service does on an end. */
-	put(&link, &end, sizeof(end));
-	if (take(&link, buffer, 1))
-		fail("an end was expected");
-	hang_up(&link);
-}
+	for (i = 0; i < count; i++) {
+		links[i] = (struct link){ .fd = -1 };
+		if (!args[i] || system->connect(args[i], &links[i]))
+			fail("connect");
+	}
+	for (args += count; *args; args++) {
+		struct request request = parse(*args), before = tenth(request);
 
-static void run_setup(const struct system *system, const char *where, unsigned long count)
-{
-	unsigned long i;
-	uint64_t start;
-
-	for (i = 0; i < (count + 9) / 10; i++)
-		one_setup(system, where);
-	start = now();
+		fan(links, count, &before);
+		report(*args, fan(links, count, &request));
+	}
 	for (i = 0; i < count; i++)
-		one_setup(system, where);
-	printf("{\"case\":\"setup:0:%lu\",\"ns\":%llu}\n", count,
-	       (unsigned long long)(now() - start));
+		hang_up(&links[i]);
 }
 
 int main(int argc, char **argv)
 {
+	const char *verb = argc > 1 ? argv[1] : "";
+
 	buffer = aligned_alloc(4096, SIZE_MAX_MESSAGE);
 	if (!buffer)
 		fail("aligned_alloc");
@@ -177,20 +180,32 @@ int main(int argc, char **argv)
 	memset(buffer, 0x5a, SIZE_MAX_MESSAGE);
 	signal(SIGPIPE, SIG_IGN);
 
-	if (argc == 4 && !strcmp(argv[1], "serve"))
-		serve_for_ever(find(argv[2]), argv[3], 0);
-	else if (argc == 4 && !strcmp(argv[1], "fork"))
-		serve_for_ever(find(argv[2]), argv[3], 1);
-	else if (argc >= 5 && !strcmp(argv[1], "run"))
+	if (argc == 4 && !strcmp(verb, "serve"))
+		serve_for_ever(find(argv[2]), argv[3]);
+	else if (argc >= 5 && !strcmp(verb, "run"))
 		run_cases(find(argv[2]), argv[3], argv + 4);
-	else if (argc == 5 && !strcmp(argv[1], "setup"))
-		run_setup(find(argv[2]), argv[3], strtoul(argv[4], NULL, 0));
-	else if (argc >= 4 && !strcmp(argv[1], "limit"))
+	else if (argc >= 6 && !strcmp(verb, "fan") && atoi(argv[3]) > 0)
+		run_fan(find(argv[2]), atoi(argv[3]), argv + 4);
+	else if (argc >= 5 && !strcmp(verb, "gate") && atoi(argv[3]) > 0)
+		keep_gate(argv[2], atoi(argv[3]), argv + 4);
+	else if (argc >= 6 && !strcmp(verb, "gated"))
+		run_gated(argv[2], find(argv[3]), argv[4], argv + 5);
+	else if (argc == 4 && !strcmp(verb, "dismiss"))
+		dismiss_all(find(argv[2]), argv[3]);
+	else if (argc == 5 && !strcmp(verb, "setup"))
+		run_setup(find(argv[2]), argv[3], strtoull(argv[4], NULL, 0));
+	else if (argc == 4 && !strcmp(verb, "keep"))
+		keep_all(find(argv[2]), argv[3]);
+	else if (argc == 4 && !strcmp(verb, "hold"))
+		hold(find(argv[2]), argv[3]);
+	else if (argc >= 4 && !strcmp(verb, "limit"))
 		measure_limit(argv[2], argv + 3);
-	else if (argc == 3 && !strcmp(argv[1], "device"))
+	else if (argc == 3 && !strcmp(verb, "device"))
 		show_device(argv[2]);
+	else if (argc == 2 && !strcmp(verb, "used"))
+		show_used();
 	else {
-		fprintf(stderr, "usage: load serve|fork|run|setup|limit|device ...\n");
+		fprintf(stderr, "usage: the first lines of load.c have it\n");
 		return 2;
 	}
 	return 0;

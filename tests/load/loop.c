@@ -5,12 +5,15 @@
  */
 #include <errno.h>
 #include <libxenvchan.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "load.h"
 
 /* Bytes that a reader of a stream asks for, unless writes are larger. */
 #define READ_SIZE 65536
+/* The pause before each of the writes that have one. */
+#define PAUSE_NS 10000000
 
 void put(struct link *link, const void *from, size_t bytes)
 {
@@ -104,6 +107,22 @@ static void exchange(struct link *link, size_t size)
 	take_all(link, buffer + n, size - n);
 }
 
+/* Subscribes, says so, reads the records, says that too. */
+static void read_group(struct link *link, const struct request *request)
+{
+	struct link group = { .fd = idts_subscribe() };
+	uint64_t i;
+
+	if (group.fd < 0)
+		fail("subscribe");
+	put(link, buffer, 1);
+	for (i = 0; i < request->count; i++)
+		if (take(&group, buffer, request->size) != request->size)
+			fail("a record of the group");
+	put(link, buffer, 1);
+	hang_up(&group);
+}
+
 void serve(struct link *link)
 {
 	struct request request;
@@ -126,20 +145,25 @@ void serve(struct link *link)
 			put(link, buffer, request.size);
 			break;
 		case OP_SEND:
+		case OP_EVERY:
 			read_count(link, &request);
 			put(link, buffer, 1);
 			break;
 		case OP_RECV:
 			write_count(link, &request);
 			break;
+		case OP_GROUP:
+			read_group(link, &request);
+			break;
 		default:
-			return;
+			fail("an unknown request");
 		}
 	}
 }
 
 void run(struct link *link, const struct request *request)
 {
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
 	uint64_t i;
 
 	put(link, request, sizeof(*request));
@@ -161,5 +185,52 @@ void run(struct link *link, const struct request *request)
 	case OP_RECV:
 		read_count(link, request);
 		break;
+	case OP_EVERY:
+		for (i = 0; i < request->count; i++) {
+			if (nanosleep(&pause, NULL))
+				fail("nanosleep");
+			put(link, buffer, request->size);
+		}
+		take_all(link, buffer, 1);
+		break;
+	default:
+		fail("one service does not do that");
 	}
+}
+
+/* A byte from everyone. */
+static void take_each(struct link *links, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		take_all(&links[i], buffer, 1);
+}
+
+uint64_t fan(struct link *links, int count, const struct request *request)
+{
+	/* The publisher stays, subscribers come and go. */
+	static struct link group = { .fd = -1 };
+	uint64_t start, n;
+	int i;
+
+	for (i = 0; i < count; i++)
+		put(&links[i], request, sizeof(*request));
+	if (request->op == OP_GROUP) {
+		if (group.fd < 0)
+			group.fd = idts_publish();
+		if (group.fd < 0)
+			fail("publish");
+		take_each(links, count);
+	}
+	start = now();
+	for (n = 0; n < request->count; n++) {
+		if (request->op == OP_GROUP)
+			put(&group, buffer, request->size);
+		else
+			for (i = 0; i < count; i++)
+				put(&links[i], buffer, request->size);
+	}
+	take_each(links, count);
+	return now() - start;
 }

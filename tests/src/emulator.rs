@@ -69,6 +69,9 @@ fn arguments(place: &Place, images: &Images, config: &Config, port: u16) -> Resu
     if config.icount {
         add("-accel", "tcg".into());
         add("-icount", "shift=0,sleep=off,align=off".into());
+        // For the profile, which has the emulator say what it executes.
+        let monitor = name(&place.monitor())?;
+        add("-qmp", format!("unix:{monitor},server=on,wait=off"));
     } else {
         add("-accel", "tcg,thread=multi".into());
     }

@@ -101,6 +101,11 @@ impl Place {
         self.file("serial.log")
     }
 
+    /// The socket of the emulator's monitor, where instructions are counted.
+    pub fn monitor(&self) -> PathBuf {
+        self.file("monitor")
+    }
+
     /// Makes the folder, for this user only: it holds the token.
     pub fn create(&self) -> Result<()> {
         DirBuilder::new()

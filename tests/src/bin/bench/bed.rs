@@ -1,81 +1,122 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The machine that is measured: a testbed that counts instructions, the load in its domains, and
-//! the modules loaded as a case wants them.
+//! The machine that is measured: a testbed, the load in its domains, and the modules loaded as a
+//! case wants them.
 
 use std::cell::Cell;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
 use testbed::{Child, GuestType, Testbed};
 
+use crate::cases::Mode;
 use crate::system::System;
 
 /// Where the load is in a domain.
 const LOAD: &str = "/tmp/load";
 /// Where the measuring module is there.
 const LIMIT: &str = "/tmp/idts_limit.ko";
+/// Lets a domain's programs share more than 1024 pages: a vchan of 1 MiB rings takes 513, and the
+/// next one is offered while one is in use.
+const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit";
+/// A load that is not over after this long hangs; a busy machine may take its time.
+const HANG: Duration = Duration::from_secs(3600);
+/// How often loads that run side by side are looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// A machine with guests of one type.
+/// What machine to boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Of all guests.
+    pub kind: GuestType,
+    pub guests: u32,
+    /// Time is instructions, with a virtual CPU in each domain. Else it is the host's, with two.
+    pub counted: bool,
+}
+
+/// A machine.
 pub struct Bed {
     pub tb: Testbed,
     pub kind: GuestType,
     /// Every service has a port, or a name, of its own.
     next: Cell<u32>,
+    /// Length of the network devices' queues.
+    pub queue: Cell<u32>,
 }
 
 /// What the load says of a case.
 #[derive(Deserialize)]
-struct Timed {
-    ns: u64,
+pub struct Timed {
+    /// How long all of it took.
+    pub ns: u64,
+    /// How long each of those that began together took.
+    #[serde(default)]
+    pub each: Vec<u64>,
 }
 
-/// A service that runs in a domain; it ends when this is dropped.
+/// A load that runs in a domain and says when it is ready; it ends when this is dropped.
 pub struct Service {
-    _child: Child,
+    child: Child,
+    output: BufReader<PipeReader>,
     /// What a caller says to reach it.
     pub to: String,
 }
 
-impl Bed {
-    /// Boots a machine with so many guests, without modules.
-    pub fn up(kind: GuestType, guests: u32) -> Result<Bed> {
+impl Plan {
+    /// Boots it, without modules.
+    pub fn up(&self) -> Result<Bed> {
         let script = top().join("scripts/testbed");
-        let (kind_text, guests) = (kind.to_string(), guests.to_string());
+        let (kind, guests) = (self.kind.to_string(), self.guests.to_string());
+        let clock: &[&str] = match self.counted {
+            true => &["--icount"],
+            false => &["--cpus", "2", "--dom0-cpus", "2"],
+        };
         let status = Command::new(&script)
-            .args(["up", "--no-build", "--bare", "--icount", "--net"])
-            .args(["--type", &kind_text, "--guests", &guests])
+            .args(["up", "--no-build", "--bare", "--own-cpus", "--net"])
+            .args(["--type", &kind, "--guests", &guests])
+            .args(clock)
             .status()
             .with_context(|| script.display().to_string())?;
         ensure!(status.success(), "scripts/testbed up: {status}");
-        Bed::on(Testbed::attach()?, kind)
+        self.on(Testbed::attach()?)
     }
 
-    /// The machine that an earlier run left up, if it is of this kind.
-    pub fn find(kind: GuestType, guests: u32) -> Result<Option<Bed>> {
+    /// The machine that an earlier run left up, if it is this one.
+    pub fn find(&self) -> Result<Option<Bed>> {
         let fits = |tb: &Testbed| {
             let config = tb.config();
-            config.icount && config.net && config.guests == guests && config.types == [kind]
+            let have = (config.icount, config.guests, config.types.as_slice());
+            have == (self.counted, self.guests, &[self.kind]) && config.net && config.own_cpus
         };
         let found = Testbed::find()?.filter(fits);
-        found.map(|tb| Bed::on(tb, kind)).transpose()
+        found.map(|tb| self.on(tb)).transpose()
     }
 
-    fn on(tb: Testbed, kind: GuestType) -> Result<Bed> {
+    fn on(&self, tb: Testbed) -> Result<Bed> {
         let bed = Bed {
             tb,
-            kind,
+            kind: self.kind,
             next: Cell::new(5000),
+            queue: Cell::new(0),
         };
+        // What a run that was interrupted has left.
+        for tunnel in bed.tb.tunnels()? {
+            let name = tunnel["name"].as_str().context("a tunnel has no name")?;
+            bed.tb.detach_tunnel(name)?;
+        }
         for domain in bed.domains() {
             bed.equip(&domain)?;
             bed.tb.unload_module(&domain)?;
         }
         Ok(bed)
     }
+}
 
+impl Bed {
     /// Ends it.
     pub fn down(self) -> Result<()> {
         self.tb.down()
@@ -87,6 +128,11 @@ impl Bed {
     }
 
     fn equip(&self, domain: &str) -> Result<()> {
+        self.tb.sh(
+            domain,
+            "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit",
+        )?;
+        self.tb.sh(domain, SHARE_MORE)?;
         self.tb.push(&built("bench/load")?, domain, LOAD)?;
         self.tb.push(&built("bench/idts_limit.ko")?, domain, LIMIT)
     }
@@ -106,14 +152,13 @@ impl Bed {
         self.next.replace(self.next.get() + 1)
     }
 
-    /// Loads the modules with this time of looking, and connects the tunnels.
-    pub fn load_modules(&self, poll_us: u32) -> Result<()> {
+    /// Loads the modules for this way of waiting, and connects the tunnels; guests may reach all.
+    pub fn load_modules(&self, mode: &Mode) -> Result<()> {
         for domain in self.domains() {
-            let module = testbed::product::module_of(&domain);
-            let command = format!("insmod /usr/lib/idts/{module}.ko poll_us={poll_us}");
-            self.tb.sh(&domain, &command)?;
+            self.tb.load_module_with(&domain, &mode.parameters())?;
         }
         for guest in self.tb.guests() {
+            self.tb.allow_all(&guest)?;
             self.tb.attach_tunnel(&guest)?;
         }
         Ok(())
@@ -143,18 +188,21 @@ impl Bed {
         let number = self.fresh();
         let (offer, to) = system.addresses(self, server, client, number)?;
         let name = system.name().to_string();
-        let mut child = self.tb.spawn(server, &[LOAD, how, &name, &offer])?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut line = String::new();
-        BufReader::new(stdout.context("no output")?).read_line(&mut line)?;
-        if line.trim() != "ready" {
-            let mut why = String::new();
-            if let Some(mut pipe) = stderr {
-                pipe.read_to_string(&mut why)?;
-            }
-            anyhow::bail!("{name} in {server}: {}", why.trim());
-        }
-        Ok(Service { _child: child, to })
+        self.start(server, &[how, &name, &offer], to)
+    }
+
+    /// Starts a load that says that it is ready.
+    pub fn start(&self, domain: &str, args: &[&str], to: String) -> Result<Service> {
+        let mut child = self.spawn(domain, args)?;
+        let output = BufReader::new(child.stdout.take().context("no output")?);
+        let mut service = Service { child, output, to };
+        service.wait_ready()?;
+        Ok(service)
+    }
+
+    /// Starts a load.
+    pub fn spawn(&self, domain: &str, args: &[&str]) -> Result<Child> {
+        self.tb.spawn(domain, &[&[LOAD], args].concat())
     }
 
     /// Runs cases between two domains; nanoseconds of each.
@@ -166,27 +214,17 @@ impl Bed {
         cases: &[String],
     ) -> Result<Vec<u64>> {
         let service = self.serve("serve", system, server, client)?;
-        self.call("run", system, client, &service.to, cases)
+        let name = system.name().to_string();
+        self.load(client, &["run", &name, &service.to], cases)
     }
 
-    /// Calls a service.
-    pub fn call(
-        &self,
-        how: &str,
-        system: &System,
-        client: &str,
-        to: &str,
-        cases: &[String],
-    ) -> Result<Vec<u64>> {
-        self.load(client, &[how, &system.name().to_string(), to], cases)
-    }
-
-    fn load(&self, domain: &str, args: &[&str], cases: &[String]) -> Result<Vec<u64>> {
-        let mut argv = vec![LOAD];
-        argv.extend(args);
-        argv.extend(cases.iter().map(String::as_str));
-        let what = format!("{domain}: {}", argv.join(" "));
-        let said = self.tb.exec(domain, &argv)?.check(&what)?.stdout_text();
+    /// Runs a load to its end; nanoseconds of each case.
+    pub fn load(&self, domain: &str, args: &[&str], cases: &[String]) -> Result<Vec<u64>> {
+        let cases: Vec<_> = cases.iter().map(String::as_str).collect();
+        let args = [args, &cases].concat();
+        let what = format!("{domain}: load {}", args.join(" "));
+        let output = self.spawn(domain, &args)?.wait_with_output(HANG)?;
+        let said = output.check(&what)?.stdout_text();
         let times: Vec<u64> = said
             .lines()
             .map(|line| Ok(serde_json::from_str::<Timed>(line)?.ns))
@@ -198,8 +236,68 @@ impl Bed {
 
     /// What a network device offloads, as the load prints it.
     pub fn device(&self, domain: &str, name: &str) -> Result<String> {
-        let said = self.tb.exec(domain, &[LOAD, "device", name])?;
-        Ok(said.check("load device")?.stdout_text().trim().into())
+        self.say(domain, &["device", name])
+    }
+
+    /// What a load says that is no case.
+    pub fn say(&self, domain: &str, args: &[&str]) -> Result<String> {
+        let output = self.spawn(domain, args)?.wait_with_output(HANG)?;
+        let output = output.check(&format!("{domain}: load {}", args.join(" ")))?;
+        Ok(output.stdout_text().trim().into())
+    }
+}
+
+impl Service {
+    /// Waits until it says that it is ready.
+    fn wait_ready(&mut self) -> Result<()> {
+        let line = self.line()?;
+        if line != "ready" {
+            let mut why = String::new();
+            if let Some(pipe) = &mut self.child.stderr {
+                pipe.read_to_string(&mut why)?;
+            }
+            bail!("a load is not ready: {line} {}", why.trim());
+        }
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim().into())
+    }
+
+    /// Tells it something, and waits until it is ready for more.
+    pub fn tell(&mut self, text: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("it has no input")?;
+        writeln!(stdin, "{text}")?;
+        self.wait_ready()
+    }
+
+    /// What it says of the next case.
+    pub fn timed(&mut self) -> Result<Timed> {
+        let line = self.line()?;
+        serde_json::from_str(&line).with_context(|| format!("a load said {line:?}"))
+    }
+}
+
+/// Waits for loads that run side by side; one that fails fails all.
+pub fn wait_all(children: &[Child]) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let mut left = 0;
+        for child in children {
+            match child.try_wait()? {
+                Some(0) => (),
+                Some(code) => bail!("one of the loads side by side ends with {code}"),
+                None => left += 1,
+            }
+        }
+        if left == 0 {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < HANG, "loads side by side hang");
+        thread::sleep(LOOK);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use testbed::GuestType;
 
-use crate::figure::Case;
+use crate::figure::{Case, Name};
 
 /// How fast IDTS is, and against what: all systems side by side, counted in instructions.
 /// tests/BENCH.md says how.
@@ -19,6 +19,9 @@ pub struct Cli {
     /// Only these cases
     #[arg(long = "case", value_name = "NAME", num_args = 1..)]
     pub cases: Vec<Case>,
+    /// Only these systems, beside the limit
+    #[arg(long = "system", value_name = "NAME", num_args = 1..)]
+    pub systems: Vec<Name>,
     /// Only guests of this type
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<GuestType>,
@@ -37,6 +40,11 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Whether a system is to be measured.
+    pub fn wants_system(&self, name: Name) -> bool {
+        self.systems.is_empty() || self.systems.contains(&name)
+    }
+
     /// Whether a case is to be run.
     pub fn wants(&self, case: Case) -> bool {
         match self.cases.as_slice() {

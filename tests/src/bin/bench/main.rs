@@ -4,7 +4,7 @@
 //! out.
 //!
 //! Reading order: [`figure`] (what comes out), [`system`] (who is measured), [`bed`] (where),
-//! [`cases`] (what), [`marks`], [`table`] and [`page`] (how it is told).
+//! [`cases`] (what), [`marks`], [`table`], [`page`] and [`plot`] (how it is told).
 //!
 //! Exit codes: 0, 1 the run failed or is invalid, 2 usage.
 
@@ -14,6 +14,7 @@ mod cli;
 mod figure;
 mod marks;
 mod page;
+mod plot;
 mod system;
 mod table;
 
@@ -22,12 +23,12 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
-use testbed::GuestType;
+use testbed::{GuestType, Testbed};
 
-use bed::Bed;
+use bed::{Bed, Plan};
 use cases::Run;
 use cli::Cli;
-use figure::{differences, Case, Figure};
+use figure::{differences, Figure};
 
 /// Share by which a figure may differ from run to run.
 const SAME: f64 = 0.02;
@@ -45,7 +46,9 @@ fn main() -> ExitCode {
 fn bench(cli: &Cli) -> Result<()> {
     let mut run = Run::new(cli.quick);
     for kind in kinds(cli) {
-        with_bed(cli, kind, guests(cli), |bed| measure(cli, bed, &mut run))?;
+        for (plan, cases) in cases::machines(cli, kind) {
+            on(cli, &plan, |bed| cases::measure(cli, bed, &mut run, cases))?;
+        }
     }
     table::print(&run);
     marks::print(&run.figures);
@@ -72,26 +75,15 @@ fn kinds(cli: &Cli) -> Vec<GuestType> {
     }
 }
 
-/// How many guests the cases take.
-fn guests(cli: &Cli) -> u32 {
-    let several = [Case::RelayRtt, Case::RelayBulk];
-    if several.iter().any(|case| cli.wants(*case)) {
-        2
-    } else {
-        1
-    }
-}
-
 /// Runs `what` on a machine and ends the machine, whatever comes of it.
-fn with_bed(
-    cli: &Cli,
-    kind: GuestType,
-    guests: u32,
-    what: impl FnOnce(&Bed) -> Result<()>,
-) -> Result<()> {
-    let bed = match Bed::find(kind, guests)?.filter(|_| cli.keep) {
+fn on(cli: &Cli, plan: &Plan, what: impl FnOnce(&Bed) -> Result<()>) -> Result<()> {
+    let bed = match plan.find()?.filter(|_| cli.keep) {
         Some(bed) => bed,
-        None => Bed::up(kind, guests)?,
+        None => {
+            // One that an earlier run left is another one.
+            Testbed::end()?;
+            plan.up()?
+        }
     };
     let done = what(&bed);
     if cli.keep {
@@ -99,19 +91,6 @@ fn with_bed(
     }
     let ended = bed.down();
     done.and(ended)
-}
-
-/// All cases on one machine. The peers come first: they want no module of ours.
-fn measure(cli: &Cli, bed: &Bed, run: &mut Run) -> Result<()> {
-    run.note_versions(bed)?;
-    cases::limit(bed, run)?;
-    cases::peers(cli, bed, run)?;
-    for mode in cases::MODES {
-        bed.load_modules(mode.poll_us)?;
-        cases::idts(cli, bed, run, &mode)?;
-        bed.unload_modules()?;
-    }
-    Ok(())
 }
 
 /// Fails if a figure is another one than in an earlier run.

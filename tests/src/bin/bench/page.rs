@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The figures as one page that needs nothing else: plots as SVG, then the tables.
+//! The figures as one page that needs nothing else: marks, plots, then all of them.
 
 use std::fmt::Write;
 
@@ -8,19 +8,130 @@ use testbed::GuestType;
 use crate::cases::Run;
 use crate::figure::{Case, Figure, Name};
 use crate::marks::marks;
+use crate::plot::{plot, Line};
 use crate::table::digits;
 
-/// Size of a plot and the room for its labels.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 56.0;
-const BOTTOM: f64 = 36.0;
-const RIGHT: f64 = 230.0;
-const TOP: f64 = 16.0;
-
-const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:2em auto;max-width:60em;padding:0 1em}\
+const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:2em auto;max-width:72em;padding:0 1em}\
 table{border-collapse:collapse}td,th{padding:.15em .7em;text-align:left;border-bottom:1px solid #ddd}\
-td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2em}.no{color:#b00}";
+td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}h2{margin-top:2em}\
+svg{display:block;width:100%}.no{color:#b00;white-space:nowrap}";
+
+/// A plot: whose figures, of the variants with these words, over what.
+struct Chart {
+    title: &'static str,
+    case: Case,
+    words: &'static [&'static str],
+    over: Over,
+}
+
+/// What a plot's lines run over.
+#[derive(Clone, Copy)]
+enum Over {
+    Bytes,
+    /// The number behind this beginning of a word, of figures of so many bytes.
+    Count(&'static str, u64),
+}
+
+const CHARTS: [Chart; 10] = [
+    bytes(
+        "Rate by size of a write, dom0 to guest",
+        Case::Bulk,
+        &["dom0-to-guest"],
+    ),
+    bytes(
+        "Rate by size of a write, guest to dom0",
+        Case::Bulk,
+        &["guest-to-dom0"],
+    ),
+    bytes("Round trip by size, dom0 and guest", Case::Rtt, &[]),
+    bytes(
+        "Rate by size of a write, guest to guest",
+        Case::RelayBulk,
+        &[],
+    ),
+    bytes("Round trip by size, guest to guest", Case::RelayRtt, &[]),
+    bytes(
+        "A message, dom0 to guest",
+        Case::Messages,
+        &["dom0-to-guest"],
+    ),
+    bytes(
+        "A message, guest to dom0",
+        Case::Messages,
+        &["guest-to-dom0"],
+    ),
+    count(
+        "A record of 64 KiB to so many guests",
+        Case::Fanout,
+        &[],
+        "subscribers-",
+        65536,
+    ),
+    count(
+        "A record of 1 KiB to so many guests",
+        Case::Fanout,
+        &[],
+        "subscribers-",
+        1024,
+    ),
+    count(
+        "Work for a KiB from so many guests",
+        Case::Scale,
+        &["guest-to-dom0"],
+        "guests-",
+        65536,
+    ),
+];
+
+const fn bytes(title: &'static str, case: Case, words: &'static [&'static str]) -> Chart {
+    Chart {
+        title,
+        case,
+        words,
+        over: Over::Bytes,
+    }
+}
+
+const fn count(
+    title: &'static str,
+    case: Case,
+    words: &'static [&'static str],
+    beginning: &'static str,
+    bytes: u64,
+) -> Chart {
+    Chart {
+        title,
+        case,
+        words,
+        over: Over::Count(beginning, bytes),
+    }
+}
+
+impl Over {
+    /// Where a figure is on the axis; `None`: it is not in this plot.
+    fn of(self, figure: &Figure) -> Option<u64> {
+        match self {
+            Over::Bytes => Some(figure.bytes),
+            Over::Count(beginning, bytes) => {
+                let words = figure.variant.split(' ');
+                let number = words.filter_map(|word| word.strip_prefix(beginning)).next();
+                number?.parse().ok().filter(|_| figure.bytes == bytes)
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Over::Bytes => "bytes",
+            Over::Count(..) => "guests",
+        }
+    }
+
+    /// What is left of a variant's words for a line's name.
+    fn tells(self, word: &str) -> bool {
+        !matches!(self, Over::Count(beginning, _) if word.starts_with(beginning))
+    }
+}
 
 /// The whole page.
 pub fn page(run: &Run) -> String {
@@ -29,23 +140,19 @@ pub fn page(run: &Run) -> String {
         out,
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>IDTS bench</title>\
          <style>{STYLE}</style><h1>IDTS bench</h1><p>Time is instructions of the whole machine, \
-         1 ns each: the total work of all domains and of Xen, not the latency of real CPUs.</p><ul>"
+         1 ns each: the total work of all domains and of Xen, not the latency of real CPUs. Only \
+         the case wall is real time.</p><ul>"
     );
     for note in &run.notes {
         let _ = write!(out, "<li>{}</li>", escape(note));
     }
     out.push_str("</ul>");
+    mark_table(&mut out, &run.figures);
     for kind in [GuestType::Pv, GuestType::Pvh] {
-        for (case, title) in [
-            (Case::Bulk, "Rate by size of a write"),
-            (Case::Rtt, "Round trip by size"),
-            (Case::RelayBulk, "Guest to guest: rate by size of a write"),
-            (Case::RelayRtt, "Guest to guest: round trip by size"),
-        ] {
-            plot(&mut out, &run.figures, case, kind, title);
+        for chart in &CHARTS {
+            draw(&mut out, &run.figures, chart, kind);
         }
     }
-    mark_table(&mut out, &run.figures);
     figure_table(&mut out, &run.figures);
     out.push_str("</html>\n");
     out
@@ -55,121 +162,81 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// The lines of a plot: label and points, a line for each system and variant.
-fn lines(figures: &[Figure], case: Case, kind: GuestType) -> Vec<(String, Vec<&Figure>)> {
-    let mut lines: Vec<(String, Vec<&Figure>)> = Vec::new();
-    let bare = |f: &Figure| f.system == Name::Limit && f.variant.contains(' ');
-    for f in figures {
-        if f.case != case || f.guest != kind || bare(f) {
+fn draw(out: &mut String, figures: &[Figure], chart: &Chart, kind: GuestType) {
+    let mut lines: Vec<Line> = Vec::new();
+    let (mut unit, mut limit) = (None, None);
+    let of_chart = |f: &&Figure| f.case == chart.case && f.guest == kind && f.is(chart.words);
+    for f in figures.iter().filter(of_chart) {
+        let Some(at) = chart.over.of(f) else {
+            continue;
+        };
+        if f.system == Name::Limit {
+            // A bare copy is no path.
+            limit = limit.or(Some(f).filter(|f| !f.variant.contains(' ')));
             continue;
         }
-        let label = format!("{} {}", f.system, f.variant);
-        match lines.iter_mut().find(|(known, _)| *known == label) {
-            Some((_, points)) => points.push(f),
-            None => lines.push((label, vec![f])),
+        unit = unit.or(Some(&f.unit));
+        let told = |word: &&str| !chart.words.contains(word) && chart.over.tells(word);
+        let words: Vec<_> = f.variant.split(' ').filter(told).collect();
+        let label = format!("{} {}", f.system, words.join(" "));
+        match lines.iter_mut().find(|line| line.label == label) {
+            Some(line) => line.points.push((at, f.value)),
+            None => lines.push(line(f, label, vec![(at, f.value)])),
         }
     }
-    lines
+    // It is measured at one size, and holds for all.
+    let sizes = lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .map(|point| point.0);
+    if let (Some(limit), Some(low), Some(high)) = (limit, sizes.clone().min(), sizes.max()) {
+        let points = vec![(low, limit.value), (high, limit.value)];
+        lines.push(line(limit, "limit of the copies".into(), points));
+    }
+    let Some(unit) = unit else { return };
+    let guest = kind.to_string().to_uppercase();
+    let _ = write!(out, "<h2>{}, {guest} ({unit})</h2>", chart.title);
+    plot(out, &lines, chart.over.name(), |at| match chart.over {
+        Over::Bytes => crate::system::short(at as u32),
+        Over::Count(..) => at.to_string(),
+    });
 }
 
-/// Sizes go by powers of two, values by powers of ten.
-fn plot(out: &mut String, figures: &[Figure], case: Case, kind: GuestType, title: &str) {
-    let lines = lines(figures, case, kind);
-    let all: Vec<_> = lines.iter().flat_map(|(_, points)| points.iter()).collect();
-    let Some(first) = all.first() else { return };
-    let unit = &first.unit;
-    let bounds = |of: &dyn Fn(&Figure) -> f64| {
-        let low = all.iter().map(|f| of(f)).fold(f64::MAX, f64::min).floor();
-        let high = all.iter().map(|f| of(f)).fold(f64::MIN, f64::max).ceil();
-        (low, if high > low { high } else { low + 1.0 })
-    };
-    let (x_of, y_of) = (
-        |f: &Figure| (f.bytes as f64).log2(),
-        |f: &Figure| f.value.log10(),
-    );
-    let ((x0, x1), (y0, y1)) = (bounds(&x_of), bounds(&y_of));
-    let x = |v: f64| LEFT + (v - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
-    let y = |v: f64| HEIGHT - BOTTOM - (v - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP);
-    let _ = write!(
-        out,
-        "<h2>{title}, {} guest ({unit})</h2><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"11\">",
-        kind.to_string().to_uppercase()
-    );
-    let mut tick = y0;
-    while tick <= y1 {
-        let at = y(tick);
-        let _ = write!(
-            out,
-            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 4.0,
-            10f64.powf(tick)
-        );
-        tick += 1.0;
+fn line(figure: &Figure, label: String, points: Vec<(u64, f64)>) -> Line {
+    let (colour, dash) = stroke(figure);
+    Line {
+        label,
+        colour,
+        dash,
+        points,
     }
-    let mut sizes: Vec<u64> = all.iter().map(|f| f.bytes).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    for size in sizes {
-        let _ = write!(
-            out,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-            x((size as f64).log2()),
-            HEIGHT - BOTTOM + 18.0,
-            crate::system::short(size as u32)
-        );
-    }
-    for (index, (label, points)) in lines.iter().enumerate() {
-        let (colour, dash) = stroke(points[0].system, index);
-        let path: Vec<_> = points
-            .iter()
-            .map(|f| format!("{:.1},{:.1}", x(x_of(f)), y(y_of(f))))
-            .collect();
-        let _ = write!(
-            out,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-dasharray=\"{dash}\" points=\"{}\"/>",
-            path.join(" ")
-        );
-        for point in &path {
-            let (cx, cy) = point.split_once(',').unwrap_or_default();
-            let _ = write!(
-                out,
-                "<circle cx=\"{cx}\" cy=\"{cy}\" r=\"2.5\" fill=\"{colour}\"/>"
-            );
-        }
-        let at = TOP + 15.0 * index as f64;
-        let _ = write!(
-            out,
-            "<line x1=\"{0}\" x2=\"{1}\" y1=\"{at}\" y2=\"{at}\" stroke=\"{colour}\" \
-             stroke-dasharray=\"{dash}\"/><text x=\"{2}\" y=\"{3}\">{label}</text>",
-            WIDTH - RIGHT + 10.0,
-            WIDTH - RIGHT + 34.0,
-            WIDTH - RIGHT + 40.0,
-            at + 4.0
-        );
-    }
-    out.push_str("</svg>");
 }
 
-/// A colour for each system, a pattern for each of its lines.
-fn stroke(system: Name, index: usize) -> (&'static str, &'static str) {
-    let colour = match system {
-        Name::Idts => "#0a6",
+/// A colour for each system and way of waiting, a pattern for each setting.
+fn stroke(figure: &Figure) -> (&'static str, &'static str) {
+    let colour = match figure.system {
+        Name::Idts if figure.is(&["polling"]) => "#064",
+        Name::Idts if figure.is(&["halting"]) => "#0a6",
+        Name::Idts => "#7c4",
         Name::Tcp => "#c40",
         Name::Vchan => "#25c",
         Name::Limit => "#333",
     };
-    (
-        colour,
-        ["", "6 3", "2 2", "8 3 2 3", "1 3", "10 4"][index % 6],
-    )
+    let dash = match () {
+        () if figure.is(&["ring-64K"]) || figure.is(&["nagle"]) => "7 3",
+        () if figure.is(&["ring-default"]) => "2 3",
+        () => "",
+    };
+    (colour, dash)
 }
 
 fn mark_table(out: &mut String, figures: &[Figure]) {
+    let marks = marks(figures);
+    if marks.is_empty() {
+        return;
+    }
     out.push_str("<h2>Marks</h2><table><tr><th>what<th>reached<th>wanted<th>from<th>");
-    for mark in marks(figures) {
+    for mark in marks {
         let show = |value: f64| format!("{value:.*}", digits(value));
         let verdict = if mark.met() {
             "met"

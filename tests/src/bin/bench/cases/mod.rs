@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The cases: what is run on a machine, and the figures that come of it.
+//! The cases: what is run on which machine, and the figures that come of it.
 
+mod fanout;
+mod limit;
+mod memory;
 mod pair;
+mod pollcost;
+mod scale;
+mod setup;
 mod tcp;
+mod wall;
 
-use anyhow::{ensure, Result};
+use anyhow::Result;
 use testbed::GuestType;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Plan};
 use crate::cli::Cli;
-use crate::figure::{chained, gbits, Better, Case, Figure, Name};
+use crate::figure::{gbits, micros, Better, Case, Figure, Name};
 use crate::system::System;
+
+pub use limit::{check_limit, limit};
 
 /// A run: its figures, and what is to be said beside them.
 pub struct Run {
@@ -23,33 +32,70 @@ pub struct Run {
 /// How IDTS waits.
 pub struct Mode {
     pub name: &'static str,
-    /// What both modules are loaded with.
-    pub poll_us: u32,
+    /// What both modules are loaded with: how long they look, whether they then halt in place.
+    poll_us: u32,
+    halt: u32,
 }
 
-/// Never spinning, and the drivers' own default.
-pub const MODES: [Mode; 2] = [
+/// Plain sleep; halting the virtual CPU in place; the drivers' own defaults.
+pub const MODES: [Mode; 3] = [
     Mode {
         name: "sleeping",
         poll_us: 0,
+        halt: 0,
+    },
+    Mode {
+        name: "halting",
+        poll_us: 0,
+        halt: 1,
     },
     Mode {
         name: "polling",
         poll_us: 50,
+        halt: 1,
     },
 ];
 
-/// Below this rate of two copies the machine is not the one that the figures are for.
-const LIMIT_LEAST: f64 = 24.0;
-/// What the bare copies are measured with.
-const LIMIT_BYTES: u64 = 64 << 10;
-const LIMIT_COUNT: u64 = 1024;
+/// Two guests and dom0, or one where that will do.
+const PAIR: [Case; 7] = [
+    Case::Rtt,
+    Case::Bulk,
+    Case::Messages,
+    Case::RelayRtt,
+    Case::RelayBulk,
+    Case::Setup,
+    Case::Pollcost,
+];
+/// Many guests.
+const CROWD: [Case; 3] = [Case::Fanout, Case::Scale, Case::Memory];
+/// How many that is, and how many of them take part.
+const CROWD_GUESTS: u32 = 8;
+const STEPS: [usize; 4] = [1, 2, 4, 8];
+
+/// Bytes of the rings of vchan and IDTS where it is not the ring that is looked at.
+const RING: u32 = 1 << 20;
 
 /// A figure before it is one: what all of a series have in common.
+#[derive(Clone, Copy)]
 pub struct Series<'a> {
     pub system: Name,
     pub variant: &'a str,
     pub guest: GuestType,
+}
+
+/// A number, its unit, and which way it improves.
+pub type Value<'a> = (f64, &'a str, Better);
+
+impl Mode {
+    /// Whether it is what the drivers do by themselves.
+    fn is_default(&self) -> bool {
+        self.poll_us > 0
+    }
+
+    /// For the modules.
+    pub fn parameters(&self) -> String {
+        format!("poll_us={} halt={}", self.poll_us, self.halt)
+    }
 }
 
 impl Run {
@@ -63,40 +109,46 @@ impl Run {
     }
 
     /// Keeps a time in microseconds.
-    pub fn micros(&mut self, case: Case, series: &Series<'_>, bytes: u64, n: u64, ns: u64) {
-        let value = crate::figure::micros(ns, n);
-        self.add(case, series, (bytes, n), (value, "us", Better::Lower));
+    pub fn micros(&mut self, case: Case, series: Series<'_>, bytes: u64, n: u64, ns: u64) {
+        self.add(
+            case,
+            series,
+            (bytes, n),
+            (micros(ns, n), "us", Better::Lower),
+        );
     }
 
     /// Keeps a rate of bytes.
-    pub fn gbits(&mut self, case: Case, series: &Series<'_>, bytes: u64, n: u64, ns: u64) {
+    pub fn gbits(&mut self, case: Case, series: Series<'_>, bytes: u64, n: u64, ns: u64) {
         let value = gbits(bytes * n, ns);
         self.add(case, series, (bytes, n), (value, "Gb/s", Better::Higher));
     }
 
-    fn add(
+    /// Keeps a figure.
+    pub fn add(
         &mut self,
         case: Case,
-        series: &Series<'_>,
+        series: Series<'_>,
         (bytes, n): (u64, u64),
-        (value, unit, better): (f64, &str, Better),
+        (value, unit, better): Value<'_>,
     ) {
-        let figure = Figure {
+        let Series {
+            system,
+            variant,
+            guest,
+        } = series;
+        eprintln!("bench: {case} {system} {guest} {variant} {bytes} B: {value:.3} {unit}");
+        self.figures.push(Figure {
             case,
-            system: series.system,
-            variant: series.variant.into(),
-            guest: series.guest,
+            system,
+            variant: variant.into(),
+            guest,
             bytes,
             n,
             value,
             unit: unit.into(),
             better,
-        };
-        eprintln!(
-            "bench: {case} {} {} {} {bytes} B: {value:.3} {unit}",
-            series.system, series.guest, series.variant
-        );
-        self.figures.push(figure);
+        });
     }
 
     /// Says something beside the figures, once.
@@ -107,8 +159,14 @@ impl Run {
         }
     }
 
+    /// Whether the limits are known for guests of this type.
+    fn has_limit(&self, kind: GuestType) -> bool {
+        let is = |f: &Figure| f.system == Name::Limit && f.guest == kind;
+        self.figures.iter().any(is)
+    }
+
     /// Notes what is measured.
-    pub fn note_versions(&mut self, bed: &Bed) -> Result<()> {
+    fn note_versions(&mut self, bed: &Bed) -> Result<()> {
         let kernel = bed.tb.sh("dom0", "uname -r")?.stdout_text();
         let major = bed.tb.sh("dom0", "cat /sys/hypervisor/version/major")?;
         let minor = bed.tb.sh("dom0", "cat /sys/hypervisor/version/minor")?;
@@ -126,85 +184,95 @@ impl Run {
     }
 }
 
-/// Bare copies in dom0 and in a guest, and the limits of the paths that are made of them.
-pub fn limit(bed: &Bed, run: &mut Run) -> Result<()> {
-    let names = ["in", "out", "across"];
-    let cases = names.map(|name| format!("{name}:{LIMIT_BYTES}:{LIMIT_COUNT}"));
-    let mut measure = |domain: &str, role: &str| -> Result<[f64; 3]> {
-        let times = bed.limit(domain, &cases)?;
-        let mut rates = [0.0; 3];
-        for (index, what) in ["user-to-ring", "ring-to-user", "ring-to-ring"]
-            .iter()
-            .enumerate()
-        {
-            let variant = format!("{what} {role}");
-            let series = limit_series(bed.kind, &variant);
-            run.gbits(Case::Bulk, &series, LIMIT_BYTES, LIMIT_COUNT, times[index]);
-            rates[index] = gbits(LIMIT_BYTES * LIMIT_COUNT, times[index]);
+/// Whether it is the setting of its system in cases that do not compare settings.
+fn is_usual(system: &System) -> bool {
+    match *system {
+        System::Tcp { nodelay } => nodelay,
+        System::Vchan { ring } | System::Idts { ring } => ring == RING,
+    }
+}
+
+/// Words of a variant, without those that are empty.
+fn words(words: &[&str]) -> String {
+    let some: Vec<_> = words
+        .iter()
+        .filter(|word| !word.is_empty())
+        .copied()
+        .collect();
+    some.join(" ")
+}
+
+/// The machines that the cases want, and what is run on each.
+pub fn machines(cli: &Cli, kind: GuestType) -> Vec<(Plan, &'static [Case])> {
+    let pair = match cli.wants(Case::RelayRtt) || cli.wants(Case::RelayBulk) {
+        true => 2,
+        false => 1,
+    };
+    let plan = |guests, counted| Plan {
+        kind,
+        guests,
+        counted,
+    };
+    let all: [(Plan, &'static [Case]); 3] = [
+        (plan(pair, true), &PAIR),
+        (plan(CROWD_GUESTS, true), &CROWD),
+        (plan(1, false), &[Case::Wall]),
+    ];
+    let wanted = |(_, cases): &(Plan, &'static [Case])| cases.iter().any(|case| cli.wants(*case));
+    all.into_iter().filter(wanted).collect()
+}
+
+/// These cases, on their machine. The peers come first: they want no module of ours.
+pub fn measure(cli: &Cli, bed: &Bed, run: &mut Run, cases: &[Case]) -> Result<()> {
+    run.note_versions(bed)?;
+    if bed.tb.config().icount && !run.has_limit(bed.kind) {
+        limit(bed, run)?;
+    }
+    let wanted: Vec<_> = cases
+        .iter()
+        .copied()
+        .filter(|case| cli.wants(*case))
+        .collect();
+    if cli.wants_system(Name::Tcp) {
+        tcp::note_settings(bed, run)?;
+        for nodelay in [true, false] {
+            each(bed, run, &wanted, &System::Tcp { nodelay }, "")?;
         }
-        Ok(rates)
-    };
-    let dom0 = measure("dom0", "dom0")?;
-    let guest = measure("u1", "guest")?;
-    for (case, variant, rates) in [
-        (Case::Bulk, "dom0-to-guest", vec![dom0[0], guest[1]]),
-        (Case::Bulk, "guest-to-dom0", vec![guest[0], dom0[1]]),
-        (
-            Case::RelayBulk,
-            "guest-to-guest",
-            vec![guest[0], dom0[2], guest[1]],
-        ),
-    ] {
-        let value = chained(&rates);
-        let size = (LIMIT_BYTES, LIMIT_COUNT);
-        let series = limit_series(bed.kind, variant);
-        run.add(case, &series, size, (value, "Gb/s", Better::Higher));
+    }
+    if cli.wants_system(Name::Vchan) {
+        for ring in [RING, 64 << 10] {
+            each(bed, run, &wanted, &System::Vchan { ring }, "")?;
+        }
+    }
+    for mode in MODES.iter().filter(|_| cli.wants_system(Name::Idts)) {
+        bed.load_modules(mode)?;
+        for ring in [RING, 64 << 10, 0] {
+            // Where nobody spins, it is the round trip that the way of sleeping matters for.
+            if ring == RING || mode.name != "halting" {
+                each(bed, run, &wanted, &System::Idts { ring }, mode.name)?;
+            }
+        }
+        if wanted.contains(&Case::Memory) && mode.is_default() {
+            memory::tunnels(bed, run)?;
+        }
+        bed.unload_modules()?;
     }
     Ok(())
 }
 
-fn limit_series(guest: GuestType, variant: &str) -> Series<'_> {
-    Series {
-        system: Name::Limit,
-        variant,
-        guest,
-    }
-}
-
-/// Refuses a run whose machine copies too slowly.
-pub fn check_limit(figures: &[Figure]) -> Result<()> {
-    let two = |figure: &&Figure| {
-        figure.system == Name::Limit
-            && (figure.is(&["dom0-to-guest"]) || figure.is(&["guest-to-dom0"]))
-    };
-    for figure in figures.iter().filter(two) {
-        let value = figure.value;
-        ensure!(
-            value >= LIMIT_LEAST,
-            "the run is invalid: two copies {} go at {value:.1} Gb/s, below {LIMIT_LEAST}",
-            figure.variant
-        );
-    }
-    Ok(())
-}
-
-/// The cases of the peers: TCP and libvchan.
-pub fn peers(cli: &Cli, bed: &Bed, run: &mut Run) -> Result<()> {
-    tcp::note_settings(bed, run)?;
-    for nodelay in [true, false] {
-        let system = System::Tcp { nodelay };
-        tcp::with_few_retransmits(bed, run, |run| pair::all(cli, bed, run, &system, ""))?;
-    }
-    for ring in [1 << 20, 64 << 10] {
-        pair::all(cli, bed, run, &System::Vchan { ring }, "")?;
-    }
-    Ok(())
-}
-
-/// The cases of IDTS, with modules that wait in this mode.
-pub fn idts(cli: &Cli, bed: &Bed, run: &mut Run, mode: &Mode) -> Result<()> {
-    for ring in [1 << 20, 64 << 10, 0] {
-        pair::all(cli, bed, run, &System::Idts { ring }, mode.name)?;
+/// All these cases for one system. `mode` is how IDTS waits, else empty.
+fn each(bed: &Bed, run: &mut Run, wanted: &[Case], system: &System, mode: &str) -> Result<()> {
+    pair::all(bed, run, wanted, system, mode)?;
+    for case in wanted {
+        match case {
+            Case::Setup => setup::all(bed, run, system, mode)?,
+            Case::Pollcost => pollcost::all(bed, run, system, mode)?,
+            Case::Fanout => fanout::all(bed, run, system, mode)?,
+            Case::Scale => scale::all(bed, run, system, mode)?,
+            Case::Memory => memory::channels(bed, run, system, mode)?,
+            Case::Wall => wall::all(bed, run, system, mode)?,
+            Case::Rtt | Case::Bulk | Case::Messages | Case::RelayRtt | Case::RelayBulk => (),
+        }
     }
     Ok(())
 }

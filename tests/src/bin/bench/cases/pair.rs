@@ -4,9 +4,8 @@
 
 use anyhow::Result;
 
-use super::{Run, Series};
+use super::{tcp, words, Run, Series};
 use crate::bed::Bed;
-use crate::cli::Cli;
 use crate::figure::Case;
 use crate::system::System;
 
@@ -22,8 +21,9 @@ const QUICK_BULK: [u64; 1] = [65536];
 
 /// Round trips that are counted.
 const TRIPS: u64 = 300;
-/// Bytes that are counted one way, and writes at most.
+/// Bytes that are counted one way, and writes at most. Across the bridge TCP needs ten times the work.
 const VOLUME: u64 = 64 << 20;
+const BRIDGED: u64 = 16 << 20;
 const WRITES: u64 = 20_000;
 
 /// Domains at both ends, and the words for that.
@@ -73,33 +73,31 @@ impl Item {
 }
 
 /// All of these cases that are wanted, for one system. `mode` is how IDTS waits, else empty.
-pub fn all(cli: &Cli, bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> {
-    between(cli, bed, run, system, mode, &WITH_DOM0)?;
-    if cli.wants(Case::RelayRtt) || cli.wants(Case::RelayBulk) {
-        between(cli, bed, run, system, mode, &GUESTS)?;
+pub fn all(bed: &Bed, run: &mut Run, wanted: &[Case], system: &System, mode: &str) -> Result<()> {
+    for ends in [&WITH_DOM0, &GUESTS] {
+        let items = items(wanted, run.quick, ends, system);
+        if !items.is_empty() {
+            tcp::fairly(bed, run, system, |run| {
+                between(bed, run, &items, system, mode, ends)
+            })?;
+        }
     }
     Ok(())
 }
 
 fn between(
-    cli: &Cli,
     bed: &Bed,
     run: &mut Run,
+    items: &[Item],
     system: &System,
     mode: &str,
     ends: &Ends,
 ) -> Result<()> {
-    let items = items(cli, run.quick, ends);
-    if items.is_empty() {
-        return Ok(());
-    }
     let cases: Vec<_> = items.iter().map(Item::text).collect();
     let times = bed.run(system, ends.client, ends.server, &cases)?;
     for (item, ns) in items.iter().zip(times) {
         let way = if item.op == "rtt" { "" } else { item.way };
-        let setting = system.setting();
-        let words = [mode, way, &setting].into_iter().filter(|w| !w.is_empty());
-        let variant = words.collect::<Vec<_>>().join(" ");
+        let variant = words(&[mode, way, &system.setting()]);
         let series = Series {
             system: system.name(),
             variant: &variant,
@@ -107,19 +105,23 @@ fn between(
         };
         match item.case {
             Case::Bulk | Case::RelayBulk => {
-                run.gbits(item.case, &series, item.bytes, item.n, ns);
+                run.gbits(item.case, series, item.bytes, item.n, ns);
             }
             // Of a message as of a round trip: the work of one.
-            _ => run.micros(item.case, &series, item.bytes, item.n, ns),
+            _ => run.micros(item.case, series, item.bytes, item.n, ns),
         }
     }
     Ok(())
 }
 
-fn items(cli: &Cli, quick: bool, ends: &Ends) -> Vec<Item> {
+fn items(wanted: &[Case], quick: bool, ends: &Ends, system: &System) -> Vec<Item> {
     let mut items = Vec::new();
+    let volume = match (system, ends.bulk) {
+        (System::Tcp { .. }, Case::RelayBulk) => BRIDGED,
+        _ => VOLUME,
+    };
     let mut add = |case, op, way, bytes, n| {
-        if cli.wants(case) {
+        if wanted.contains(&case) {
             items.push(Item {
                 case,
                 op,
@@ -139,7 +141,7 @@ fn items(cli: &Cli, quick: bool, ends: &Ends) -> Vec<Item> {
     let ways = [("send", ends.there), ("recv", ends.back)];
     for &(op, way) in &ways[..if ends.there == ends.back { 1 } else { 2 }] {
         for &bytes in bulk {
-            add(ends.bulk, op, way, bytes, (VOLUME / bytes).min(WRITES));
+            add(ends.bulk, op, way, bytes, (volume / bytes).min(WRITES));
         }
         for bytes in MESSAGES.into_iter().filter(|_| ends.bulk == Case::Bulk) {
             add(Case::Messages, op, way, bytes, WRITES);

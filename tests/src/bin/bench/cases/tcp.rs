@@ -6,6 +6,8 @@ use anyhow::{bail, Context, Result};
 
 use super::Run;
 use crate::bed::Bed;
+use crate::figure::{Figure, Name};
+use crate::system::System;
 
 /// Share of segments that may be sent twice.
 const RETRANSMITS: f64 = 0.001;
@@ -25,22 +27,31 @@ fn backend(bed: &Bed, guest: &str) -> Result<String> {
     Ok(format!("vif{}.0", bed.domid(guest)?))
 }
 
-/// Measures, and once more with longer queues if too much was sent twice.
-pub fn with_few_retransmits(
+/// Measures; TCP once more with longer queues as long as too much was sent twice. They stay long.
+pub fn fairly(
     bed: &Bed,
     run: &mut Run,
+    system: &System,
     mut what: impl FnMut(&mut Run) -> Result<()>,
 ) -> Result<()> {
-    for queue in QUEUES {
-        set_queues(bed, queue)?;
+    if system.name() != Name::Tcp {
+        return what(run);
+    }
+    for queue in QUEUES.into_iter().filter(|queue| *queue >= bed.queue.get()) {
+        if bed.queue.replace(queue) != queue {
+            set_queues(bed, queue)?;
+        }
         let before = segments(bed)?;
         let kept = run.figures.len();
         what(run)?;
         let after = segments(bed)?;
         let (sent, twice) = (after.0 - before.0, after.1 - before.1);
         let share = twice as f64 / sent.max(1) as f64;
+        let cases = cases_of(&run.figures[kept..]);
         run.note(format!(
-            "tcp: queues of {queue}: {twice} of {sent} segments sent twice"
+            "tcp {} {}, {cases}: queues of {queue}, {twice} of {sent} segments sent twice",
+            bed.kind,
+            system.setting()
         ));
         if share < RETRANSMITS {
             return Ok(());
@@ -48,6 +59,13 @@ pub fn with_few_retransmits(
         run.figures.truncate(kept);
     }
     bail!("TCP sends more than 0.1 % twice, however long its queues")
+}
+
+/// The cases that these are figures of.
+fn cases_of(figures: &[Figure]) -> String {
+    let mut names: Vec<_> = figures.iter().map(|f| f.case.to_string()).collect();
+    names.dedup();
+    names.join(" ")
 }
 
 fn set_queues(bed: &Bed, length: u32) -> Result<()> {

@@ -109,13 +109,25 @@ pub fn jain(rates: &[f64]) -> f64 {
     sum * sum / (rates.len() as f64 * squares)
 }
 
+/// Kibibytes by which the memory that a domain uses differs from look to look.
+const MEMORY_BLUR: f64 = 64.0;
+
+/// By how much a figure may be another one the next time.
+fn slack(figure: &Figure, share: f64) -> f64 {
+    let blur = match figure.case {
+        Case::Memory => MEMORY_BLUR / figure.n as f64,
+        _ => 0.0,
+    };
+    blur.max(share * figure.value.abs())
+}
+
 /// Where two runs of the same thing differ by more than `share`: what, before, now.
 pub fn differences(before: &[Figure], now: &[Figure], share: f64) -> Vec<(Figure, f64)> {
     // Real time is another one in each run: that is what its range is told for.
     let counted = now.iter().filter(|figure| figure.case != Case::Wall);
     let strays = counted.filter_map(|figure| {
         let old = before.iter().find(|old| old.same_thing(figure))?;
-        let stray = (figure.value - old.value).abs() > share * old.value.abs();
+        let stray = (figure.value - old.value).abs() > slack(old, share);
         stray.then(|| (figure.clone(), old.value))
     });
     strays.collect()
@@ -166,6 +178,17 @@ mod tests {
         assert!(differences(&before, &[figure(101.9)], 0.02).is_empty());
         assert_eq!(differences(&before, &[figure(102.1)], 0.02).len(), 1);
         assert_eq!(differences(&before, &[figure(97.9)], 0.02).len(), 1);
+    }
+
+    #[test]
+    fn memory_may_stray_by_what_blurs_it() {
+        let of = |value| Figure {
+            case: Case::Memory,
+            n: 128,
+            ..figure(value)
+        };
+        assert!(differences(&[of(1.0)], &[of(1.5)], 0.02).is_empty());
+        assert_eq!(differences(&[of(1.0)], &[of(1.6)], 0.02).len(), 1);
     }
 
     #[test]

@@ -10,12 +10,12 @@ use crate::figure::{Better, Case, Name};
 use crate::system::System;
 
 /// Connections that are opened: many, for pages that come and go for other reasons blur the figure.
-const CONNECTIONS: u64 = 512;
-/// Rings that are looked at, and how many such channels fit into what dom0 allows a tunnel: the
-/// smallest, the default, and that of the vchans.
-const CHANNELS: [(u32, u64); 3] = [(4096, 512), (0, 32), (VCHAN_RING, 64)];
+const CONNECTIONS: u64 = 1000;
+/// Rings that are looked at, and how many such channels: the smallest, and that of the vchans, of which
+/// no more fit into what dom0 allows a tunnel.
+const CHANNELS: [(u32, u64); 2] = [(4096, CONNECTIONS), (VCHAN_RING, 120)];
 const VCHAN_RING: u32 = 65536;
-const VCHANS: u64 = 64;
+const VCHANS: u64 = 120;
 
 /// Kibibytes in use in a domain.
 fn used(bed: &Bed, domain: &str) -> Result<f64> {

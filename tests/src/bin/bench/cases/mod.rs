@@ -92,6 +92,16 @@ impl Mode {
         self.poll_us > 0
     }
 
+    /// Whether a case is measured in this mode. Halting is for round trips, and what idle things hold
+    /// does not depend on how they wait.
+    fn matters_for(&self, case: Case) -> bool {
+        match case {
+            Case::Memory => self.is_default(),
+            Case::Fanout | Case::Scale => self.name != "halting",
+            _ => true,
+        }
+    }
+
     /// For the modules.
     pub fn parameters(&self) -> String {
         format!("poll_us={} halt={}", self.poll_us, self.halt)
@@ -244,7 +254,10 @@ pub fn measure(cli: &Cli, bed: &Bed, run: &mut Run, cases: &[Case]) -> Result<()
             each(bed, run, &wanted, &System::Vchan { ring }, "")?;
         }
     }
-    for mode in MODES.iter().filter(|_| cli.wants_system(Name::Idts)) {
+    let matters = |mode: &&Mode| {
+        cli.wants_system(Name::Idts) && wanted.iter().any(|case| mode.matters_for(*case))
+    };
+    for mode in MODES.iter().filter(matters) {
         bed.load_modules(mode)?;
         for ring in [RING, 64 << 10, 0] {
             // Where nobody spins, it is the round trip that the way of sleeping matters for.

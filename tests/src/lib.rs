@@ -16,7 +16,7 @@
 //!
 //! Reading order: [`config`] (what to boot), [`place`] (where it is kept, locks), `emulator` and
 //! `initrd` (booting), [`session`] (a command in a domain), [`running`] (the testbed itself),
-//! `up`, `files`, [`guests`], [`product`], [`logs`], [`tables`] (what it can do), [`wire`] (what
+//! `up`, `files`, `monitor`, [`guests`], [`product`], [`logs`], [`tables`] (what it can do), [`wire`] (what
 //! driver and agents say to each other; the agents are `src/bin/tb-agent`).
 
 pub mod config;
@@ -25,6 +25,7 @@ mod files;
 pub mod guests;
 mod initrd;
 pub mod logs;
+mod monitor;
 pub mod place;
 pub mod product;
 pub mod running;

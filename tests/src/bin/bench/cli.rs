@@ -25,6 +25,9 @@ pub struct Cli {
     /// Only guests of this type
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<GuestType>,
+    /// Instead of all that: what the instructions of IDTS go to, by function and by domain
+    #[arg(long, conflicts_with_all = ["quick", "cases", "systems", "json", "html", "compare"])]
+    pub profile: bool,
     /// Leaves the machine up at the end, and takes one of its kind that is up
     #[arg(long)]
     pub keep: bool,

@@ -4,7 +4,8 @@
 //! out.
 //!
 //! Reading order: [`figure`] (what comes out), [`system`] (who is measured), [`bed`] (where),
-//! [`cases`] (what), [`marks`], [`table`], [`page`] and [`plot`] (how it is told).
+//! [`cases`] (what), [`marks`], [`table`], [`page`] and [`plot`] (how it is told). Apart from them
+//! stands [`profile`]: what the instructions go to.
 //!
 //! Exit codes: 0, 1 the run failed or is invalid, 2 usage.
 
@@ -15,6 +16,7 @@ mod figure;
 mod marks;
 mod page;
 mod plot;
+mod profile;
 mod system;
 mod table;
 
@@ -44,6 +46,14 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: &Cli) -> Result<()> {
+    if cli.profile {
+        let plan = Plan {
+            kind: cli.kind.unwrap_or(GuestType::Pv),
+            guests: 1,
+            counted: true,
+        };
+        return on(cli, &plan, profile::profile);
+    }
     let mut run = Run::new(cli.quick);
     for kind in kinds(cli) {
         for (plan, cases) in cases::machines(cli, kind) {

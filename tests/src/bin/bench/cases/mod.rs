@@ -51,7 +51,7 @@ pub const MODES: [Mode; 3] = [
     },
     Mode {
         name: "polling",
-        poll_us: 50,
+        poll_us: 100,
         halt: 1,
     },
 ];

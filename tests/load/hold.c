@@ -19,7 +19,11 @@ static void offer(const struct system *system, const char *where)
 	fflush(stdout);
 }
 
-void dismiss_all(const struct system *system, const char *where)
+/*
+ * The caller closes first: a vchan's pages are the service's, and those that the
+ * caller still maps when it closes are lost to its domain for a long time.
+ */
+void greet_all(const struct system *system, const char *where)
 {
 	offer(system, where);
 	for (;;) {
@@ -27,19 +31,21 @@ void dismiss_all(const struct system *system, const char *where)
 
 		if (system->accept(&link))
 			fail("accept");
+		put(&link, buffer, 1);
+		if (take(&link, buffer, 1))
+			fail("an end was expected");
 		hang_up(&link);
 	}
 }
 
-/* The service has closed its end when this has, so no two of them overlap. */
+/* Once it was greeted, the next one may call. */
 static void open_and_close(const struct system *system, const char *where)
 {
 	struct link link = { .fd = -1 };
 
 	if (system->connect(where, &link))
 		fail(where);
-	if (take(&link, buffer, 1))
-		fail("an end was expected");
+	take_all(&link, buffer, 1);
 	hang_up(&link);
 }
 

@@ -8,7 +8,7 @@
  *   load fan SYSTEM N WHERE*N CASE...  calls N services, each case with all at once
  *   load gate PORT N CASE...         has N callers begin each case together
  *   load gated GATE SYSTEM WHERE CASE...  runs as one of them
- *   load dismiss SYSTEM WHERE        a service that closes on each caller at once
+ *   load greet SYSTEM WHERE          a service that says a byte to each caller
  *   load setup SYSTEM WHERE COUNT    opens and closes COUNT connections to it
  *   load keep SYSTEM WHERE           a service that keeps each caller
  *   load hold SYSTEM WHERE           for each number on its input: opens so many
@@ -190,8 +190,8 @@ int main(int argc, char **argv)
 		keep_gate(argv[2], atoi(argv[3]), argv + 4);
 	else if (argc >= 6 && !strcmp(verb, "gated"))
 		run_gated(argv[2], find(argv[3]), argv[4], argv + 5);
-	else if (argc == 4 && !strcmp(verb, "dismiss"))
-		dismiss_all(find(argv[2]), argv[3]);
+	else if (argc == 4 && !strcmp(verb, "greet"))
+		greet_all(find(argv[2]), argv[3]);
 	else if (argc == 5 && !strcmp(verb, "setup"))
 		run_setup(find(argv[2]), argv[3], strtoull(argv[4], NULL, 0));
 	else if (argc == 4 && !strcmp(verb, "keep"))

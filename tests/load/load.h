@@ -85,7 +85,7 @@ void run_gated(const char *gate, const struct system *system, const char *where,
 	       char *const cases[]);
 
 /* Connections as such: opened and closed, or opened and kept. */
-void dismiss_all(const struct system *system, const char *where);
+void greet_all(const struct system *system, const char *where);
 void run_setup(const struct system *system, const char *where, uint64_t count);
 void keep_all(const struct system *system, const char *where);
 void hold(const struct system *system, const char *where);

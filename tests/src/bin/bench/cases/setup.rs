@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What opening and closing a channel takes, data apart: a caller in dom0 connects, the service in
-//! the guest accepts and closes, the caller sees that and closes.
+//! What opening and closing a channel takes: a caller in dom0 connects, the service in the guest
+//! accepts and says a byte, the caller closes, the service sees that and closes.
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> 
     if *system == (System::Tcp { nodelay: false }) {
         return Ok(());
     }
-    let service = bed.serve("dismiss", system, "u1", "dom0")?;
+    let service = bed.serve("greet", system, "u1", "dom0")?;
     let name = system.name().to_string();
     let args = ["setup", &name, &service.to, &COUNT.to_string()];
     let times = bed.load("dom0", &args, &[])?;

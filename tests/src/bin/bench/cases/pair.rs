@@ -20,11 +20,13 @@ const QUICK_RTT: [u64; 1] = [1];
 const QUICK_BULK: [u64; 1] = [65536];
 
 /// Round trips that are counted.
-const TRIPS: u64 = 300;
-/// Bytes that are counted one way, and writes at most. Across the bridge TCP needs ten times the work.
+const TRIPS: u64 = 1000;
+/// Bytes that are counted one way, and writes at most.
 const VOLUME: u64 = 64 << 20;
-const BRIDGED: u64 = 16 << 20;
-const WRITES: u64 = 20_000;
+const WRITES: u64 = 100_000;
+/// The same for TCP, which needs many times the work, most of all across the bridge.
+const TCP_VOLUME: u64 = 16 << 20;
+const TCP_WRITES: u64 = 20_000;
 
 /// Domains at both ends, and the words for that.
 struct Ends {
@@ -116,9 +118,9 @@ fn between(
 
 fn items(wanted: &[Case], quick: bool, ends: &Ends, system: &System) -> Vec<Item> {
     let mut items = Vec::new();
-    let volume = match (system, ends.bulk) {
-        (System::Tcp { .. }, Case::RelayBulk) => BRIDGED,
-        _ => VOLUME,
+    let (volume, writes) = match system {
+        System::Tcp { .. } => (TCP_VOLUME, TCP_WRITES),
+        _ => (VOLUME, WRITES),
     };
     let mut add = |case, op, way, bytes, n| {
         if wanted.contains(&case) {
@@ -141,10 +143,10 @@ fn items(wanted: &[Case], quick: bool, ends: &Ends, system: &System) -> Vec<Item
     let ways = [("send", ends.there), ("recv", ends.back)];
     for &(op, way) in &ways[..if ends.there == ends.back { 1 } else { 2 }] {
         for &bytes in bulk {
-            add(ends.bulk, op, way, bytes, (volume / bytes).min(WRITES));
+            add(ends.bulk, op, way, bytes, (volume / bytes).min(writes));
         }
         for bytes in MESSAGES.into_iter().filter(|_| ends.bulk == Case::Bulk) {
-            add(Case::Messages, op, way, bytes, WRITES);
+            add(Case::Messages, op, way, bytes, writes);
         }
     }
     items

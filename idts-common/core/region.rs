@@ -42,34 +42,19 @@ impl Segment {
         used: [0; WORDS],
     };
 
-    fn is_used(&self, page: u32) -> bool {
-        // Here and below the shift counts modulo the bits of the word.
-        self.used
-            .get((page / 64) as usize)
-            .is_none_or(|w| w.wrapping_shr(page) & 1 == 1)
-    }
-
-    fn set(&mut self, page: u32, used: bool) {
-        if let Some(w) = self.used.get_mut((page / 64) as usize) {
-            let bit = 1u64.wrapping_shl(page);
-            if used {
-                *w |= bit;
-            } else {
-                *w &= !bit;
-            }
-        }
-    }
-
     fn run_is_free(&self, first: u32, pages: u32) -> bool {
+        let is_free = |(word, bits)| self.used.get(word).is_some_and(|w| w & bits == 0);
         first
             .checked_add(pages)
             .is_some_and(|end| end <= self.pages)
-            && (first..first.wrapping_add(pages)).all(|p| !self.is_used(p))
+            && words(first, pages).all(is_free)
     }
 
     fn mark(&mut self, first: u32, pages: u32, used: bool) {
-        for p in first..first.wrapping_add(pages) {
-            self.set(p, used);
+        for (word, bits) in words(first, pages) {
+            if let Some(w) = self.used.get_mut(word) {
+                *w = if used { *w | bits } else { *w & !bits };
+            }
         }
         self.count = if used {
             self.count.wrapping_add(pages)
@@ -86,6 +71,19 @@ impl Segment {
             .step_by(step as usize)
             .find(|p| self.run_is_free(*p, pages))
     }
+}
+
+/// The words that a run of pages lies in, and the run's bits of each.
+fn words(first: u32, pages: u32) -> impl Iterator<Item = (usize, u64)> {
+    let end = first.wrapping_add(pages);
+    (first / u64::BITS..end.div_ceil(u64::BITS)).map(move |word| {
+        let start = word.wrapping_mul(u64::BITS);
+        let low = first.saturating_sub(start);
+        let high = end.wrapping_sub(start).min(u64::BITS);
+        let above = u64::BITS.wrapping_sub(high.wrapping_sub(low));
+        let bits = u64::MAX.checked_shr(above).unwrap_or(0).wrapping_shl(low);
+        (word as usize, bits)
+    })
 }
 
 /// The bit of the pair of lines at `offset`, among those of its page.
@@ -108,6 +106,8 @@ pub struct LinesAt {
 pub struct Region {
     segments: [Segment; SEGMENTS as usize],
     lines: [LinePage; LINE_PAGES],
+    /// None of the entries of `lines` from here on is in use.
+    lines_end: usize,
 }
 
 impl Default for Region {
@@ -126,6 +126,26 @@ impl Region {
                 page: 0,
                 used: 0,
             }; LINE_PAGES],
+            lines_end: 0,
+        }
+    }
+
+    /// The pages of lines that may be in use.
+    fn used_lines(&mut self) -> impl Iterator<Item = &mut LinePage> {
+        self.lines.iter_mut().take(self.lines_end)
+    }
+
+    /// Whether one more page of lines can be kept.
+    fn has_line_entry(&self) -> bool {
+        self.lines.iter().any(|l| l.used == 0)
+    }
+
+    /// Keeps a page of lines, if there is an entry for it.
+    fn keep_line_page(&mut self, page: LinePage) {
+        let free = self.lines.iter_mut().zip(1..).find(|(l, _)| l.used == 0);
+        if let Some((entry, end)) = free {
+            *entry = page;
+            self.lines_end = self.lines_end.max(end);
         }
     }
 
@@ -241,7 +261,7 @@ impl Region {
     /// Allocates a pair of lines.
     pub fn alloc_lines(&mut self) -> Option<LinesAt> {
         let partly = |l: &&mut LinePage| l.used != 0 && l.used != u32::MAX;
-        if let Some(entry) = self.lines.iter_mut().find(partly) {
+        if let Some(entry) = self.used_lines().find(partly) {
             let pair = entry.used.trailing_ones();
             entry.used |= 1u32.wrapping_shl(pair);
             return Some(LinesAt {
@@ -252,14 +272,15 @@ impl Region {
                     .wrapping_add(pair.wrapping_mul(line::PAIR)),
             });
         }
-        self.lines.iter().find(|l| l.used == 0)?;
+        if !self.has_line_entry() {
+            return None;
+        }
         let slice = self.alloc(PAGE)?;
-        let entry = self.lines.iter_mut().find(|l| l.used == 0)?;
-        *entry = LinePage {
+        self.keep_line_page(LinePage {
             segment: slice.segment,
             page: slice.offset / PAGE,
             used: 1,
-        };
+        });
         Some(LinesAt {
             segment: slice.segment,
             offset: slice.offset,
@@ -268,8 +289,7 @@ impl Region {
 
     fn line_page(&mut self, at: LinesAt) -> Option<&mut LinePage> {
         let page = at.offset / PAGE;
-        self.lines
-            .iter_mut()
+        self.used_lines()
             .find(|l| l.used != 0 && l.segment == at.segment && l.page == page)
     }
 
@@ -286,7 +306,7 @@ impl Region {
             entry.used |= bit;
             return Ok(());
         }
-        if !self.lines.iter().any(|l| l.used == 0) {
+        if !self.has_line_entry() {
             return Err(Violation::SliceRange);
         }
         let page = at.offset / PAGE;
@@ -295,13 +315,11 @@ impl Region {
             offset: page.wrapping_mul(PAGE),
             len: PAGE,
         })?;
-        if let Some(entry) = self.lines.iter_mut().find(|l| l.used == 0) {
-            *entry = LinePage {
-                segment: at.segment,
-                page,
-                used: bit,
-            };
-        }
+        self.keep_line_page(LinePage {
+            segment: at.segment,
+            page,
+            used: bit,
+        });
         Ok(())
     }
 
@@ -319,6 +337,9 @@ impl Region {
                 offset: page.wrapping_mul(PAGE),
                 len: PAGE,
             });
+            let rest = |l: &&LinePage| l.used == 0;
+            let ends = self.lines.iter().take(self.lines_end).rev();
+            self.lines_end = self.lines_end.saturating_sub(ends.take_while(rest).count());
         }
     }
 }

@@ -55,6 +55,15 @@ impl Job {
         }
     }
 
+    /// Whether both are the same.
+    fn is(&self, other: &Job) -> bool {
+        match (self, other) {
+            (Self::Relay(a, way), Self::Relay(b, other)) => Arc::ptr_eq(a, b) && way == other,
+            (Self::Group(a), Self::Group(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// `false`: it is queued already.
     fn mark_queued(&self) -> bool {
         match self {
@@ -341,6 +350,9 @@ impl Mover {
 
     /// Keeps a job that is not armed, to look at it.
     fn keep_dry(&self, job: Job) {
+        if self.dry.lock().iter().any(|dry| dry.is(&job)) {
+            return;
+        }
         let spare = job.clone();
         if self.dry.lock().push(job, GFP_KERNEL).is_err() && spare.arm() {
             self.queue(spare);

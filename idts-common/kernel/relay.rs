@@ -224,12 +224,15 @@ impl Relay {
 
     /// Whether there may be something to move in a direction that ran dry.
     pub(crate) fn has_news(&self, way: Way) -> bool {
-        self.source(way).leg_has_news()
+        let state = self.state.lock();
+        // What is over must not be touched: its memory may be another's.
+        state.phase != Phase::Open || self.source(way).leg_has_news()
     }
 
     /// Asks for an event in a direction that ran dry. `true`: there is something.
     pub(crate) fn arm(&self, way: Way) -> bool {
-        self.source(way).arm_dry_leg()
+        let state = self.state.lock();
+        state.phase != Phase::Open || self.source(way).arm_dry_leg()
     }
 
     /// Moves up to `budget` bytes in one direction. `looks`: where the source

@@ -179,8 +179,13 @@ impl Endpoint {
 
     /// Waits until `change` is disarmed, and helps meanwhile. Nothing is held.
     fn wait_change(&self, jiffies: Option<isize>) -> Result<Woken> {
-        let helped = self.hub.help(&self.change, jiffies);
-        helped.unwrap_or_else(|| self.sleep(&self.change, jiffies))
+        match self.hub.help(&self.change, jiffies) {
+            Some(helped) => {
+                self.sleeps.add(1, Relaxed);
+                helped
+            }
+            None => self.sleep(&self.change, jiffies),
+        }
     }
 
     /// Sleeps until `armed` is disarmed. Nothing is held.

@@ -246,14 +246,23 @@ impl Hub {
     /// Handles the messages of all tunnels that have some.
     pub(crate) fn take_mail(&self) {
         while let Some(tunnel) = self.next_mail() {
-            tunnel.handle_all();
+            if tunnel.handle_all() {
+                self.leave_to_worker(|t| Arc::ptr_eq(t, &tunnel));
+            }
         }
     }
 
-    /// Leaves them to the tunnels' workers.
+    /// Leaves messages to the tunnels' workers.
     pub(crate) fn pass_mail_on(&self) {
-        while let Some(tunnel) = self.next_mail() {
-            tunnel.schedule();
+        self.leave_to_worker(|tunnel| tunnel.takes_mail());
+    }
+
+    /// Wakes the workers of some tunnels. Those that are to stop are in the list
+    /// no more: whoever stops one waits for its worker.
+    fn leave_to_worker(&self, which: impl Fn(&Arc<Tunnel>) -> bool) {
+        let tunnels = self.tunnels.lock();
+        for entry in tunnels.iter().filter(|e| which(&e.tunnel)) {
+            entry.tunnel.schedule();
         }
     }
 

@@ -139,9 +139,9 @@ impl Tunnel {
 }
 
 impl Tunnel {
-    /// Handles the messages that there are; what is too much at once is left to
-    /// the worker.
-    pub(crate) fn handle_all(self: &Arc<Self>) {
+    /// Handles the messages that there are, but not too many at once; `true`:
+    /// there are more.
+    pub(crate) fn handle_all(self: &Arc<Self>) -> bool {
         let mut inner = self.inner.lock();
         let more = match self.pump(&mut inner) {
             Ok(more) => more,
@@ -150,10 +150,7 @@ impl Tunnel {
                 false
             }
         };
-        drop(inner);
-        if more && self.gate.is_open() {
-            self.schedule();
-        }
+        more
     }
 
     /// There are messages, says an event handler.
@@ -178,7 +175,9 @@ impl WorkItem for Tunnel {
 
     fn run(this: Arc<Tunnel>) {
         this.takes_mail();
-        this.handle_all();
+        if this.handle_all() && this.gate.is_open() {
+            this.schedule();
+        }
     }
 }
 
@@ -186,8 +185,8 @@ impl WorkItem<1> for Tunnel {
     type Pointer = Arc<Tunnel>;
 
     fn run(this: Arc<Tunnel>) {
-        if this.takes_mail() {
-            this.handle_all();
+        if this.takes_mail() && this.handle_all() && this.gate.is_open() {
+            this.schedule();
         }
     }
 }

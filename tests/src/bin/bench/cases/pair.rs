@@ -58,11 +58,15 @@ const GUESTS: Ends = Ends {
     bulk: Case::RelayBulk,
 };
 
+/// A round trip by one call at each end, which IDTS alone has, instead of a write and a read.
+const TRANSACT: &str = "transact";
+
 /// What is run on one connection, and how its time is kept.
 struct Item {
     case: Case,
     /// As the load calls it.
     op: &'static str,
+    /// Words of the variant: which way, or by which call.
     way: &'static str,
     bytes: u64,
     n: u64,
@@ -98,8 +102,7 @@ fn between(
     let cases: Vec<_> = items.iter().map(Item::text).collect();
     let times = bed.run(system, ends.client, ends.server, &cases)?;
     for (item, ns) in items.iter().zip(times) {
-        let way = if item.op == "rtt" { "" } else { item.way };
-        let variant = words(&[mode, way, &system.setting()]);
+        let variant = words(&[mode, item.way, &system.setting()]);
         let series = Series {
             system: system.name(),
             variant: &variant,
@@ -139,6 +142,9 @@ fn items(wanted: &[Case], quick: bool, ends: &Ends, system: &System) -> Vec<Item
     };
     for &bytes in rtt {
         add(ends.rtt, "rtt", "", bytes, TRIPS);
+        if matches!(system, System::Idts { .. }) {
+            add(ends.rtt, "trip", TRANSACT, bytes, TRIPS);
+        }
     }
     let ways = [("send", ends.there), ("recv", ends.back)];
     for &(op, way) in &ways[..if ends.there == ends.back { 1 } else { 2 }] {

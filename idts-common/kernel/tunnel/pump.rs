@@ -143,14 +143,11 @@ impl Tunnel {
     /// there are more.
     pub(crate) fn handle_all(self: &Arc<Self>) -> bool {
         let mut inner = self.inner.lock();
-        let more = match self.pump(&mut inner) {
-            Ok(more) => more,
-            Err(violation) => {
-                self.break_down(&mut inner, violation);
-                false
-            }
-        };
-        more
+        let more = self.pump(&mut inner);
+        more.unwrap_or_else(|violation| {
+            self.break_down(&mut inner, violation);
+            false
+        })
     }
 
     /// There are messages, says an event handler.

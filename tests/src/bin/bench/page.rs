@@ -47,7 +47,7 @@ const CHARTS: [Chart; 10] = [
     bytes(
         "Rate by size of a write, guest to guest",
         Case::RelayBulk,
-        &[],
+        &["guest-to-guest"],
     ),
     bytes("Round trip by size, guest to guest", Case::RelayRtt, &[]),
     bytes(

@@ -10,12 +10,12 @@ use crate::figure::{gbits, micros, Better, Case};
 use crate::system::System;
 
 /// How often each is run.
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 /// What the load calls it, the word for the way, bytes, how many.
 const ITEMS: [(&str, &str, u64, u64); 3] = [
-    ("rtt", "", 1, 1000),
-    ("send", "dom0-to-guest", 65536, 1024),
-    ("recv", "guest-to-dom0", 65536, 1024),
+    ("rtt", "", 1, 100),
+    ("send", "dom0-to-guest", 65536, 256),
+    ("recv", "guest-to-dom0", 65536, 256),
 ];
 
 /// For one system in its usual setting.

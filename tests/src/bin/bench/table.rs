@@ -9,13 +9,13 @@ pub fn print(run: &Run) {
         println!("{note}");
     }
     println!(
-        "{:<10} {:<6} {:<5} {:<36} {:>8} {:>7} {:>10}",
+        "{:<10} {:<6} {:<5} {:<40} {:>8} {:>7} {:>10}",
         "case", "system", "guest", "variant", "bytes", "n", "value"
     );
     for f in &run.figures {
         let value = format!("{:.*}", digits(f.value), f.value);
         println!(
-            "{:<10} {:<6} {:<5} {:<36} {:>8} {:>7} {value:>10} {}",
+            "{:<10} {:<6} {:<5} {:<40} {:>8} {:>7} {value:>10} {}",
             f.case,
             f.system,
             f.guest.to_string(),

@@ -67,7 +67,7 @@ rules_one() {
 # rules_cargo DIR ARG...: the tests of the crate in DIR; all copies share what is built, and are
 # newer than what was built before. Without a check a test may go on for ever: that is noticed too.
 rules_cargo() {
-	root_run env CARGO_TARGET_DIR="$IDTS_TOP/target/rules-built" timeout 600 \
+	root_run env CARGO_TARGET_DIR="$IDTS_TOP/target/rules-built" timeout 1800 \
 		cargo test --quiet --manifest-path "$1/Cargo.toml" -p idts-core "${RULES_TESTS[@]}" "${@:2}" \
 		>"$IDTS_TOP/target/rules/log" 2>&1 </dev/null
 }

@@ -148,3 +148,23 @@ pub fn echo_ping_cat(lab: &Lab, guest: &Guest) -> Result<()> {
     }
     Ok(())
 }
+
+/// Lines as records, there and back: each arrives whole, as one, and an empty line is none.
+pub fn cat_records(lab: &Lab, guest: &Guest) -> Result<()> {
+    for (client, server) in ways(guest) {
+        let port = lab.port().to_string();
+        let echo = listening(lab, server, &["idts", "echo", &port, "--record", "--once"])?;
+        let target = format!("{}:{port}", name_of(client, server));
+        let cat = ["idts", "cat", &target, "--record", "--lines"];
+        let said = lab.tb.exec_with(client, &cat, b"one\n\ntwo words\nlast")?;
+        let said = said.check("idts cat")?;
+        ensure!(
+            said.stdout == b"one\ntwo words\nlast\n",
+            "cat gets {:?} back",
+            said.stdout_text()
+        );
+        let ended = echo.end()?;
+        ensure!(ended.code == 0, "echo says {}", ended.stderr);
+    }
+    Ok(())
+}

@@ -95,6 +95,7 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("command::send_recv", command::send_recv),
     ("command::interrupted", command::interrupted),
     ("command::echo_ping_cat", command::echo_ping_cat),
+    ("command::cat_records", command::cat_records),
     ("domains::forbidden", domains::forbidden),
     ("domains::group", domains::group),
     ("groups::members", groups::members),

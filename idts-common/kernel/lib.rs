@@ -3,9 +3,9 @@
 //! The kernel side of IDTS that both modules share.
 //!
 //! Wrappers of C and of shared memory, most of what is `unsafe`: [`xenbus`],
-//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`],
+//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`], [`user`],
 //! [`slots`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
-//! [`channel`] with [`records`], [`endpoint`] with [`patience`], [`hub`],
+//! [`channel`] with [`records`], [`endpoint`] with [`patience`] and [`help`], [`hub`],
 //! [`reaper`], [`wish`], [`stats`]. For the back: [`mover`] with [`relay`] and [`groups`],
 //! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
 //!

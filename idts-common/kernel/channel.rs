@@ -361,6 +361,13 @@ impl Channel {
             }
         }
         reader.news.arm();
+        // Who ended the channel before the arming found nobody to wake.
+        if self.error.load(Relaxed) != 0 || !self.tunnel.gate.is_open() {
+            return Err(Stop::Broken);
+        }
+        if self.flags.load(Relaxed) & line::DEAF != 0 {
+            return Err(Stop::End);
+        }
         let there = ring.arm(&words, self.lines);
         if there.map_err(|v| self.broken(v))? || self.peer_flags(live) & line::FIN != 0 {
             return self.refill(ring, live);
@@ -453,7 +460,10 @@ impl Channel {
         };
         let words = self.memory.lines.words(&live);
         match rx.ring.arm(&words, self.lines) {
-            Ok(there) => there || self.peer_flags(&live) & line::FIN != 0,
+            Ok(there) => {
+                let ended = self.flags.load(Relaxed) & line::DEAF != 0;
+                there || ended || self.peer_flags(&live) & line::FIN != 0
+            }
             Err(violation) => {
                 self.broken(violation);
                 true
@@ -470,7 +480,10 @@ impl Channel {
         };
         let words = self.memory.lines.words(&live);
         match tx.ring.arm(&words, self.lines, want) {
-            Ok(free) => free || self.peer_flags(&live) & line::DEAF != 0,
+            Ok(free) => {
+                let ended = self.flags.load(Relaxed) & line::FIN != 0;
+                free || ended || self.peer_flags(&live) & line::DEAF != 0
+            }
             Err(violation) => {
                 self.broken(violation);
                 true

@@ -491,15 +491,16 @@ impl Channel {
         }
     }
 
-    /// Room that a blocked write of `len` bytes waits for. A writer that is
-    /// woken for each byte costs more than it brings, and one that waits for
-    /// more than the reader will give waits for ever: half of the ring, or all
-    /// that is left to write.
+    /// Room that a blocked write of `len` bytes waits for: a writer that is
+    /// woken for each byte costs more than it brings. A quarter of the ring, as
+    /// for poll; what is longer takes up to half of it at a time, but a record
+    /// comes whole.
     pub(crate) fn room_for(&self, len: usize) -> u32 {
         let len = len.min(wire::RING_MAX as usize) as u32;
+        let size = self.tx.lock().ring.size();
         match self.kind {
-            Kind::Stream => len.min(self.tx.lock().ring.size() / 2),
-            _ => framed(len).unwrap_or(len),
+            Kind::Stream => len.clamp(size / 4, size / 2),
+            _ => framed(len).unwrap_or(len).max(size / 4),
         }
     }
 

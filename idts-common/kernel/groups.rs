@@ -19,7 +19,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::Endpoint;
 use crate::patience::clock;
-use crate::relay::{copy_record, Halt, Moved, Then};
+use crate::relay::{copy_record, Moved, Stall, Then};
 use crate::tunnel::Tunnel;
 
 /// Groups at once.
@@ -252,10 +252,10 @@ impl Group {
                     served.moved.bytes = served.moved.bytes.wrapping_add(bytes);
                     continue;
                 }
-                Err(Halt::Held) => served.held = true,
-                Err(Halt::Dry) => served.moved.then = Then::Look,
-                Err(Halt::Stop(Stop::Blocked)) => {}
-                Err(Halt::Stop(_)) => state.end(&publisher),
+                Err(Stall::Held) => served.held = true,
+                Err(Stall::Dry) => served.moved.then = Then::Look,
+                Err(Stall::Stop(Stop::Blocked)) => {}
+                Err(Stall::Stop(_)) => state.end(&publisher),
             }
             break;
         }
@@ -274,14 +274,14 @@ impl State {
         publisher: &Endpoint,
         source: &Channel,
         looks: bool,
-    ) -> Result<u32, Halt> {
+    ) -> Result<u32, Stall> {
         let mut rx = source.rx.lock();
         let Some(len) = next_record(&mut rx, publisher, source, looks)? else {
             return Ok(0);
         };
         let frame = framed(len).unwrap_or(len);
         if self.is_held(frame) {
-            return Err(Halt::Held);
+            return Err(Stall::Held);
         }
         for subscriber in self.subscribers.iter_mut() {
             subscriber.deliver((source, &rx.ring), len)?;
@@ -334,7 +334,7 @@ fn next_record(
     publisher: &Endpoint,
     source: &Channel,
     looks: bool,
-) -> Result<Option<u32>, Halt> {
+) -> Result<Option<u32>, Stall> {
     let live = source.enter_to_read()?;
     let words = source.memory.lines.words(&live);
     let Err(stop) = source.refill(&mut rx.ring, &live) else {
@@ -344,7 +344,7 @@ fn next_record(
         return Err(stop.into());
     }
     if looks {
-        return Err(Halt::Dry);
+        return Err(Stall::Dry);
     }
     publisher.arm_leg_read();
     let there = rx.ring.arm(&words, source.lines);
@@ -380,8 +380,10 @@ impl Subscriber {
             return false;
         }
         self.leg.arm_leg_write();
-        // If there is room after all, the look that follows finds it.
-        !matches!(tx.ring.arm(&words, sink.lines, frame), Ok(true))
+        // Not for each record anew. If there is room after all, the look that
+        // follows finds it.
+        let low = frame.max(tx.ring.size() / 2);
+        !matches!(tx.ring.arm(&words, sink.lines, low), Ok(true))
     }
 
     /// Copies a record to it, or does what it wished for when it has no room.

@@ -71,7 +71,7 @@ u64 idts_clock(void)
 
 bool idts_cpu_is_wanted(void)
 {
-	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY) ||
+	return !single_task_running() || need_resched() ||
 	       signal_pending(current);
 }
 
@@ -102,8 +102,6 @@ bool idts_has_waiters(struct wait_queue_head *queue)
  */
 void idts_halt_while(const u32 *waiting, unsigned int cpu)
 {
-	if (!single_task_running())
-		return;
 	local_irq_disable();
 	if (READ_ONCE(*waiting) && raw_smp_processor_id() == cpu && !idts_cpu_is_wanted())
 		safe_halt();	/* which enables interrupts */

@@ -50,7 +50,7 @@ pub(crate) enum Then {
 }
 
 /// Why nothing is moved now.
-pub(crate) enum Halt {
+pub(crate) enum Stall {
     /// Nothing is left, and the source was not armed.
     Dry,
     /// A subscriber holds the publisher up.
@@ -59,7 +59,7 @@ pub(crate) enum Halt {
     Stop(Stop),
 }
 
-impl From<Stop> for Halt {
+impl From<Stop> for Stall {
     fn from(stop: Stop) -> Self {
         Self::Stop(stop)
     }
@@ -222,6 +222,14 @@ impl Relay {
         }
     }
 
+    /// The end that is written in a direction.
+    fn sink(&self, way: Way) -> &Endpoint {
+        match way {
+            Way::Forth => &self.target,
+            Way::Back => &self.asker,
+        }
+    }
+
     /// Whether there may be something to move in a direction that ran dry.
     pub(crate) fn has_news(&self, way: Way) -> bool {
         let state = self.state.lock();
@@ -246,27 +254,28 @@ impl Relay {
         let (Phase::Open, [forth, back]) = (state.phase, &mut state.ended) else {
             return nothing;
         };
-        let (from, to, ended) = match way {
-            Way::Forth => (&self.asker, &self.target, forth),
-            Way::Back => (&self.target, &self.asker, back),
+        let ended = match way {
+            Way::Forth => forth,
+            Way::Back => back,
         };
+        let (from, to) = (self.source(way), self.sink(way));
         let (Ok(source), Ok(sink)) = (from.channel(), to.channel()) else {
             return nothing;
         };
         if *ended {
             return nothing;
         }
-        let (bytes, halt) = stretch((from, source), (to, sink), budget, looks);
-        let stop = match halt {
-            None | Some(Halt::Dry | Halt::Held) => {
-                let then = if halt.is_none() {
+        let (bytes, stall) = stretch((from, source), (to, sink), budget, looks);
+        let stop = match stall {
+            None | Some(Stall::Dry | Stall::Held) => {
+                let then = if stall.is_none() {
                     Then::More
                 } else {
                     Then::Look
                 };
                 return Moved { bytes, then };
             }
-            Some(Halt::Stop(stop)) => stop,
+            Some(Stall::Stop(stop)) => stop,
         };
         match stop {
             Stop::Blocked | Stop::Fault => {}
@@ -319,7 +328,7 @@ fn stretch(
     (to, sink): Leg<'_>,
     budget: u32,
     looks: bool,
-) -> (u32, Option<Halt>) {
+) -> (u32, Option<Stall>) {
     let mut rx = source.rx.lock();
     let mut tx = sink.tx.lock();
     let entered = source
@@ -379,7 +388,7 @@ impl Stretch<'_> {
         rx: &mut Rx,
         tx: &mut Tx,
         want: u32,
-    ) -> Result<u32, Halt> {
+    ) -> Result<u32, Stall> {
         let words = self.source.memory.lines.words(self.live);
         let words_sink = self.sink.memory.lines.words(self.live_sink);
         if let Err(stop) = self.source.refill(&mut rx.ring, self.live) {
@@ -387,7 +396,7 @@ impl Stretch<'_> {
                 return Err(stop.into());
             }
             if self.looks {
-                return Err(Halt::Dry);
+                return Err(Stall::Dry);
             }
             from.arm_leg_read();
             let there = rx.ring.arm(&words, self.source.lines);

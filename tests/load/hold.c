@@ -3,6 +3,7 @@
  * Connections as such, without data: what opening and closing one takes, and many
  * that are held open while somebody looks at the memory.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,12 +12,26 @@
 /* The most connections that are held. */
 #define HELD_MAX 1024
 
-static void offer(const struct system *system, const char *where)
+/* Greets each caller, and waits for its end or keeps it. */
+static void serve_all(const struct system *system, const char *where, bool keep)
 {
 	if (system->offer(where))
 		fail(where);
 	puts("ready");
 	fflush(stdout);
+	for (;;) {
+		struct link link = { .fd = -1 };
+
+		if (system->accept(&link))
+			fail("accept");
+		/* The next one may call. */
+		put(&link, buffer, 1);
+		if (keep)
+			continue;
+		if (take(&link, buffer, 1))
+			fail("an end was expected");
+		hang_up(&link);
+	}
 }
 
 /*
@@ -25,17 +40,13 @@ static void offer(const struct system *system, const char *where)
  */
 void greet_all(const struct system *system, const char *where)
 {
-	offer(system, where);
-	for (;;) {
-		struct link link = { .fd = -1 };
+	serve_all(system, where, false);
+}
 
-		if (system->accept(&link))
-			fail("accept");
-		put(&link, buffer, 1);
-		if (take(&link, buffer, 1))
-			fail("an end was expected");
-		hang_up(&link);
-	}
+/* What is kept ends with the program. */
+void keep_all(const struct system *system, const char *where)
+{
+	serve_all(system, where, true);
 }
 
 /* Once it was greeted, the next one may call. */
@@ -59,19 +70,6 @@ void run_setup(const struct system *system, const char *where, uint64_t count)
 	for (i = 0; i < count; i++)
 		open_and_close(system, where);
 	report("setup", now() - start);
-}
-
-void keep_all(const struct system *system, const char *where)
-{
-	offer(system, where);
-	for (;;) {
-		struct link link = { .fd = -1 };
-
-		if (system->accept(&link))
-			fail("accept");
-		/* The next one may call. This one ends with the program. */
-		put(&link, buffer, 1);
-	}
 }
 
 void hold(const struct system *system, const char *where)

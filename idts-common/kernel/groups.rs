@@ -56,6 +56,8 @@ struct Subscriber {
     lag: u32,
     /// Since when it holds the publisher up, 0 if it does not.
     held: u64,
+    /// It is owed an event for records that it got.
+    owed: bool,
     gone: bool,
 }
 
@@ -193,6 +195,7 @@ impl Group {
             on_lag: member.how,
             lag: 0,
             held: 0,
+            owed: false,
             gone: false,
         };
         let pushed = state.subscribers.push(subscriber, GFP_KERNEL);
@@ -258,6 +261,9 @@ impl Group {
                 Err(Stall::Stop(_)) => state.end(&publisher),
             }
             break;
+        }
+        for subscriber in state.subscribers.iter_mut() {
+            subscriber.tell();
         }
         state.drop_gone();
         let bytes = served.moved.bytes.into();
@@ -415,9 +421,8 @@ impl Subscriber {
             };
         if fits {
             copy_record((source, from, &live), (sink, &tx.ring, &live_sink), len);
-            let notify = tx.ring.publish(&words, sink.lines, frame);
+            self.owed |= tx.ring.publish(&words, sink.lines, frame);
             tx.bytes = tx.bytes.wrapping_add(len.into());
-            sink.notify(&live_sink, notify);
             sink.tunnel.stats.relayed_out.add(frame.into());
             return Ok(());
         }
@@ -432,6 +437,19 @@ impl Subscriber {
         self.lag = self.lag.wrapping_add(1);
         note_lag(&words, sink.lines, self.lag);
         Ok(())
+    }
+
+    /// Sends the event that it is owed: one for all records of a turn, which is
+    /// short.
+    fn tell(&mut self) {
+        if !core::mem::take(&mut self.owed) {
+            return;
+        }
+        if let Ok(sink) = self.leg.channel() {
+            if let Ok(live) = sink.enter() {
+                sink.notify(&live, true);
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const LIMIT: &str = "/tmp/idts_limit.ko";
 /// next one is offered while one is in use.
 const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit";
 /// A load that is not over after this long hangs; a busy machine may take its time.
-const HANG: Duration = Duration::from_secs(3600);
+pub const HANG: Duration = Duration::from_secs(3600);
 /// How often loads that run side by side are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -307,7 +307,7 @@ pub fn top() -> PathBuf {
 }
 
 /// A file of the build.
-fn built(name: &str) -> Result<PathBuf> {
+pub fn built(name: &str) -> Result<PathBuf> {
     let path = top().join("target").join(name);
     ensure!(
         Path::is_file(&path),

@@ -69,7 +69,7 @@ impl System {
 }
 
 /// A domain's address in the network of the testbed.
-fn address(domain: &str) -> String {
+pub fn address(domain: &str) -> String {
     let number = domain.strip_prefix('u').and_then(|n| n.parse::<u32>().ok());
     format!("10.99.0.{}", number.map_or(1, |n| n + 10))
 }

@@ -2,6 +2,7 @@
 //! The cases: what is run on which machine, and the figures that come of it.
 
 mod fanout;
+mod iperf3;
 mod limit;
 mod memory;
 mod pair;
@@ -248,6 +249,7 @@ pub fn measure(cli: &Cli, bed: &Bed, run: &mut Run, cases: &[Case]) -> Result<()
         for nodelay in [true, false] {
             each(bed, run, &wanted, &System::Tcp { nodelay }, "")?;
         }
+        iperf3::all(bed, run, &wanted)?;
     }
     if cli.wants_system(Name::Vchan) {
         for ring in [RING, 64 << 10] {

@@ -20,12 +20,7 @@ litmus_where() {
 # litmus_fetch: installs herd7 in the build root, which is made without it because nothing
 # else needs it. Called with the cache locked.
 litmus_fetch() {
-	local root=$IDTS_SET/root
-	! litmus_where >/dev/null || return 0
-	root_install "$root" "fetching herd7" herdtools7 && return 0
-	# The lists may name what the archive has no more.
-	root_exec "$root" apt-get -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 &&
-		root_install "$root" "fetching herd7 by new package lists" herdtools7
+	litmus_where >/dev/null || root_add herd7 herdtools7
 }
 
 # litmus_missing: prints why the tests cannot run, or fails if they can.

@@ -53,6 +53,16 @@ root_install() {
 	root_exec "$dir" apt-get clean
 }
 
+# root_add WHAT PACKAGE: installs a package that the root in use was made without, because few
+# need it. Called with the cache locked.
+root_add() {
+	local root=$IDTS_SET/root what=$1 package=$2
+	root_install "$root" "fetching $what" "$package" && return 0
+	# The lists may name what the archive has no more.
+	root_exec "$root" apt-get -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 &&
+		root_install "$root" "fetching $what by new package lists" "$package"
+}
+
 # root_add_suite DIR SUITE PACKAGES: makes SUITE known to apt in DIR; PACKAGES, in apt's
 # pin notation, are preferred from it.
 root_add_suite() {

@@ -57,23 +57,31 @@ fn bench(cli: &Cli) -> Result<()> {
     let mut run = Run::new(cli.quick);
     for kind in kinds(cli) {
         for (plan, cases) in cases::machines(cli, kind) {
-            on(cli, &plan, |bed| cases::measure(cli, bed, &mut run, cases))?;
+            let done = on(cli, &plan, |bed| cases::measure(cli, bed, &mut run, cases));
+            // An hour's figures outlive what ends the run.
+            write(cli, &run)?;
+            done?;
         }
     }
     table::print(&run);
     marks::print(&run.figures);
-    if let Some(file) = &cli.json {
-        let text = serde_json::to_string_pretty(&run.figures)?;
-        fs::write(file, text).with_context(|| file.display().to_string())?;
-    }
-    if let Some(file) = &cli.html {
-        fs::write(file, page::page(&run)).with_context(|| file.display().to_string())?;
-    }
     cases::check_limit(&run.figures)?;
     match &cli.compare {
         Some(file) => compare(&run.figures, &fs::read_to_string(file)?),
         None => Ok(()),
     }
+}
+
+/// Writes what is measured so far to the files that are asked for.
+fn write(cli: &Cli, run: &Run) -> Result<()> {
+    if let Some(file) = &cli.json {
+        let text = serde_json::to_string_pretty(&run.figures)?;
+        fs::write(file, text).with_context(|| file.display().to_string())?;
+    }
+    if let Some(file) = &cli.html {
+        fs::write(file, page::page(run)).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// The types of guests that are measured.

@@ -338,3 +338,45 @@ fn all_channels_find_their_lines() {
     assert_eq!(books.lines.len(), 4095);
     assert_eq!(books.model.line_pages(), 128);
 }
+
+/// A pair of lines of segment 0.
+fn pair(page: u32, pair: u32) -> LinesAt {
+    LinesAt {
+        segment: 0,
+        offset: page * PAGE + pair * line::PAIR,
+    }
+}
+
+#[test]
+fn pages_of_lines_go_in_any_order() {
+    let mut region = Region::new();
+    region.add(0, 1).unwrap();
+    region.claim_lines(pair(0, 0)).unwrap();
+    region.claim_lines(pair(1, 0)).unwrap();
+    region.free_lines(pair(0, 0));
+    // The later page is known as before.
+    assert_eq!(region.claim_lines(pair(1, 0)), Err(Violation::SliceOverlap));
+    region.claim_lines(pair(1, 1)).unwrap();
+    region.free_lines(pair(1, 0));
+    region.free_lines(pair(1, 1));
+    assert!(region.is_idle(0));
+}
+
+#[test]
+fn no_page_of_lines_is_taken_that_the_book_cannot_keep() {
+    let mut region = Region::new();
+    region.add(0, SEGMENT_WINDOWS).unwrap();
+    for page in 0..256 {
+        region.claim_lines(pair(page, 0)).unwrap();
+    }
+    let refused = region.claim_lines(pair(256, 0));
+    assert_eq!(refused, Err(Violation::SliceRange));
+    let ring = Slice {
+        segment: 0,
+        offset: 256 * PAGE,
+        len: PAGE,
+    };
+    region.claim(ring).unwrap();
+    let pairs = std::iter::from_fn(|| region.alloc_lines()).count();
+    assert_eq!(pairs, 256 * 31);
+}

@@ -58,9 +58,9 @@ fn bench(cli: &Cli) -> Result<()> {
     for kind in kinds(cli) {
         for (plan, cases) in cases::machines(cli, kind) {
             let done = on(cli, &plan, |bed| cases::measure(cli, bed, &mut run, cases));
-            // An hour's figures outlive what ends the run.
-            write(cli, &run)?;
-            done?;
+            // An hour's figures outlive what ends the run, which is told first.
+            let written = write(cli, &run);
+            done.and(written)?;
         }
     }
     table::print(&run);

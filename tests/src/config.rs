@@ -124,13 +124,12 @@ impl Config {
     }
 
     /// Model of the emulated CPU. PVH wants nested paging, and a model that the emulator gets right
-    /// under Xen; without it the plain one is quicker. Neither counted run has `erms`.
+    /// under Xen; without it the plain one is quicker. Neither has `erms`.
     pub fn cpu_model(&self) -> &'static str {
-        let pvh = self.types.contains(&GuestType::Pvh);
-        match (pvh, self.icount) {
-            (false, _) => "qemu64",
-            (true, false) => "qemu64,+npt,+nrip-save",
-            (true, true) => "qemu64,+npt,+nrip-save",
+        if self.types.contains(&GuestType::Pvh) {
+            "qemu64,+npt,+nrip-save"
+        } else {
+            "qemu64"
         }
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Many callers at once: a gate, over TCP, holds them back until all are there,
- * lets them go, and sees by its one clock when each has ended.
+ * lets them go, and sees by its one clock when each has ended. None of them
+ * leaves before all have: tearing down is no part of the work.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -60,6 +61,8 @@ void keep_gate(const char *where, int callers, char *const cases[])
 	for (; *cases; cases++)
 		one_round(links, callers, *cases);
 	for (i = 0; i < callers; i++)
+		put(&links[i], buffer, 1);
+	for (i = 0; i < callers; i++)
 		hang_up(&links[i]);
 }
 
@@ -81,6 +84,7 @@ void run_gated(const char *gate, const struct system *system, const char *where,
 		run(&link, &request);
 		put(&held, buffer, 1);
 	}
+	take_all(&held, buffer, 1);
 	hang_up(&link);
 	hang_up(&held);
 }

@@ -20,9 +20,17 @@ use crate::system::System;
 const LOAD: &str = "/tmp/load";
 /// Where the measuring module is there.
 const LIMIT: &str = "/tmp/idts_limit.ko";
+/// What dom0 gives away, and where guests get it.
+const GIVEN: &str = "/tmp/given";
+const GIVER: &str = "10.99.0.1:8000";
+/// For what a domain still does once it answers. No time at all where it does nothing, for the clock
+/// jumps.
+const SETTLE: &str = "sleep 5";
 /// Lets a domain's programs share more than 1024 pages: a vchan of 1 MiB rings takes 513, and the
 /// next one is offered while one is in use.
 const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit";
+/// What a run that was interrupted has left of the measuring module.
+const CLEAR: &str = "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit";
 /// A load that is not over after this long hangs; a busy machine may take its time.
 pub const HANG: Duration = Duration::from_secs(3600);
 /// How often loads that run side by side are looked at.
@@ -109,8 +117,14 @@ impl Plan {
             bed.tb.detach_tunnel(name)?;
         }
         for domain in bed.domains() {
-            bed.equip(&domain)?;
+            bed.tb.sh(&domain, CLEAR)?;
+            bed.tb.sh(&domain, SHARE_MORE)?;
             bed.tb.unload_module(&domain)?;
+        }
+        bed.give(&built("bench/load")?, LOAD)?;
+        bed.give(&built("bench/idts_limit.ko")?, LIMIT)?;
+        for domain in bed.domains() {
+            bed.tb.sh(&domain, SETTLE)?;
         }
         Ok(bed)
     }
@@ -127,14 +141,24 @@ impl Bed {
         std::iter::once("dom0".into()).chain(self.tb.guests())
     }
 
-    fn equip(&self, domain: &str) -> Result<()> {
-        self.tb.sh(
-            domain,
-            "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit",
-        )?;
-        self.tb.sh(domain, SHARE_MORE)?;
-        self.tb.push(&built("bench/load")?, domain, LOAD)?;
-        self.tb.push(&built("bench/idts_limit.ko")?, domain, LIMIT)
+    /// Puts a file into all domains. Guests fetch it from dom0, when all of it is there: packets that
+    /// come from outside while a guest runs can have the emulator deliver an interrupt twice (see
+    /// tests/BENCH.md).
+    pub fn give(&self, file: &Path, to: &str) -> Result<()> {
+        let dom0 = "dom0";
+        self.tb.sh(dom0, &format!("mkdir -p {GIVEN}"))?;
+        self.tb.push(file, dom0, &format!("{GIVEN}/file"))?;
+        self.tb.sh(dom0, &format!("cp -p {GIVEN}/file {to}"))?;
+        let serve = format!("killall httpd 2>/dev/null; httpd -p {GIVER} -h {GIVEN}");
+        self.tb.sh(dom0, &serve)?;
+        let fetch = format!("rm -f {to} && wget -q -O {to} http://{GIVER}/file && chmod 755 {to}");
+        let all = self
+            .tb
+            .guests()
+            .into_iter()
+            .try_for_each(|guest| self.tb.sh(&guest, &fetch).map(drop));
+        self.tb.sh(dom0, "killall httpd")?;
+        all
     }
 
     /// The number of a domain.

@@ -45,8 +45,8 @@ pub fn all(bed: &Bed, run: &mut Run, wanted: &[Case]) -> Result<()> {
         run.note("tcp: there is no iperf3; all is by the bench's own loop".into());
         return Ok(());
     };
+    bed.give(&packed, "/tmp/iperf3.tar")?;
     for domain in bed.domains() {
-        bed.tb.push(&packed, &domain, "/tmp/iperf3.tar")?;
         bed.tb.sh(&domain, UNPACK)?;
     }
     let nagle = System::Tcp { nodelay: false };

@@ -75,6 +75,11 @@ bool idts_cpu_is_wanted(void)
 	       signal_pending(current);
 }
 
+void idts_cond_resched(void)
+{
+	cond_resched();
+}
+
 unsigned int idts_online_cpus(void)
 {
 	return num_online_cpus();
@@ -107,6 +112,13 @@ void idts_halt_while(const u32 *waiting, unsigned int cpu)
 		safe_halt();	/* which enables interrupts */
 	else
 		local_irq_enable();
+}
+
+/* Ends such a halt: of another CPU, for on this one we are the interrupt. */
+void idts_rouse(unsigned int cpu)
+{
+	if (cpu != raw_smp_processor_id())
+		arch_smp_send_reschedule(cpu);
 }
 
 bool idts_net_bind_service(void)

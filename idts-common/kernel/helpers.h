@@ -22,11 +22,13 @@ void idts_poll_wait(struct file *file, struct wait_queue_head *queue,
 		    struct poll_table_struct *table);
 u64 idts_clock(void);
 bool idts_cpu_is_wanted(void);
+void idts_cond_resched(void);
 unsigned int idts_online_cpus(void);
 int idts_event_op(int op, void *argument);
 unsigned int idts_this_cpu(void);
 bool idts_has_waiters(struct wait_queue_head *queue);
 void idts_halt_while(const u32 *waiting, unsigned int cpu);
+void idts_rouse(unsigned int cpu);
 bool idts_net_bind_service(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags);

@@ -22,18 +22,18 @@ use kernel::time::hrtimer::{
 use kernel::time::{Delta, Monotonic};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
+use crate::bindings;
 use crate::endpoint::{Endpoint, Owner};
 use crate::groups::Group;
 use crate::patience::{clock, Patience};
 use crate::relay::{Moved, Relay, Then, Way};
 use crate::tunnel::Tunnel;
+use crate::wait::Armed;
 
 /// Nanoseconds between two looks at a group that a subscriber holds up.
 const HOLD: u64 = 100_000_000;
 /// The longest that the worker sleeps, in nanoseconds: news wake it anyway.
 const SLEEP_MAX: u64 = 10_000_000_000;
-/// Picks before the worker lets others run.
-const BATCH: usize = 32;
 /// Jobs that ran dry and are looked at; those beyond are armed at once.
 const DRY_MAX: usize = 16;
 
@@ -211,6 +211,9 @@ pub(crate) struct Mover {
     #[pin]
     dry: Mutex<KVec<Job>>,
     patience: Patience,
+    /// Armed while the worker halts in place, and the CPU that it halts.
+    halted: Armed,
+    cpu: Atomic<u32>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -237,6 +240,8 @@ impl Mover {
                 alarm <- new_mutex!(None),
                 dry <- new_mutex!(KVec::new()),
                 patience: Patience::new(),
+                halted: Armed::new(),
+                cpu: Atomic::new(0),
                 inner <- new_mutex!(Inner {
                     sched,
                     flows: KVec::new(),
@@ -252,6 +257,18 @@ impl Mover {
     pub(crate) fn kick(self: &Arc<Self>) {
         // Already queued is fine: the worker looks at everything.
         let _ = crate::queue().enqueue::<_, 0>(self.clone());
+        // What it halts in place for is not all that it looks at when called.
+        self.rouse();
+    }
+
+    /// Ends a halt in place. `false`: there was none.
+    fn rouse(&self) -> bool {
+        let halted = self.halted.disarm();
+        if halted {
+            // SAFETY: A CPU that the worker ran on.
+            unsafe { bindings::idts_rouse(self.cpu.load(Relaxed)) };
+        }
+        halted
     }
 
     /// Puts a leg into the inbox. May be called from hard interrupt context.
@@ -269,7 +286,9 @@ impl Mover {
                 Err(now) => head = now,
             }
         }
-        self.kick();
+        if !self.rouse() {
+            self.kick();
+        }
     }
 
     /// Takes all legs with news and queues what they may have to move.
@@ -388,6 +407,23 @@ impl Mover {
         // Whoever was armed is not looked at any more.
         self.dry.lock().truncate(0);
         found
+    }
+
+    /// Halts in place until the next interrupt. `true`: there are news.
+    fn halt(&self) -> bool {
+        if !self.patience.halts() {
+            return false;
+        }
+        // SAFETY: No requirements. It may be another one by the time it halts, and
+        // then it does not.
+        let cpu = unsafe { bindings::idts_this_cpu() };
+        self.cpu.store(cpu, Relaxed);
+        // Full: whoever puts a leg in after this look sees it armed.
+        self.halted.arm();
+        if self.inbox.load(Relaxed).is_null() && self.halted.halt(cpu) {
+            return true;
+        }
+        !self.halted.disarm() || !self.inbox.load(Relaxed).is_null()
     }
 
     /// Looks at a group again in a while, for a subscriber holds it up.
@@ -534,13 +570,11 @@ impl WorkItem<0> for Mover {
 
     fn run(this: Arc<Mover>) {
         this.patience.resume();
-        for _ in 0..BATCH {
-            if !this.round() && !this.linger() {
-                this.patience.pause();
-                return;
-            }
+        while this.round() || this.linger() || this.halt() {
+            // SAFETY: A worker may sleep, and nothing is held.
+            unsafe { bindings::idts_cond_resched() };
         }
-        this.kick();
+        this.patience.pause();
     }
 }
 

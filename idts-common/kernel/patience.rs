@@ -58,8 +58,9 @@ pub(crate) struct Patience {
     look_ns: Atomic<u32>,
     /// Its last wait was over within a tick.
     halts: Atomic<bool>,
-    /// When it had nothing to do, 0 otherwise.
+    /// When it had nothing to do, 0 otherwise: by the clock, and in ticks.
     since: Atomic<u64>,
+    since_ticks: Atomic<usize>,
 }
 
 impl Patience {
@@ -68,6 +69,7 @@ impl Patience {
             look_ns: Atomic::new(SHORTEST_NS),
             halts: Atomic::new(false),
             since: Atomic::new(0),
+            since_ticks: Atomic::new(0),
         }
     }
 
@@ -114,13 +116,18 @@ impl Patience {
         if !HALTS.load(Relaxed) {
             return sleep();
         }
-        if self.halts.load(Relaxed) && news.halt(cpu) {
+        if self.halts() && news.halt(cpu) {
             return Ok(());
         }
         let start = ticks();
         let result = sleep();
-        self.halts.store(ticks().wrapping_sub(start) <= 1, Relaxed);
+        self.learn_ticks(start);
         result
+    }
+
+    /// Whether it is to halt in place before it sleeps.
+    pub(crate) fn halts(&self) -> bool {
+        HALTS.load(Relaxed) && self.halts.load(Relaxed)
     }
 
     /// Whether it looks at all.
@@ -130,6 +137,7 @@ impl Patience {
 
     /// A worker that waits by being called again has nothing to do.
     pub(crate) fn pause(&self) {
+        self.since_ticks.store(ticks().max(1), Relaxed);
         if LONGEST_NS.load(Relaxed) > 0 {
             self.since.store(clock().max(1), Relaxed);
         }
@@ -141,6 +149,15 @@ impl Patience {
         if since != 0 {
             self.learn(clock().wrapping_sub(since), LONGEST_NS.load(Relaxed));
         }
+        let since = self.since_ticks.xchg(0, Relaxed);
+        if since != 0 {
+            self.learn_ticks(since);
+        }
+    }
+
+    /// A sleep began at tick `start`, and is over.
+    fn learn_ticks(&self, start: usize) {
+        self.halts.store(ticks().wrapping_sub(start) <= 1, Relaxed);
     }
 
     /// After a look in vain, which is part of it, a wait took `waited`.

@@ -25,12 +25,12 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
-use testbed::{GuestType, Testbed};
+use testbed::GuestType;
 
 use bed::{Bed, Plan};
 use cases::Run;
 use cli::Cli;
-use figure::{differences, Figure};
+use figure::{differences, Case, Figure};
 
 /// Share by which a figure may differ from run to run.
 const SAME: f64 = 0.02;
@@ -52,15 +52,16 @@ fn bench(cli: &Cli) -> Result<()> {
             guests: 1,
             counted: true,
         };
-        return on(cli, &plan, profile::profile);
+        let bed = machine(cli, &plan)?;
+        let done = profile::profile(&bed);
+        return end(cli, bed, done);
     }
     let mut run = Run::new(cli.quick);
     for kind in kinds(cli) {
         for (plan, cases) in cases::machines(cli, kind) {
-            let done = on(cli, &plan, |bed| cases::measure(cli, bed, &mut run, cases));
-            // An hour's figures outlive what ends the run, which is told first.
-            let written = write(cli, &run);
-            done.and(written)?;
+            let mut bed = machine(cli, &plan)?;
+            let done = measure(cli, &plan, cases, &mut bed, &mut run);
+            end(cli, bed, done)?;
         }
     }
     table::print(&run);
@@ -93,22 +94,44 @@ fn kinds(cli: &Cli) -> Vec<GuestType> {
     }
 }
 
-/// Runs `what` on a machine and ends the machine, whatever comes of it.
-fn on(cli: &Cli, plan: &Plan, what: impl FnOnce(&Bed) -> Result<()>) -> Result<()> {
-    let bed = match plan.find()?.filter(|_| cli.keep) {
-        Some(bed) => bed,
-        None => {
-            // One that an earlier run left is another one.
-            Testbed::end()?;
-            plan.up()?
+/// Measures these cases on their machine, or on those that replace it.
+fn measure(cli: &Cli, plan: &Plan, cases: &[Case], bed: &mut Bed, run: &mut Run) -> Result<()> {
+    run.note_machine(bed)?;
+    for unit in cases::units(cli, plan, run, cases) {
+        let kept = run.figures.len();
+        let mut tries = 1;
+        while let Err(error) = unit.measure(cli, bed, run) {
+            if tries == plan.tries() {
+                return Err(error);
+            }
+            tries += 1;
+            run.figures.truncate(kept);
+            run.note(format!(
+                "{} {unit}: measured again, for {error:#}",
+                plan.kind
+            ));
+            *bed = plan.anew()?;
         }
-    };
-    let done = what(&bed);
+        // An hour's figures outlive what ends the run.
+        write(cli, run)?;
+    }
+    Ok(())
+}
+
+/// The machine that an earlier run kept, or a new one.
+fn machine(cli: &Cli, plan: &Plan) -> Result<Bed> {
+    match plan.find()?.filter(|_| cli.keep) {
+        Some(bed) => Ok(bed),
+        None => plan.anew(),
+    }
+}
+
+/// Ends a machine, unless it is to be kept, whatever came of what was `done` on it.
+fn end(cli: &Cli, bed: Bed, done: Result<()>) -> Result<()> {
     if cli.keep {
         return done;
     }
-    let ended = bed.down();
-    done.and(ended)
+    done.and(bed.down())
 }
 
 /// Fails if a figure is another one than in an earlier run.

@@ -35,12 +35,10 @@ const PATHS: [Path; 3] = [
     (Case::RelayBulk, "guest-to-guest", ["u1", "u2"], false),
 ];
 
-/// The paths that are wanted.
-pub fn all(bed: &Bed, run: &mut Run, wanted: &[Case]) -> Result<()> {
-    let paths: Vec<_> = PATHS.iter().filter(|p| wanted.contains(&p.0)).collect();
-    if paths.is_empty() {
-        return Ok(());
-    }
+/// Between dom0 and a guest, and `between_guests` if that is wanted.
+pub fn all(bed: &Bed, run: &mut Run, between_guests: bool) -> Result<()> {
+    let is_wanted = |(case, ..): &&Path| *case == Case::Bulk || between_guests;
+    let paths = PATHS.iter().filter(is_wanted);
     let Ok(packed) = built(PACKED) else {
         run.note("tcp: there is no iperf3; all is by the bench's own loop".into());
         return Ok(());

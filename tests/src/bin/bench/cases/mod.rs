@@ -12,6 +12,8 @@ mod setup;
 mod tcp;
 mod wall;
 
+use std::fmt;
+
 use anyhow::Result;
 use testbed::GuestType;
 
@@ -177,6 +179,11 @@ impl Run {
     }
 
     /// Notes what is measured.
+    pub fn note_machine(&mut self, bed: &Bed) -> Result<()> {
+        self.note_versions(bed)?;
+        tcp::note_settings(bed, self)
+    }
+
     fn note_versions(&mut self, bed: &Bed) -> Result<()> {
         let kernel = bed.tb.sh("dom0", "uname -r")?.stdout_text();
         let major = bed.tb.sh("dom0", "cat /sys/hypervisor/version/major")?;
@@ -233,61 +240,102 @@ pub fn machines(cli: &Cli, kind: GuestType) -> Vec<(Plan, &'static [Case])> {
     all.into_iter().filter(wanted).collect()
 }
 
-/// These cases, on their machine. The peers come first: they want no module of ours.
-pub fn measure(cli: &Cli, bed: &Bed, run: &mut Run, cases: &[Case]) -> Result<()> {
-    run.note_versions(bed)?;
-    if bed.tb.config().icount && !run.has_limit(bed.kind) {
-        limit(bed, run)?;
-    }
+/// What is measured in one go: a case of a system, or what goes with it.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    /// The limits of the machine.
+    Limit,
+    /// A case of a peer.
+    Peer(System, Case),
+    /// TCP once more.
+    Iperf3,
+    /// A case of IDTS with all its rings, waiting in a certain way.
+    Idts(&'static Mode, Case),
+}
+
+/// All that the cases want of a machine. The peers come first: they want no module of ours.
+pub fn units(cli: &Cli, plan: &Plan, run: &Run, cases: &[Case]) -> Vec<Unit> {
     let wanted: Vec<_> = cases
         .iter()
         .copied()
-        .filter(|case| cli.wants(*case))
+        .filter(|&case| cli.wants(case))
         .collect();
-    if cli.wants_system(Name::Tcp) {
-        tcp::note_settings(bed, run)?;
-        for nodelay in [true, false] {
-            each(bed, run, &wanted, &System::Tcp { nodelay }, "")?;
-        }
-        iperf3::all(bed, run, &wanted)?;
+    let peers = [
+        System::Tcp { nodelay: true },
+        System::Tcp { nodelay: false },
+        System::Vchan { ring: RING },
+        System::Vchan { ring: 64 << 10 },
+    ];
+    let mut units = Vec::new();
+    if plan.counted && !run.has_limit(plan.kind) {
+        units.push(Unit::Limit);
     }
-    if cli.wants_system(Name::Vchan) {
-        for ring in [RING, 64 << 10] {
-            each(bed, run, &wanted, &System::Vchan { ring }, "")?;
+    for peer in peers
+        .into_iter()
+        .filter(|peer| cli.wants_system(peer.name()))
+    {
+        units.extend(wanted.iter().map(|&case| Unit::Peer(peer, case)));
+        if matches!(peer, System::Tcp { nodelay: false }) && wanted.contains(&Case::Bulk) {
+            units.push(Unit::Iperf3);
         }
     }
-    let matters = |mode: &&Mode| {
-        cli.wants_system(Name::Idts) && wanted.iter().any(|case| mode.matters_for(*case))
-    };
-    for mode in MODES.iter().filter(matters) {
-        bed.load_modules(mode)?;
-        for ring in [RING, 64 << 10, 0] {
-            // Where nobody spins, it is the round trip that the way of sleeping matters for.
-            if ring == RING || mode.name != "halting" {
-                each(bed, run, &wanted, &System::Idts { ring }, mode.name)?;
-            }
+    if cli.wants_system(Name::Idts) {
+        for mode in &MODES {
+            let matters = wanted.iter().filter(|&&case| mode.matters_for(case));
+            units.extend(matters.map(|&case| Unit::Idts(mode, case)));
         }
-        if wanted.contains(&Case::Memory) && mode.is_default() {
-            memory::tunnels(bed, run)?;
-        }
-        bed.unload_modules()?;
     }
-    Ok(())
+    units
 }
 
-/// All these cases for one system. `mode` is how IDTS waits, else empty.
-fn each(bed: &Bed, run: &mut Run, wanted: &[Case], system: &System, mode: &str) -> Result<()> {
-    pair::all(bed, run, wanted, system, mode)?;
-    for case in wanted {
-        match case {
-            Case::Setup => setup::all(bed, run, system, mode)?,
-            Case::Pollcost => pollcost::all(bed, run, system, mode)?,
-            Case::Fanout => fanout::all(bed, run, system, mode)?,
-            Case::Scale => scale::all(bed, run, system, mode)?,
-            Case::Memory => memory::channels(bed, run, system, mode)?,
-            Case::Wall => wall::all(bed, run, system, mode)?,
-            Case::Rtt | Case::Bulk | Case::Messages | Case::RelayRtt | Case::RelayBulk => (),
+impl Unit {
+    /// Measures it.
+    pub fn measure(self, cli: &Cli, bed: &Bed, run: &mut Run) -> Result<()> {
+        match self {
+            Unit::Limit => limit(bed, run),
+            Unit::Peer(system, case) => one(bed, run, case, &system, ""),
+            Unit::Iperf3 => iperf3::all(bed, run, cli.wants(Case::RelayBulk)),
+            Unit::Idts(mode, case) => {
+                bed.load_modules(mode)?;
+                for ring in [RING, 64 << 10, 0] {
+                    // Where nobody spins, it is the round trip that the way of sleeping matters for.
+                    if ring == RING || mode.name != "halting" {
+                        one(bed, run, case, &System::Idts { ring }, mode.name)?;
+                    }
+                }
+                if case == Case::Memory {
+                    memory::tunnels(bed, run)?;
+                }
+                bed.unload_modules()
+            }
         }
     }
-    Ok(())
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit::Limit => write!(f, "limit"),
+            Unit::Peer(system, case) => {
+                write!(f, "{} {}, {case}", system.name(), system.setting())
+            }
+            Unit::Iperf3 => write!(f, "iperf3"),
+            Unit::Idts(mode, case) => write!(f, "idts {}, {case}", mode.name),
+        }
+    }
+}
+
+/// A case of one system. `mode` is how IDTS waits, else empty.
+fn one(bed: &Bed, run: &mut Run, case: Case, system: &System, mode: &str) -> Result<()> {
+    match case {
+        Case::Setup => setup::all(bed, run, system, mode),
+        Case::Pollcost => pollcost::all(bed, run, system, mode),
+        Case::Fanout => fanout::all(bed, run, system, mode),
+        Case::Scale => scale::all(bed, run, system, mode),
+        Case::Memory => memory::channels(bed, run, system, mode),
+        Case::Wall => wall::all(bed, run, system, mode),
+        Case::Rtt | Case::Bulk | Case::Messages | Case::RelayRtt | Case::RelayBulk => {
+            pair::all(bed, run, case, system, mode)
+        }
+    }
 }

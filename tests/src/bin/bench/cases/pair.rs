@@ -78,10 +78,10 @@ impl Item {
     }
 }
 
-/// All of these cases that are wanted, for one system. `mode` is how IDTS waits, else empty.
-pub fn all(bed: &Bed, run: &mut Run, wanted: &[Case], system: &System, mode: &str) -> Result<()> {
+/// One of these cases for one system. `mode` is how IDTS waits, else empty.
+pub fn all(bed: &Bed, run: &mut Run, case: Case, system: &System, mode: &str) -> Result<()> {
     for ends in [&WITH_DOM0, &GUESTS] {
-        let items = items(wanted, run.quick, ends, system);
+        let items = items(case, run.quick, ends, system);
         if !items.is_empty() {
             tcp::fairly(bed, run, system, |run| {
                 between(bed, run, &items, system, mode, ends)
@@ -119,14 +119,14 @@ fn between(
     Ok(())
 }
 
-fn items(wanted: &[Case], quick: bool, ends: &Ends, system: &System) -> Vec<Item> {
+fn items(wanted: Case, quick: bool, ends: &Ends, system: &System) -> Vec<Item> {
     let mut items = Vec::new();
     let (volume, writes) = match system {
         System::Tcp { .. } => (TCP_VOLUME, TCP_WRITES),
         _ => (VOLUME, WRITES),
     };
     let mut add = |case, op, way, bytes, n| {
-        if wanted.contains(&case) {
+        if case == wanted {
             items.push(Item {
                 case,
                 op,

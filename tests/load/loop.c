@@ -107,24 +107,26 @@ static void exchange(struct link *link, size_t size)
 	take_all(link, buffer + n, size - n);
 }
 
-/* Subscribes, says so, reads the records, says that too. */
-static void read_group(struct link *link, const struct request *request)
+/* Subscribes, unless it has, says so, reads the records, says that too. */
+static void read_group(struct link *link, struct link *group, const struct request *request)
 {
-	struct link group = { .fd = idts_subscribe() };
 	uint64_t i;
 
-	if (group.fd < 0)
+	if (group->fd < 0)
+		group->fd = idts_subscribe();
+	if (group->fd < 0)
 		fail("subscribe");
 	put(link, buffer, 1);
 	for (i = 0; i < request->count; i++)
-		if (take(&group, buffer, request->size) != request->size)
+		if (take(group, buffer, request->size) != request->size)
 			fail("a record of the group");
 	put(link, buffer, 1);
-	hang_up(&group);
 }
 
 void serve(struct link *link)
 {
+	/* Left when the caller has gone: nobody leaves while others still work. */
+	struct link group = { .fd = -1 };
 	struct request request;
 	size_t n;
 	uint64_t i;
@@ -153,12 +155,14 @@ void serve(struct link *link)
 			write_count(link, &request);
 			break;
 		case OP_GROUP:
-			read_group(link, &request);
+			read_group(link, &group, &request);
 			break;
 		default:
 			fail("an unknown request");
 		}
 	}
+	if (group.fd >= 0)
+		hang_up(&group);
 }
 
 void run(struct link *link, const struct request *request)
@@ -209,7 +213,7 @@ static void take_each(struct link *links, int count)
 
 uint64_t fan(struct link *links, int count, const struct request *request)
 {
-	/* The publisher stays, subscribers come and go. */
+	/* The publisher stays for all requests, as subscribers do. */
 	static struct link group = { .fd = -1 };
 	uint64_t start, n;
 	int i;

@@ -12,7 +12,7 @@ use crate::system::System;
 /// Bytes of a write.
 const BYTES: u64 = 65536;
 /// Writes of each guest; TCP needs many times the work between guests.
-const WRITES: u64 = 512;
+const WRITES: u64 = 2048;
 const RELAYED: u64 = 512;
 const BRIDGED: u64 = 64;
 /// dom0's address, where the gate is.

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,8 @@ const LIMIT: &str = "/tmp/idts_limit.ko";
 /// What dom0 gives away, and where guests get it.
 const GIVEN: &str = "/tmp/given";
 const GIVER: &str = "10.99.0.1:8000";
-/// For what a domain still does once it answers. No time at all where it does nothing, for the clock
-/// jumps.
-const SETTLE: &str = "sleep 5";
+/// For what guests still do once they answer. No time at all where they do nothing, for the clock jumps.
+const SETTLE: &str = "sleep 1";
 /// Lets a domain's programs share more than 1024 pages: a vchan of 1 MiB rings takes 513, and the
 /// next one is offered while one is in use.
 const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit";
@@ -33,6 +33,8 @@ const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit"
 const CLEAR: &str = "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit";
 /// A load that is not over after this long hangs; a busy machine may take its time.
 pub const HANG: Duration = Duration::from_secs(1200);
+/// After this long a PVH guest spins. A case takes some minutes at most.
+const SPIN: Duration = Duration::from_secs(900);
 /// How often loads that run side by side are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -84,12 +86,29 @@ impl Plan {
         }
     }
 
+    /// Does it, and ends a machine of which a guest may be lost if that takes too long: a guest that spins
+    /// for ever answers nobody, and says nothing.
+    pub fn watch<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (done, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            if self.tries() > 1 {
+                scope.spawn(move || match ended.recv_timeout(SPIN) {
+                    Err(RecvTimeoutError::Timeout) => Testbed::end().map(drop),
+                    _ => Ok(()),
+                });
+            }
+            let result = what();
+            drop(done);
+            result
+        })
+    }
+
     /// Boots it, without modules, in place of one that an earlier run left.
     pub fn anew(&self) -> Result<Bed> {
         let mut tries = 1;
         loop {
             Testbed::end()?;
-            match self.up() {
+            match self.watch(|| self.up()) {
                 Err(error) if tries < self.tries() => eprintln!("bench: once more: {error:#}"),
                 result => return result,
             }
@@ -144,9 +163,7 @@ impl Plan {
         }
         bed.give(&built("bench/load")?, LOAD)?;
         bed.give(&built("bench/idts_limit.ko")?, LIMIT)?;
-        for domain in bed.domains() {
-            bed.tb.sh(&domain, SETTLE)?;
-        }
+        bed.tb.sh("dom0", SETTLE)?;
         Ok(bed)
     }
 }

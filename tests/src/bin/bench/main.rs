@@ -100,7 +100,7 @@ fn measure(cli: &Cli, plan: &Plan, cases: &[Case], bed: &mut Bed, run: &mut Run)
     for unit in cases::units(cli, plan, run, cases) {
         let kept = run.figures.len();
         let mut tries = 1;
-        while let Err(error) = unit.measure(cli, bed, run) {
+        while let Err(error) = plan.watch(|| unit.measure(cli, bed, run)) {
             if tries == plan.tries() {
                 return Err(error);
             }

@@ -41,22 +41,33 @@ pub fn tunnels(bed: &Bed, run: &mut Run) -> Result<()> {
             .map(|domain| used(bed, domain))
             .collect::<Result<Vec<_>>>()
     };
-    // The tunnels have been there: what stays once a driver has had one is not theirs.
-    for guest in bed.tb.guests() {
-        bed.tb.detach_tunnel(&guest)?;
-    }
-    let without = look()?;
-    for guest in bed.tb.guests() {
-        bed.tb.attach_tunnel(&guest)?;
-    }
+    // New ones: what channels and members before this left behind is not theirs. And what a driver
+    // keeps when it has had one is not either, so those without come last.
+    let detach = || {
+        bed.tb
+            .guests()
+            .iter()
+            .try_for_each(|guest| bed.tb.detach_tunnel(guest))
+    };
+    let attach = || {
+        bed.tb
+            .guests()
+            .iter()
+            .try_for_each(|guest| bed.tb.attach_tunnel(guest))
+    };
+    detach()?;
+    attach()?;
     let with = look()?;
+    let mapped = counter(bed, "dom0", bed.domid("u1")?, "mapped_pages")? * 4.0;
+    detach()?;
+    let without = look()?;
+    attach()?;
     let more: Vec<_> = with
         .iter()
         .zip(&without)
         .map(|(with, without)| with - without)
         .collect();
     let guests = (more.len() - 1) as f64;
-    let mapped = counter(bed, "dom0", bed.domid("u1")?, "mapped_pages")? * 4.0;
     for (variant, kib) in [
         ("tunnel guest", more[1..].iter().sum::<f64>() / guests),
         ("tunnel dom0", more[0] / guests),

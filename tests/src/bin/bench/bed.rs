@@ -15,15 +15,15 @@ use serde::Deserialize;
 use testbed::{Child, GuestType, Testbed};
 
 use crate::cases::Mode;
-use crate::system::System;
+use crate::system::{address, System};
 
 /// Where the load is in a domain.
 const LOAD: &str = "/tmp/load";
 /// Where the measuring module is there.
 const LIMIT: &str = "/tmp/idts_limit.ko";
-/// What dom0 gives away, and where guests get it.
+/// What dom0 gives away, and at which port.
 const GIVEN: &str = "/tmp/given";
-const GIVER: &str = "10.99.0.1:8000";
+const GIVER: u16 = 8000;
 /// For what guests still do once they answer. No time at all where they do nothing, for the clock jumps.
 const SETTLE: &str = "sleep 1";
 /// Lets a domain's programs share more than 1024 pages: a vchan of 1 MiB rings takes 513, and the
@@ -187,9 +187,10 @@ impl Bed {
         self.tb.sh(dom0, &format!("mkdir -p {GIVEN}"))?;
         self.tb.push(file, dom0, &format!("{GIVEN}/file"))?;
         self.tb.sh(dom0, &format!("cp -p {GIVEN}/file {to}"))?;
-        let serve = format!("killall httpd 2>/dev/null; httpd -p {GIVER} -h {GIVEN}");
+        let giver = format!("{}:{GIVER}", address(dom0));
+        let serve = format!("killall httpd 2>/dev/null; httpd -p {giver} -h {GIVEN}");
         self.tb.sh(dom0, &serve)?;
-        let fetch = format!("rm -f {to} && wget -q -O {to} http://{GIVER}/file && chmod 755 {to}");
+        let fetch = format!("rm -f {to} && wget -q -O {to} http://{giver}/file && chmod 755 {to}");
         let all = self
             .tb
             .guests()
@@ -221,16 +222,29 @@ impl Bed {
         }
         for guest in self.tb.guests() {
             self.tb.allow_all(&guest)?;
-            self.tb.attach_tunnel(&guest)?;
         }
-        Ok(())
+        self.attach_tunnels()
+    }
+
+    /// Connects all tunnels.
+    pub fn attach_tunnels(&self) -> Result<()> {
+        let guests = self.tb.guests();
+        guests
+            .iter()
+            .try_for_each(|guest| self.tb.attach_tunnel(guest))
+    }
+
+    /// Takes all tunnels down.
+    pub fn detach_tunnels(&self) -> Result<()> {
+        let guests = self.tb.guests();
+        guests
+            .iter()
+            .try_for_each(|guest| self.tb.detach_tunnel(guest))
     }
 
     /// The other way round.
     pub fn unload_modules(&self) -> Result<()> {
-        for guest in self.tb.guests() {
-            self.tb.detach_tunnel(&guest)?;
-        }
+        self.detach_tunnels()?;
         for domain in self.domains() {
             self.tb.unload_module(&domain)?;
         }

@@ -43,25 +43,13 @@ pub fn tunnels(bed: &Bed, run: &mut Run) -> Result<()> {
     };
     // New ones: what channels and members before this left behind is not theirs. And what a driver
     // keeps when it has had one is not either, so those without come last.
-    let detach = || {
-        bed.tb
-            .guests()
-            .iter()
-            .try_for_each(|guest| bed.tb.detach_tunnel(guest))
-    };
-    let attach = || {
-        bed.tb
-            .guests()
-            .iter()
-            .try_for_each(|guest| bed.tb.attach_tunnel(guest))
-    };
-    detach()?;
-    attach()?;
+    bed.detach_tunnels()?;
+    bed.attach_tunnels()?;
     let with = look()?;
     let mapped = counter(bed, "dom0", bed.domid("u1")?, "mapped_pages")? * 4.0;
-    detach()?;
+    bed.detach_tunnels()?;
     let without = look()?;
-    attach()?;
+    bed.attach_tunnels()?;
     let more: Vec<_> = with
         .iter()
         .zip(&without)

@@ -7,7 +7,7 @@ use anyhow::{ensure, Result};
 use super::{is_usual, tcp, words, Run, Series, STEPS};
 use crate::bed::{wait_all, Bed, Timed};
 use crate::figure::{jain, Better, Case, Name};
-use crate::system::System;
+use crate::system::{address, System};
 
 /// Bytes of a write.
 const BYTES: u64 = 65536;
@@ -15,8 +15,6 @@ const BYTES: u64 = 65536;
 const WRITES: u64 = 2048;
 const RELAYED: u64 = 512;
 const BRIDGED: u64 = 64;
-/// dom0's address, where the gate is.
-const GATE: &str = "10.99.0.1";
 
 /// For one system in its usual setting.
 pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> {
@@ -109,7 +107,7 @@ fn at_once(bed: &Bed, system: &System, ends: &[(String, String)], writes: u64) -
         .map(|(client, server)| bed.serve("serve", system, server, client))
         .collect::<Result<Vec<_>>>()?;
     let (port, callers) = (bed.fresh().to_string(), ends.len().to_string());
-    let to = format!("{GATE}:{port}");
+    let to = format!("{}:{port}", address("dom0"));
     let mut gate = bed.start("dom0", &["gate", &port, &callers, &case], to)?;
     let name = system.name().to_string();
     let loads = ends

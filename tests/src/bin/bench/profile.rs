@@ -71,8 +71,12 @@ fn symbols(bed: &Bed, domain: &str) -> Result<Symbols> {
 /// Xen tells its own to dom0's kernel; no domain has code at its addresses.
 fn xen_symbols(bed: &Bed) -> Result<Symbols> {
     let text = bed.tb.sh("dom0", "cat /proc/xen/xensyms")?.stdout_text();
-    let named = |(address, name)| (address, format!("Xen: {name}"));
-    Ok(text.lines().filter_map(symbol).map(named).collect())
+    Ok(text.lines().filter_map(xen_symbol).collect())
+}
+
+/// As [`symbol`], named as Xen's.
+fn xen_symbol(line: &str) -> Option<(u64, String)> {
+    symbol(line).map(|(address, name)| (address, format!("Xen: {name}")))
 }
 
 /// `ADDRESS TYPE NAME [MODULE]`
@@ -193,6 +197,10 @@ mod tests {
         assert_eq!(function(0xffff_ffff_8100_0010, &symbols), "startup");
         assert_eq!(function(0x40_1000, &symbols), "programs");
         assert_eq!(function(0xffff_82d0_4020_0000, &symbols), "unknown");
+        let mut symbols = symbols;
+        symbols.extend(xen_symbol("ffff82d040200000 T do_iret"));
+        assert_eq!(function(0xffff_82d0_4020_0010, &symbols), "Xen: do_iret");
+        assert_eq!(function(0xffff_ffff_8100_0010, &symbols), "startup");
         assert_eq!(symbol("ffffffff81000000 D data"), None);
         assert_eq!(symbol("ffffffff81000000 t __pfx_startup"), None);
     }

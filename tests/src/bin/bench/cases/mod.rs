@@ -339,3 +339,40 @@ fn one(bed: &Bed, run: &mut Run, case: Case, system: &System, mode: &str) -> Res
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn names(args: &[&str], kind: GuestType) -> Vec<String> {
+        let cli = Cli::parse_from([&["bench"], args].concat());
+        let run = Run::new(cli.quick);
+        let machines = machines(&cli, kind);
+        let units = |(plan, cases): &(Plan, &[Case])| units(&cli, plan, &run, cases);
+        let all = machines.iter().flat_map(units);
+        all.map(|unit| unit.to_string()).collect()
+    }
+
+    #[test]
+    fn peers_are_measured_before_our_modules_are_there() {
+        let quick = names(&["--quick"], GuestType::Pv);
+        let first_of_ours = quick.iter().position(|name| name.starts_with("idts"));
+        let last_peer = quick.iter().rposition(|name| !name.starts_with("idts"));
+        assert_eq!(quick.first().map(String::as_str), Some("limit"));
+        assert!(last_peer < first_of_ours);
+        assert!(quick.contains(&"iperf3".into()));
+        assert_eq!(quick.len(), 1 + 4 * 2 + 1 + 3 * 2);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_measured() {
+        let crowd = names(&["--case", "fanout", "--system", "idts"], GuestType::Pvh);
+        assert_eq!(
+            crowd,
+            ["limit", "idts sleeping, fanout", "idts polling, fanout"]
+        );
+        let wall = names(&["--case", "wall", "--system", "vchan"], GuestType::Pv);
+        assert_eq!(wall, ["vchan ring-1M, wall", "vchan ring-64K, wall"]);
+    }
+}

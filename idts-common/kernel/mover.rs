@@ -211,7 +211,9 @@ pub(crate) struct Mover {
     #[pin]
     dry: Mutex<KVec<Job>>,
     patience: Patience,
-    /// Armed while the worker halts in place, and the CPU that it halts.
+    /// Set while the worker will look at the inbox again by itself.
+    awake: Atomic<u32>,
+    /// Armed while it halts in place, and the CPU that it halts.
     halted: Armed,
     cpu: Atomic<u32>,
     #[pin]
@@ -240,6 +242,7 @@ impl Mover {
                 alarm <- new_mutex!(None),
                 dry <- new_mutex!(KVec::new()),
                 patience: Patience::new(),
+                awake: Atomic::new(0),
                 halted: Armed::new(),
                 cpu: Atomic::new(0),
                 inner <- new_mutex!(Inner {
@@ -261,14 +264,12 @@ impl Mover {
         self.rouse();
     }
 
-    /// Ends a halt in place. `false`: there was none.
-    fn rouse(&self) -> bool {
-        let halted = self.halted.disarm();
-        if halted {
+    /// Ends a halt in place.
+    fn rouse(&self) {
+        if self.halted.disarm() {
             // SAFETY: A CPU that the worker ran on.
             unsafe { bindings::idts_rouse(self.cpu.load(Relaxed)) };
         }
-        halted
     }
 
     /// Puts a leg into the inbox. May be called from hard interrupt context.
@@ -286,8 +287,10 @@ impl Mover {
                 Err(now) => head = now,
             }
         }
-        if !self.rouse() {
-            self.kick();
+        // After the push, which is fully ordered: see `WorkItem::run`.
+        match self.awake.load(Relaxed) {
+            0 => self.kick(),
+            _ => self.rouse(),
         }
     }
 
@@ -570,9 +573,17 @@ impl WorkItem<0> for Mover {
 
     fn run(this: Arc<Mover>) {
         this.patience.resume();
-        while this.round() || this.linger() || this.halt() {
-            // SAFETY: A worker may sleep, and nothing is held.
-            unsafe { bindings::idts_cond_resched() };
+        loop {
+            this.awake.store(1, Relaxed);
+            while this.round() || this.linger() || this.halt() {
+                // SAFETY: A worker may sleep, and nothing is held.
+                unsafe { bindings::idts_cond_resched() };
+            }
+            // Full: whoever puts a leg in after this look finds it asleep.
+            this.awake.xchg(0, Full);
+            if this.inbox.load(Relaxed).is_null() {
+                break;
+            }
         }
         this.patience.pause();
     }

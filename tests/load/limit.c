@@ -35,7 +35,16 @@ static void copy(int fd, const char *how, size_t size, uint64_t count)
 	}
 }
 
-void measure_limit(const char *path, char *const cases[])
+/* Copies; nanoseconds of it. */
+static uint64_t timed(int fd, const char *how, size_t size, uint64_t count)
+{
+	uint64_t start = now();
+
+	copy(fd, how, size, count);
+	return now() - start;
+}
+
+void measure_limit(const char *path, int rounds, char *const cases[])
 {
 	int fd = open(path, O_RDWR);
 
@@ -43,8 +52,9 @@ void measure_limit(const char *path, char *const cases[])
 		fail(path);
 	for (; *cases; cases++) {
 		char parts[3][64];
-		uint64_t start, count;
+		uint64_t count, took[rounds];
 		size_t size;
+		int i;
 
 		if (split(*cases, parts, 3) != 3)
 			fail(*cases);
@@ -53,9 +63,8 @@ void measure_limit(const char *path, char *const cases[])
 		if (!strcmp(parts[0], "call"))
 			size = 0;
 		copy(fd, parts[0], size, (count + 9) / 10);
-		start = now();
-		copy(fd, parts[0], size, count);
-		printf("{\"case\":\"%s\",\"ns\":%llu}\n", *cases,
-		       (unsigned long long)(now() - start));
+		for (i = 0; i < rounds; i++)
+			took[i] = timed(fd, parts[0], size, count);
+		report(*cases, middle(took, rounds));
 	}
 }

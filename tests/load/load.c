@@ -4,7 +4,8 @@
  *
  *   load serve SYSTEM WHERE          offers a service, says "ready", serves one
  *                                    caller after the other until it is killed
- *   load run SYSTEM WHERE CASE...    calls a service; a line of JSON for each case
+ *   load run SYSTEM WHERE ROUNDS CASE...  calls a service ROUNDS times; a line of
+ *                                    JSON for each case, with its median time
  *   load fan SYSTEM N WHERE*N CASE...  calls N services, each case with all at once
  *   load gate PORT N CASE...         has N callers begin each case together
  *   load gated GATE SYSTEM WHERE CASE...  runs as one of them
@@ -13,7 +14,7 @@
  *   load keep SYSTEM WHERE           a service that keeps each caller
  *   load hold SYSTEM WHERE           for each number on its input: opens so many
  *                                    connections more to it, and says "ready"
- *   load limit DEVICE CASE...        copies to and from the measuring module
+ *   load limit DEVICE ROUNDS CASE...  copies to and from the measuring module
  *   load device NAME                 what a network device offloads
  *   load used                        KiB of memory in use in this domain
  *
@@ -68,6 +69,19 @@ void report(const char *text, uint64_t ns)
 {
 	printf("{\"case\":\"%s\",\"ns\":%llu}\n", text, (unsigned long long)ns);
 	fflush(stdout);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+uint64_t middle(uint64_t *numbers, int count)
+{
+	qsort(numbers, count, sizeof(*numbers), compare);
+	return numbers[count / 2];
 }
 
 static const struct system *find(const char *name)
@@ -130,23 +144,44 @@ static void serve_for_ever(const struct system *system, const char *where)
 	}
 }
 
-static void run_cases(const struct system *system, const char *where, char *const cases[])
+/* Runs a case; nanoseconds of what is counted of it. */
+static uint64_t run_case(struct link *link, const struct request *request)
 {
-	struct link link = { .fd = -1 };
+	uint64_t (*clock)(void) = request->op == OP_EVERY ? busy : now;
+	struct request before = tenth(*request);
+	uint64_t start;
 
-	if (system->connect(where, &link))
-		fail(where);
-	for (; *cases; cases++) {
-		struct request request = parse(*cases), before = tenth(request);
-		uint64_t (*clock)(void) = request.op == OP_EVERY ? busy : now;
-		uint64_t start;
+	run(link, &before);
+	start = clock();
+	run(link, request);
+	return clock() - start;
+}
 
-		run(&link, &before);
-		start = clock();
-		run(&link, &request);
-		report(*cases, clock() - start);
+/*
+ * Two domains that wake each other keep step, but for a while now and then another
+ * one: when a third process runs, say. The middle of some connections has the usual
+ * one.
+ */
+static void run_cases(const struct system *system, const char *where, int rounds,
+		      char *const cases[], int count)
+{
+	struct request requests[count];
+	uint64_t took[count][rounds];
+	int i, round;
+
+	for (i = 0; i < count; i++)
+		requests[i] = parse(cases[i]);
+	for (round = 0; round < rounds; round++) {
+		struct link link = { .fd = -1 };
+
+		if (system->connect(where, &link))
+			fail(where);
+		for (i = 0; i < count; i++)
+			took[i][round] = run_case(&link, &requests[i]);
+		hang_up(&link);
 	}
-	hang_up(&link);
+	for (i = 0; i < count; i++)
+		report(cases[i], middle(took[i], rounds));
 }
 
 static void run_fan(const struct system *system, int count, char *const args[])
@@ -182,8 +217,8 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && !strcmp(verb, "serve"))
 		serve_for_ever(find(argv[2]), argv[3]);
-	else if (argc >= 5 && !strcmp(verb, "run"))
-		run_cases(find(argv[2]), argv[3], argv + 4);
+	else if (argc >= 6 && !strcmp(verb, "run") && atoi(argv[4]) > 0)
+		run_cases(find(argv[2]), argv[3], atoi(argv[4]), argv + 5, argc - 5);
 	else if (argc >= 6 && !strcmp(verb, "fan") && atoi(argv[3]) > 0)
 		run_fan(find(argv[2]), atoi(argv[3]), argv + 4);
 	else if (argc >= 5 && !strcmp(verb, "gate") && atoi(argv[3]) > 0)
@@ -198,8 +233,8 @@ int main(int argc, char **argv)
 		keep_all(find(argv[2]), argv[3]);
 	else if (argc == 4 && !strcmp(verb, "hold"))
 		hold(find(argv[2]), argv[3]);
-	else if (argc >= 4 && !strcmp(verb, "limit"))
-		measure_limit(argv[2], argv + 3);
+	else if (argc >= 5 && !strcmp(verb, "limit") && atoi(argv[3]) > 0)
+		measure_limit(argv[2], atoi(argv[3]), argv + 4);
 	else if (argc == 3 && !strcmp(verb, "device"))
 		show_device(argv[2]);
 	else if (argc == 2 && !strcmp(verb, "used"))

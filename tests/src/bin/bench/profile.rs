@@ -47,7 +47,7 @@ pub fn profile(bed: &Bed) -> Result<()> {
             let service = bed.serve("serve", &system, "u1", "dom0")?;
             let caller = bed.spawn(
                 "dom0",
-                &["run", &system.name().to_string(), &service.to, case],
+                &["run", &system.name().to_string(), &service.to, "1", case],
             )?;
             thread::sleep(BEFORE);
             let traced = bed.tb.monitor()?.trace(&trace, TRACE);

@@ -17,7 +17,8 @@ pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> 
     if !is_usual(system) {
         return Ok(());
     }
-    let times = bed.run(system, "dom0", "u1", &[format!("every:{BYTES}:{COUNT}")])?;
+    let cases = [format!("every:{BYTES}:{COUNT}")];
+    let times = bed.run(system, ["dom0", "u1"], 1, &cases)?;
     let variant = words(&[mode, &system.setting()]);
     let series = Series {
         system: system.name(),

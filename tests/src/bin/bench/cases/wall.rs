@@ -25,7 +25,7 @@ pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> 
     }
     for (op, way, bytes, n) in ITEMS {
         let cases = vec![format!("{op}:{bytes}:{n}"); RUNS];
-        let mut times = bed.run(system, "dom0", "u1", &cases)?;
+        let mut times = bed.run(system, ["dom0", "u1"], 1, &cases)?;
         times.sort_unstable();
         let (unit, better) = match op {
             "rtt" => ("us", Better::Lower),

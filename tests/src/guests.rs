@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Guests by xl: their configuration, their making and their end.
 
+use std::time::Duration;
+
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
 use crate::config::{GuestType, GUEST_MEMORY};
-use crate::running::Testbed;
+use crate::running::{Testbed, HANG};
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -108,7 +110,15 @@ impl Testbed {
 
     /// Returns when the domain's agent runs commands; gives a guest its name and its address.
     pub fn wait_answers(&self, name: &str) -> Result<()> {
-        self.sh(name, &format!("hostname {name}"))?;
+        self.wait_answers_within(name, HANG)
+    }
+
+    /// As `wait_answers`, for so long at most.
+    pub(crate) fn wait_answers_within(&self, name: &str, limit: Duration) -> Result<()> {
+        let named = self.spawn(name, &["hostname", name])?;
+        named
+            .wait_with_output(limit)?
+            .check(&format!("{name}: hostname"))?;
         let number = name
             .strip_prefix('u')
             .and_then(|number| number.parse::<u32>().ok());

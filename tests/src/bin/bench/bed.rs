@@ -111,7 +111,8 @@ impl Plan {
         let mut tries = 1;
         loop {
             Testbed::end()?;
-            match self.watch(|| self.up()) {
+            self.boot()?;
+            match self.watch(|| self.on(Testbed::attach()?)) {
                 Err(error) if tries < self.tries() => eprintln!("bench: once more: {error:#}"),
                 result => return result,
             }
@@ -119,7 +120,8 @@ impl Plan {
         }
     }
 
-    fn up(&self) -> Result<Bed> {
+    /// `testbed up` itself copes with guests that are lost.
+    fn boot(&self) -> Result<()> {
         let script = top().join("scripts/testbed");
         let (kind, guests) = (self.kind.to_string(), self.guests.to_string());
         let clock: &[&str] = match self.counted {
@@ -133,7 +135,7 @@ impl Plan {
             .status()
             .with_context(|| script.display().to_string())?;
         ensure!(status.success(), "scripts/testbed up: {status}");
-        self.on(Testbed::attach()?)
+        Ok(())
     }
 
     /// The machine that an earlier run left up, if it is this one.

@@ -32,7 +32,7 @@ impl Mark {
 const MODES: [&str; 3] = ["sleeping", "halting", "polling"];
 /// By which calls IDTS does a round trip, as a word of variants, and as a person says it.
 const CALLS: [(&str, &str); 2] = [("!transact", "two calls"), ("transact", "one call")];
-/// What a mark of IDTS in bulk is about: its largest ring.
+/// The ring that a mark of IDTS in bulk is about.
 const RING: &str = "ring-1M";
 
 /// A run's figures, by the best of those that have some words.
@@ -149,8 +149,10 @@ fn bulk(best: &Best<'_>) -> Vec<Option<Mark>> {
 fn relay(best: &Best<'_>) -> Vec<Option<Mark>> {
     let limit = best.of(Case::RelayBulk, Name::Limit, 65536, &[]);
     let bulk = |mode: &str| {
-        let what = format!("guest to guest, bulk 64 KiB, {mode}");
         let got = best.idts(Case::RelayBulk, 65536, &[mode]);
+        let setting = got.and_then(|figure| figure.variant.split(' ').next_back());
+        let setting = setting.unwrap_or_default();
+        let what = format!("guest to guest, bulk 64 KiB, {mode}, {setting}");
         mark(what, got, 0.8, "limit of three copies", limit)
     };
     let trips = |mode: &'static str| {

@@ -225,6 +225,7 @@ fn stroke(figure: &Figure) -> (&'static str, &'static str) {
     let dash = match () {
         () if figure.is(&["ring-64K"]) || figure.is(&["nagle"]) => "7 3",
         () if figure.is(&["ring-default"]) => "2 3",
+        () if figure.is(&["ring-4M"]) => "12 4",
         () => "",
     };
     (colour, dash)

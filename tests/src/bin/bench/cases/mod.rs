@@ -78,6 +78,9 @@ const STEPS: [usize; 4] = [1, 2, 4, 8];
 /// Bytes of the rings of vchan and IDTS where it is not the ring that is looked at.
 const RING: u32 = 1 << 20;
 
+/// The longest ring of IDTS; a vchan has none that is longer than `RING`.
+const RING_MAX: u32 = 4 << 20;
+
 /// A figure before it is one: what all of a series have in common.
 #[derive(Clone, Copy)]
 pub struct Series<'a> {
@@ -297,11 +300,8 @@ impl Unit {
             Unit::Iperf3 => iperf3::all(bed, run, cli.wants(Case::RelayBulk)),
             Unit::Idts(mode, case) => {
                 bed.load_modules(mode)?;
-                for ring in [RING, 64 << 10, 0] {
-                    // Where nobody spins, it is the round trip that the way of sleeping matters for.
-                    if ring == RING || mode.name != "halting" {
-                        one(bed, run, case, &System::Idts { ring }, mode.name)?;
-                    }
+                for ring in rings(mode, case, run.quick) {
+                    one(bed, run, case, &System::Idts { ring }, mode.name)?;
                 }
                 if case == Case::Memory {
                     memory::tunnels(bed, run)?;
@@ -323,6 +323,19 @@ impl fmt::Display for Unit {
             Unit::Idts(mode, case) => write!(f, "idts {}, {case}", mode.name),
         }
     }
+}
+
+/// The rings that IDTS is measured with; 0 is what it takes by itself.
+fn rings(mode: &Mode, case: Case, quick: bool) -> Vec<u32> {
+    let mut rings = vec![RING];
+    // Where nobody spins, it is the round trip that the way of sleeping matters for.
+    if mode.name != "halting" {
+        rings.extend([64 << 10, 0]);
+    }
+    if matches!(case, Case::Bulk | Case::RelayBulk) && !quick {
+        rings.push(RING_MAX);
+    }
+    rings
 }
 
 /// A case of one system. `mode` is how IDTS waits, else empty.
@@ -363,6 +376,14 @@ mod tests {
         assert!(last_peer < first_of_ours);
         assert!(quick.contains(&"iperf3".into()));
         assert_eq!(quick.len(), 1 + 4 * 2 + 1 + 3 * 2);
+    }
+
+    #[test]
+    fn only_bulk_has_the_longest_ring() {
+        let [sleeping, halting, _] = &MODES;
+        assert_eq!(rings(sleeping, Case::Rtt, false), [RING, 64 << 10, 0]);
+        assert_eq!(rings(halting, Case::Bulk, false), [RING, RING_MAX]);
+        assert_eq!(rings(halting, Case::Bulk, true), [RING]);
     }
 
     #[test]

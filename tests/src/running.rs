@@ -122,6 +122,11 @@ impl Testbed {
         self.exec("dom0", &argv)?.check(&argv.join(" "))
     }
 
+    /// Returns when all guests answer. Of a counted machine, PVH guests that are lost are made again.
+    pub fn mend(&self, tell: Tell<'_>) -> Result<()> {
+        up::wait_for_guests(self, tell)
+    }
+
     /// Ends the emulator, and with it all domains.
     pub fn down(self) -> Result<()> {
         emulator::stop(&self.state)?;

@@ -17,7 +17,7 @@ use crate::{emulator, initrd, Tell};
 
 /// How often the serial log is looked at while dom0 boots.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often a guest is made that is lost as it boots, and after how long one is that does not answer.
+/// How often a guest is made that is lost, and after how long one is that does not answer.
 const TRIES: u32 = 8;
 const LOST: Duration = Duration::from_secs(400);
 /// Marks in the serial log, and what they say about the boot.
@@ -84,11 +84,7 @@ fn finish(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
         tell(&format!("creating {} ({})", guest.name, guest.kind));
         testbed.create(&guest)?;
     }
-    for number in 1..=config.guests {
-        let guest = testbed.guest_config(number);
-        wait_for_guest(testbed, &guest, tell)?;
-        tell(&format!("{} answers", guest.name));
-    }
+    wait_for_guests(testbed, tell)?;
     if !config.bare {
         testbed.load_all(tell)?;
         testbed.attach_all(tell)?;
@@ -124,8 +120,17 @@ fn wait_for_dom0(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counting, the emulator loses a PVH guest now and then (see tests/BENCH.md). One that is lost before
-/// anybody has used it is made again.
+/// See [`Testbed::mend`].
+pub fn wait_for_guests(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
+    for number in 1..=testbed.config().guests {
+        let guest = testbed.guest_config(number);
+        wait_for_guest(testbed, &guest, tell)?;
+        tell(&format!("{} answers", guest.name));
+    }
+    Ok(())
+}
+
+/// Counting, the emulator loses a PVH guest now and then (see tests/BENCH.md). It is made again.
 fn wait_for_guest(testbed: &Testbed, guest: &Guest, tell: Tell<'_>) -> Result<()> {
     let name = guest.name.as_str();
     if guest.kind == GuestType::Pv || !testbed.config().icount {

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,8 +56,6 @@ pub struct Plan {
 pub struct Bed {
     pub tb: Testbed,
     pub kind: GuestType,
-    /// Every service has a port, or a name, of its own.
-    next: Cell<u32>,
     /// Length of the network devices' queues.
     pub queue: Cell<u32>,
 }
@@ -81,7 +80,7 @@ pub struct Service {
 
 impl Plan {
     /// How often something is measured until it is. The emulator loses PVH guests when it counts (see
-    /// tests/BENCH.md): what was measured then is measured again, on a new machine.
+    /// tests/BENCH.md): what was measured then is measured again.
     pub fn tries(&self) -> u32 {
         match (self.kind, self.counted) {
             (GuestType::Pvh, true) => 8,
@@ -104,6 +103,23 @@ impl Plan {
             drop(done);
             result
         })
+    }
+
+    /// It, with those guests made again that were lost, or else a new one.
+    pub fn mended(&self) -> Result<Bed> {
+        let mend = || {
+            let Some(tb) = self.running()? else {
+                return Ok(None);
+            };
+            tb.mend(&|text| eprintln!("bench: {text}"))?;
+            self.watch(|| self.on(tb)).map(Some)
+        };
+        match mend() {
+            Ok(Some(bed)) => return Ok(bed),
+            Ok(None) => (),
+            Err(error) => eprintln!("bench: the machine is not mended: {error:#}"),
+        }
+        self.anew()
     }
 
     /// Boots it, without modules, in place of one that an earlier run left.
@@ -140,20 +156,22 @@ impl Plan {
 
     /// The machine that an earlier run left up, if it is this one.
     pub fn find(&self) -> Result<Option<Bed>> {
+        self.running()?.map(|tb| self.on(tb)).transpose()
+    }
+
+    fn running(&self) -> Result<Option<Testbed>> {
         let fits = |tb: &Testbed| {
             let config = tb.config();
             let have = (config.icount, config.guests, config.types.as_slice());
             have == (self.counted, self.guests, &[self.kind]) && config.net && config.own_cpus
         };
-        let found = Testbed::find()?.filter(fits);
-        found.map(|tb| self.on(tb)).transpose()
+        Ok(Testbed::find()?.filter(fits))
     }
 
     fn on(&self, tb: Testbed) -> Result<Bed> {
         let bed = Bed {
             tb,
             kind: self.kind,
-            next: Cell::new(5000),
             queue: Cell::new(0),
         };
         // What a run that was interrupted has left.
@@ -215,9 +233,10 @@ impl Bed {
         Ok(found.with_context(|| format!("there is no {domain}"))?.id)
     }
 
-    /// A number that no service had before.
+    /// A number that no service had before: a port, or part of a name.
     pub fn fresh(&self) -> u32 {
-        self.next.replace(self.next.get() + 1)
+        static NEXT: AtomicU32 = AtomicU32::new(5000);
+        NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Loads the modules for this way of waiting, and connects the tunnels; guests may reach all.

@@ -94,7 +94,7 @@ fn kinds(cli: &Cli) -> Vec<GuestType> {
     }
 }
 
-/// Measures these cases on their machine, or on those that replace it.
+/// Measures these cases on their machine, mended where it is necessary, or on those that replace it.
 fn measure(cli: &Cli, plan: &Plan, cases: &[Case], bed: &mut Bed, run: &mut Run) -> Result<()> {
     run.note_machine(bed)?;
     for unit in cases::units(cli, plan, run, cases) {
@@ -110,7 +110,7 @@ fn measure(cli: &Cli, plan: &Plan, cases: &[Case], bed: &mut Bed, run: &mut Run)
                 "{} {unit}: measured again, for {error:#}",
                 plan.kind
             ));
-            *bed = plan.anew()?;
+            *bed = plan.mended()?;
         }
         // An hour's figures outlive what ends the run.
         write(cli, run)?;

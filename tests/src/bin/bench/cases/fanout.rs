@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::{is_usual, tcp, words, Run, Series, STEPS};
+use super::{is_usual, tcp, words, Run, Series};
 use crate::bed::Bed;
 use crate::figure::{Case, Name};
 use crate::system::System;
@@ -12,19 +12,18 @@ use crate::system::System;
 /// Bytes of a record, and how many are counted.
 const RECORDS: [(u64, u64); 2] = [(1024, 2000), (65536, 256)];
 
-/// For one system, to ever more guests.
-pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> {
+/// For one system, to so many guests.
+pub fn to(bed: &Bed, run: &mut Run, system: &System, mode: &str, guests: usize) -> Result<()> {
     // NODELAY is what a peer's small records may go better or worse with.
     if !is_usual(system) && system.name() != Name::Tcp {
         return Ok(());
     }
-    for guests in STEPS {
-        tcp::fairly(bed, run, system, |run| to(bed, run, system, mode, guests))?;
-    }
-    Ok(())
+    tcp::fairly(bed, run, system, |run| {
+        publish(bed, run, system, mode, guests)
+    })
 }
 
-fn to(bed: &Bed, run: &mut Run, system: &System, mode: &str, guests: usize) -> Result<()> {
+fn publish(bed: &Bed, run: &mut Run, system: &System, mode: &str, guests: usize) -> Result<()> {
     let readers = bed.tb.guests().into_iter().take(guests);
     let services = readers
         .map(|reader| bed.serve("serve", system, &reader, "dom0"))

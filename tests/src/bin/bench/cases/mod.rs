@@ -249,11 +249,43 @@ pub enum Unit {
     /// The limits of the machine.
     Limit,
     /// A case of a peer.
-    Peer(System, Case),
+    Peer(System, Part),
     /// TCP once more.
     Iperf3,
     /// A case of IDTS with all its rings, waiting in a certain way.
-    Idts(&'static Mode, Case),
+    Idts(&'static Mode, Part),
+}
+
+/// A case, with so many guests where it is measured with ever more of them.
+#[derive(Clone, Copy)]
+pub enum Part {
+    Whole(Case),
+    With(Case, usize),
+}
+
+impl Part {
+    fn case(self) -> Case {
+        match self {
+            Part::Whole(case) | Part::With(case, _) => case,
+        }
+    }
+
+    /// The parts of a case.
+    fn all(case: Case) -> Vec<Part> {
+        match case {
+            Case::Fanout | Case::Scale => STEPS.map(|guests| Part::With(case, guests)).into(),
+            _ => vec![Part::Whole(case)],
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Whole(case) => write!(f, "{case}"),
+            Part::With(case, guests) => write!(f, "{case} {guests}"),
+        }
+    }
 }
 
 /// All that the cases want of a machine. The peers come first: they want no module of ours.
@@ -262,6 +294,7 @@ pub fn units(cli: &Cli, plan: &Plan, run: &Run, cases: &[Case]) -> Vec<Unit> {
         .iter()
         .copied()
         .filter(|&case| cli.wants(case))
+        .flat_map(Part::all)
         .collect();
     let peers = [
         System::Tcp { nodelay: true },
@@ -277,15 +310,16 @@ pub fn units(cli: &Cli, plan: &Plan, run: &Run, cases: &[Case]) -> Vec<Unit> {
         .into_iter()
         .filter(|peer| cli.wants_system(peer.name()))
     {
-        units.extend(wanted.iter().map(|&case| Unit::Peer(peer, case)));
-        if matches!(peer, System::Tcp { nodelay: false }) && wanted.contains(&Case::Bulk) {
+        units.extend(wanted.iter().map(|&part| Unit::Peer(peer, part)));
+        let bulk = wanted.iter().any(|part| part.case() == Case::Bulk);
+        if matches!(peer, System::Tcp { nodelay: false }) && bulk {
             units.push(Unit::Iperf3);
         }
     }
     if cli.wants_system(Name::Idts) {
         for mode in &MODES {
-            let matters = wanted.iter().filter(|&&case| mode.matters_for(case));
-            units.extend(matters.map(|&case| Unit::Idts(mode, case)));
+            let matters = wanted.iter().filter(|part| mode.matters_for(part.case()));
+            units.extend(matters.map(|&part| Unit::Idts(mode, part)));
         }
     }
     units
@@ -296,14 +330,14 @@ impl Unit {
     pub fn measure(self, cli: &Cli, bed: &Bed, run: &mut Run) -> Result<()> {
         match self {
             Unit::Limit => limit(bed, run),
-            Unit::Peer(system, case) => one(bed, run, case, &system, ""),
+            Unit::Peer(system, part) => one(bed, run, part, &system, ""),
             Unit::Iperf3 => iperf3::all(bed, run, cli.wants(Case::RelayBulk)),
-            Unit::Idts(mode, case) => {
+            Unit::Idts(mode, part) => {
                 bed.load_modules(mode)?;
-                for ring in rings(mode, case, run.quick) {
-                    one(bed, run, case, &System::Idts { ring }, mode.name)?;
+                for ring in rings(mode, part.case(), run.quick) {
+                    one(bed, run, part, &System::Idts { ring }, mode.name)?;
                 }
-                if case == Case::Memory {
+                if part.case() == Case::Memory {
                     memory::tunnels(bed, run)?;
                 }
                 bed.unload_modules()
@@ -316,11 +350,11 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unit::Limit => write!(f, "limit"),
-            Unit::Peer(system, case) => {
-                write!(f, "{} {}, {case}", system.name(), system.setting())
+            Unit::Peer(system, part) => {
+                write!(f, "{} {}, {part}", system.name(), system.setting())
             }
             Unit::Iperf3 => write!(f, "iperf3"),
-            Unit::Idts(mode, case) => write!(f, "idts {}, {case}", mode.name),
+            Unit::Idts(mode, part) => write!(f, "idts {}, {part}", mode.name),
         }
     }
 }
@@ -339,17 +373,15 @@ fn rings(mode: &Mode, case: Case, quick: bool) -> Vec<u32> {
 }
 
 /// A case of one system. `mode` is how IDTS waits, else empty.
-fn one(bed: &Bed, run: &mut Run, case: Case, system: &System, mode: &str) -> Result<()> {
-    match case {
-        Case::Setup => setup::all(bed, run, system, mode),
-        Case::Pollcost => pollcost::all(bed, run, system, mode),
-        Case::Fanout => fanout::all(bed, run, system, mode),
-        Case::Scale => scale::all(bed, run, system, mode),
-        Case::Memory => memory::channels(bed, run, system, mode),
-        Case::Wall => wall::all(bed, run, system, mode),
-        Case::Rtt | Case::Bulk | Case::Messages | Case::RelayRtt | Case::RelayBulk => {
-            pair::all(bed, run, case, system, mode)
-        }
+fn one(bed: &Bed, run: &mut Run, part: Part, system: &System, mode: &str) -> Result<()> {
+    match part {
+        Part::With(Case::Fanout, guests) => fanout::to(bed, run, system, mode, guests),
+        Part::With(_, guests) => scale::with(bed, run, system, mode, guests),
+        Part::Whole(Case::Setup) => setup::all(bed, run, system, mode),
+        Part::Whole(Case::Pollcost) => pollcost::all(bed, run, system, mode),
+        Part::Whole(Case::Memory) => memory::channels(bed, run, system, mode),
+        Part::Whole(Case::Wall) => wall::all(bed, run, system, mode),
+        Part::Whole(case) => pair::all(bed, run, case, system, mode),
     }
 }
 
@@ -391,7 +423,17 @@ mod tests {
         let crowd = names(&["--case", "fanout", "--system", "idts"], GuestType::Pvh);
         assert_eq!(
             crowd,
-            ["limit", "idts sleeping, fanout", "idts polling, fanout"]
+            [
+                "limit",
+                "idts sleeping, fanout 1",
+                "idts sleeping, fanout 2",
+                "idts sleeping, fanout 4",
+                "idts sleeping, fanout 8",
+                "idts polling, fanout 1",
+                "idts polling, fanout 2",
+                "idts polling, fanout 4",
+                "idts polling, fanout 8",
+            ]
         );
         let wall = names(&["--case", "wall", "--system", "vchan"], GuestType::Pv);
         assert_eq!(wall, ["vchan ring-1M, wall", "vchan ring-64K, wall"]);

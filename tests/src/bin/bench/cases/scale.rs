@@ -4,7 +4,7 @@
 
 use anyhow::{ensure, Result};
 
-use super::{is_usual, tcp, words, Run, Series, STEPS};
+use super::{is_usual, tcp, words, Run, Series};
 use crate::bed::{wait_all, Bed, Timed};
 use crate::figure::{jain, Better, Case, Name};
 use crate::system::{address, System};
@@ -16,23 +16,21 @@ const WRITES: u64 = 2048;
 const RELAYED: u64 = 512;
 const BRIDGED: u64 = 64;
 
-/// For one system in its usual setting.
-pub fn all(bed: &Bed, run: &mut Run, system: &System, mode: &str) -> Result<()> {
+/// For one system in its usual setting, with so many guests.
+pub fn with(bed: &Bed, run: &mut Run, system: &System, mode: &str, guests: usize) -> Result<()> {
     if !is_usual(system) {
         return Ok(());
     }
-    for guests in STEPS {
-        tcp::fairly(bed, run, system, |run| {
-            to_dom0(bed, run, system, mode, guests)
-        })?;
-        // A vchan between guests passes dom0 by; one guest alone has nobody to write to.
-        if guests > 1 && system.name() != Name::Vchan {
-            tcp::fairly(bed, run, system, |run| {
-                relayed(bed, run, system, mode, guests)
-            })?;
-        }
+    tcp::fairly(bed, run, system, |run| {
+        to_dom0(bed, run, system, mode, guests)
+    })?;
+    // A vchan between guests passes dom0 by; one guest alone has nobody to write to.
+    if guests == 1 || system.name() == Name::Vchan {
+        return Ok(());
     }
-    Ok(())
+    tcp::fairly(bed, run, system, |run| {
+        relayed(bed, run, system, mode, guests)
+    })
 }
 
 fn to_dom0(bed: &Bed, run: &mut Run, system: &System, mode: &str, guests: usize) -> Result<()> {

@@ -34,9 +34,6 @@ const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit"
 const CLEAR: &str = "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit";
 /// A load that is not over after this long hangs; a busy machine may take its time.
 pub const HANG: Duration = Duration::from_secs(1200);
-/// How many times a case is run; the median counts. Whatever else a domain does has another pace for a
-/// while now and then.
-pub const ROUNDS: usize = 5;
 /// After this long a PVH guest spins. A case takes some minutes at most.
 const SPIN: Duration = Duration::from_secs(900);
 /// How often loads that run side by side are looked at.
@@ -276,9 +273,9 @@ impl Bed {
     }
 
     /// Copies without anything else in a domain; median nanoseconds of each case.
-    pub fn limit(&self, domain: &str, cases: &[String]) -> Result<Vec<u64>> {
+    pub fn limit(&self, domain: &str, rounds: usize, cases: &[String]) -> Result<Vec<u64>> {
         self.tb.sh(domain, &format!("insmod {LIMIT}"))?;
-        let rounds = ROUNDS.to_string();
+        let rounds = rounds.to_string();
         let times = self.load(domain, &["limit", "/dev/idts-limit", &rounds], cases);
         self.tb.sh(domain, "rmmod idts_limit")?;
         times

@@ -7,7 +7,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 
 use super::{tcp, words, Run, Series};
-use crate::bed::{built, Bed, HANG, ROUNDS};
+use crate::bed::{built, Bed, HANG};
 use crate::figure::{Better, Case, Name};
 use crate::system::{address, System};
 
@@ -55,11 +55,11 @@ pub fn all(bed: &Bed, run: &mut Run, between_guests: bool) -> Result<()> {
 }
 
 fn one(bed: &Bed, run: &mut Run, path: &Path) -> Result<()> {
-    let mut rounds = (0..ROUNDS)
+    let mut rounds = (0..run.rounds())
         .map(|_| round(bed, path))
         .collect::<Result<Vec<_>>>()?;
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (rate, received) = rounds[ROUNDS / 2];
+    let (rate, received) = rounds[rounds.len() / 2];
     let (case, way, ..) = path;
     let variant = words(&["iperf3", way]);
     let series = Series {

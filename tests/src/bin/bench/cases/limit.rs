@@ -42,7 +42,7 @@ pub fn limit(bed: &Bed, run: &mut Run) -> Result<()> {
 /// The rates of the copies in a domain.
 fn copies(bed: &Bed, run: &mut Run, domain: &str, role: &str) -> Result<Vec<f64>> {
     let cases = COPIES.map(|(name, _)| format!("{name}:{BYTES}:{COUNT}"));
-    let times = bed.limit(domain, &cases)?;
+    let times = bed.limit(domain, run.rounds(), &cases)?;
     for ((_, what), ns) in COPIES.iter().zip(&times) {
         let variant = format!("{what} {role}");
         run.gbits(Case::Bulk, series(bed.kind, &variant), BYTES, COUNT, *ns);

@@ -124,6 +124,15 @@ impl Run {
         }
     }
 
+    /// How many times a case is run, on a new connection each time; the median counts. Whatever else
+    /// a domain does has another pace for a while now and then.
+    fn rounds(&self) -> usize {
+        match self.quick {
+            true => 5,
+            false => 3,
+        }
+    }
+
     /// Keeps a time in microseconds.
     pub fn micros(&mut self, case: Case, series: Series<'_>, bytes: u64, n: u64, ns: u64) {
         self.add(

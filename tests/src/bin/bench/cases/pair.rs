@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use super::{tcp, words, Run, Series};
-use crate::bed::{Bed, ROUNDS};
+use crate::bed::Bed;
 use crate::figure::Case;
 use crate::system::System;
 
@@ -108,7 +108,8 @@ fn between(
         .into_iter()
         .chain(items.iter().map(Item::text))
         .collect();
-    let times = bed.run(system, [ends.client, ends.server], ROUNDS, &cases)?;
+    let domains = [ends.client, ends.server];
+    let times = bed.run(system, domains, run.rounds(), &cases)?;
     for (item, ns) in items.iter().zip(times.into_iter().skip(paces)) {
         let variant = words(&[mode, item.way, &system.setting()]);
         let series = Series {

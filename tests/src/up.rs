@@ -83,6 +83,10 @@ fn finish(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
         let guest = testbed.guest_config(number);
         tell(&format!("creating {} ({})", guest.name, guest.kind));
         testbed.create(&guest)?;
+        if config.icount {
+            // They would boot in turns, no faster, and the more run the sooner one is lost.
+            wait_for_guest(testbed, &guest, tell)?;
+        }
     }
     wait_for_guests(testbed, tell)?;
     if !config.bare {

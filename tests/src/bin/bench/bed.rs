@@ -102,35 +102,39 @@ impl Plan {
         })
     }
 
-    /// It, with those guests made again that were lost, or else a new one.
-    pub fn mended(&self) -> Result<Bed> {
-        let mend = || {
-            let Some(tb) = self.running()? else {
-                return Ok(None);
-            };
-            tb.mend(&|text| eprintln!("bench: {text}"))?;
-            self.watch(|| self.on(tb)).map(Some)
-        };
-        match mend() {
-            Ok(Some(bed)) => return Ok(bed),
-            Ok(None) => (),
-            Err(error) => eprintln!("bench: the machine is not mended: {error:#}"),
-        }
-        self.anew()
-    }
-
     /// Boots it, without modules, in place of one that an earlier run left.
     pub fn anew(&self) -> Result<Bed> {
+        Testbed::end()?;
+        self.mended()
+    }
+
+    /// It, with those guests made again that were lost, or else a new one.
+    pub fn mended(&self) -> Result<Bed> {
         let mut tries = 1;
         loop {
-            Testbed::end()?;
-            self.boot()?;
-            match self.watch(|| self.on(Testbed::attach()?)) {
+            match self.try_mended() {
                 Err(error) if tries < self.tries() => eprintln!("bench: once more: {error:#}"),
                 result => return result,
             }
             tries += 1;
         }
+    }
+
+    fn try_mended(&self) -> Result<Bed> {
+        let tb = match self.running()? {
+            Some(tb) => {
+                let mended = tb.mend(&|text| eprintln!("bench: {text}"));
+                // What cannot be mended is replaced.
+                mended.or_else(|error| Testbed::end().and(Err(error)))?;
+                tb
+            }
+            None => {
+                Testbed::end()?;
+                self.boot()?;
+                Testbed::attach()?
+            }
+        };
+        self.watch(|| self.on(tb))
     }
 
     /// `testbed up` itself copes with guests that are lost.

@@ -71,9 +71,8 @@ const PAIR: [Case; 7] = [
 ];
 /// Many guests.
 const CROWD: [Case; 3] = [Case::Fanout, Case::Scale, Case::Memory];
-/// How many that is, and how many of them take part.
-const CROWD_GUESTS: u32 = 8;
-const STEPS: [usize; 4] = [1, 2, 4, 8];
+/// How many of them take part.
+const STEPS: [u32; 4] = [1, 2, 4, 8];
 
 /// Bytes of the rings of vchan and IDTS where it is not the ring that is looked at.
 const RING: u32 = 1 << 20;
@@ -232,6 +231,15 @@ fn words(words: &[&str]) -> String {
     some.join(" ")
 }
 
+/// How many guests are many. The emulator loses PVH guests when it counts (see tests/BENCH.md), and of
+/// eight there is always one lost.
+fn crowd(kind: GuestType) -> u32 {
+    match kind {
+        GuestType::Pv => 8,
+        GuestType::Pvh => 4,
+    }
+}
+
 /// The machines that the cases want, and what is run on each.
 pub fn machines(cli: &Cli, kind: GuestType) -> Vec<(Plan, &'static [Case])> {
     let pair = match cli.wants(Case::RelayRtt) || cli.wants(Case::RelayBulk) {
@@ -245,7 +253,7 @@ pub fn machines(cli: &Cli, kind: GuestType) -> Vec<(Plan, &'static [Case])> {
     };
     let all: [(Plan, &'static [Case]); 3] = [
         (plan(pair, true), &PAIR),
-        (plan(CROWD_GUESTS, true), &CROWD),
+        (plan(crowd(kind), true), &CROWD),
         (plan(1, false), &[Case::Wall]),
     ];
     let wanted = |(_, cases): &(Plan, &'static [Case])| cases.iter().any(|case| cli.wants(*case));
@@ -269,7 +277,7 @@ pub enum Unit {
 #[derive(Clone, Copy)]
 pub enum Part {
     Whole(Case),
-    With(Case, usize),
+    With(Case, u32),
 }
 
 impl Part {
@@ -279,10 +287,11 @@ impl Part {
         }
     }
 
-    /// The parts of a case.
-    fn all(case: Case) -> Vec<Part> {
+    /// The parts of a case on a machine with so many guests.
+    fn all(case: Case, guests: u32) -> Vec<Part> {
+        let steps = STEPS.into_iter().filter(|step| *step <= guests);
         match case {
-            Case::Fanout | Case::Scale => STEPS.map(|guests| Part::With(case, guests)).into(),
+            Case::Fanout | Case::Scale => steps.map(|step| Part::With(case, step)).collect(),
             _ => vec![Part::Whole(case)],
         }
     }
@@ -303,7 +312,7 @@ pub fn units(cli: &Cli, plan: &Plan, run: &Run, cases: &[Case]) -> Vec<Unit> {
         .iter()
         .copied()
         .filter(|&case| cli.wants(case))
-        .flat_map(Part::all)
+        .flat_map(|case| Part::all(case, plan.guests))
         .collect();
     let peers = [
         System::Tcp { nodelay: true },
@@ -384,8 +393,8 @@ fn rings(mode: &Mode, case: Case, quick: bool) -> Vec<u32> {
 /// A case of one system. `mode` is how IDTS waits, else empty.
 fn one(bed: &Bed, run: &mut Run, part: Part, system: &System, mode: &str) -> Result<()> {
     match part {
-        Part::With(Case::Fanout, guests) => fanout::to(bed, run, system, mode, guests),
-        Part::With(_, guests) => scale::with(bed, run, system, mode, guests),
+        Part::With(Case::Fanout, guests) => fanout::to(bed, run, system, mode, guests as usize),
+        Part::With(_, guests) => scale::with(bed, run, system, mode, guests as usize),
         Part::Whole(Case::Setup) => setup::all(bed, run, system, mode),
         Part::Whole(Case::Pollcost) => pollcost::all(bed, run, system, mode),
         Part::Whole(Case::Memory) => memory::channels(bed, run, system, mode),
@@ -437,12 +446,15 @@ mod tests {
                 "idts sleeping, fanout 1",
                 "idts sleeping, fanout 2",
                 "idts sleeping, fanout 4",
-                "idts sleeping, fanout 8",
                 "idts polling, fanout 1",
                 "idts polling, fanout 2",
                 "idts polling, fanout 4",
-                "idts polling, fanout 8",
             ]
+        );
+        let many = names(&["--case", "scale", "--system", "vchan"], GuestType::Pv);
+        assert_eq!(
+            many.last().map(String::as_str),
+            Some("vchan ring-64K, scale 8")
         );
         let wall = names(&["--case", "wall", "--system", "vchan"], GuestType::Pv);
         assert_eq!(wall, ["vchan ring-1M, wall", "vchan ring-64K, wall"]);

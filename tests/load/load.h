@@ -76,8 +76,8 @@ uint64_t fan(struct link *links, int count, const struct request *request);
 /* A CASE of the command line, and a tenth of it, which is not counted. */
 struct request parse(const char *text);
 struct request tenth(struct request request);
-/* The median of so many numbers, which are sorted. */
-uint64_t middle(uint64_t *numbers, int count);
+/* The mean of so many numbers but the least and the most; it sorts them. */
+uint64_t usual(uint64_t *numbers, int count);
 /* A case's line of output. */
 void report(const char *text, uint64_t ns);
 

@@ -276,7 +276,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Copies without anything else in a domain; median nanoseconds of each case.
+    /// Copies without anything else in a domain; usual nanoseconds of each case.
     pub fn limit(&self, domain: &str, rounds: usize, cases: &[String]) -> Result<Vec<u64>> {
         self.tb.sh(domain, &format!("insmod {LIMIT}"))?;
         let rounds = rounds.to_string();
@@ -307,7 +307,7 @@ impl Bed {
         self.tb.spawn(domain, &[&[LOAD], args].concat())
     }
 
-    /// Runs cases between two domains, on one connection after the other; median nanoseconds of
+    /// Runs cases between two domains, on one connection after the other; usual nanoseconds of
     /// each case.
     pub fn run(
         &self,

@@ -59,7 +59,9 @@ fn one(bed: &Bed, run: &mut Run, path: &Path) -> Result<()> {
         .map(|_| round(bed, path))
         .collect::<Result<Vec<_>>>()?;
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (rate, received) = rounds[rounds.len() / 2];
+    let usual = &rounds[1..rounds.len() - 1];
+    let rate = usual.iter().map(|round| round.0).sum::<f64>() / usual.len() as f64;
+    let received = rounds[rounds.len() / 2].1;
     let (case, way, ..) = path;
     let variant = words(&["iperf3", way]);
     let series = Series {

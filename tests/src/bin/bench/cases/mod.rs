@@ -123,8 +123,8 @@ impl Run {
         }
     }
 
-    /// How many times a case is run, on a new connection each time; the median counts. Whatever else
-    /// a domain does has another pace for a while now and then.
+    /// How many times a case is run, on a new connection each time; the mean counts, but of the least and
+    /// the most. Whatever else a domain does has another pace for a while now and then.
     fn rounds(&self) -> usize {
         match self.quick {
             true => 5,

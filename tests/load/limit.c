@@ -35,16 +35,7 @@ static void copy(int fd, const char *how, size_t size, uint64_t count)
 	}
 }
 
-/* Copies; nanoseconds of it. */
-static uint64_t timed(int fd, const char *how, size_t size, uint64_t count)
-{
-	uint64_t start = now();
-
-	copy(fd, how, size, count);
-	return now() - start;
-}
-
-void measure_limit(const char *path, int rounds, char *const cases[])
+void measure_limit(const char *path, char *const cases[])
 {
 	int fd = open(path, O_RDWR);
 
@@ -52,9 +43,8 @@ void measure_limit(const char *path, int rounds, char *const cases[])
 		fail(path);
 	for (; *cases; cases++) {
 		char parts[3][64];
-		uint64_t count, took[rounds];
+		uint64_t start, count;
 		size_t size;
-		int i;
 
 		if (split(*cases, parts, 3) != 3)
 			fail(*cases);
@@ -63,8 +53,9 @@ void measure_limit(const char *path, int rounds, char *const cases[])
 		if (!strcmp(parts[0], "call"))
 			size = 0;
 		copy(fd, parts[0], size, (count + 9) / 10);
-		for (i = 0; i < rounds; i++)
-			took[i] = timed(fd, parts[0], size, count);
-		report(*cases, usual(took, rounds));
+		start = now();
+		copy(fd, parts[0], size, count);
+		report(*cases, now() - start);
 	}
+	close(fd);
 }

@@ -4,8 +4,8 @@
  *
  *   load serve SYSTEM WHERE          offers a service, says "ready", serves one
  *                                    caller after the other until it is killed
- *   load run SYSTEM WHERE ROUNDS CASE...  calls a service ROUNDS times; a line of
- *                                    JSON for each case, with its usual time
+ *   load run SYSTEM WHERE ROUNDS CASE...  calls a service so many times, each time
+ *                                    for all cases; a line of JSON for each
  *   load fan SYSTEM N WHERE*N CASE...  calls N services, each case with all at once
  *   load gate PORT N CASE...         has N callers begin each case together
  *   load gated GATE SYSTEM WHERE CASE...  runs as one of them
@@ -71,24 +71,6 @@ void report(const char *text, uint64_t ns)
 	fflush(stdout);
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-uint64_t usual(uint64_t *numbers, int count)
-{
-	int strays = count > 2, i;
-	uint64_t sum = 0;
-
-	qsort(numbers, count, sizeof(*numbers), compare);
-	for (i = strays; i < count - strays; i++)
-		sum += numbers[i];
-	return sum / (count - 2 * strays);
-}
-
 static const struct system *find(const char *name)
 {
 	static const struct system *const all[] = {
@@ -149,43 +131,23 @@ static void serve_for_ever(const struct system *system, const char *where)
 	}
 }
 
-/* Runs a case; nanoseconds of what is counted of it. */
-static uint64_t run_case(struct link *link, const struct request *request)
+static void run_cases(const struct system *system, const char *where, char *const cases[])
 {
-	uint64_t (*clock)(void) = request->op == OP_EVERY ? busy : now;
-	struct request before = tenth(*request);
-	uint64_t start;
+	struct link link = { .fd = -1 };
 
-	run(link, &before);
-	start = clock();
-	run(link, request);
-	return clock() - start;
-}
+	if (system->connect(where, &link))
+		fail(where);
+	for (; *cases; cases++) {
+		struct request request = parse(*cases), before = tenth(request);
+		uint64_t (*clock)(void) = request.op == OP_EVERY ? busy : now;
+		uint64_t start;
 
-/*
- * Two domains that wake each other keep step, but for a while now and then another
- * one: when a third process runs, say. Some connections tell the usual one.
- */
-static void run_cases(const struct system *system, const char *where, int rounds,
-		      char *const cases[], int count)
-{
-	struct request requests[count];
-	uint64_t took[count][rounds];
-	int i, round;
-
-	for (i = 0; i < count; i++)
-		requests[i] = parse(cases[i]);
-	for (round = 0; round < rounds; round++) {
-		struct link link = { .fd = -1 };
-
-		if (system->connect(where, &link))
-			fail(where);
-		for (i = 0; i < count; i++)
-			took[i][round] = run_case(&link, &requests[i]);
-		hang_up(&link);
+		run(&link, &before);
+		start = clock();
+		run(&link, &request);
+		report(*cases, clock() - start);
 	}
-	for (i = 0; i < count; i++)
-		report(cases[i], usual(took[i], rounds));
+	hang_up(&link);
 }
 
 static void run_fan(const struct system *system, int count, char *const args[])
@@ -211,6 +173,7 @@ static void run_fan(const struct system *system, int count, char *const args[])
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
+	int i;
 
 	buffer = aligned_alloc(4096, SIZE_MAX_MESSAGE);
 	if (!buffer)
@@ -222,7 +185,8 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(verb, "serve"))
 		serve_for_ever(find(argv[2]), argv[3]);
 	else if (argc >= 6 && !strcmp(verb, "run") && atoi(argv[4]) > 0)
-		run_cases(find(argv[2]), argv[3], atoi(argv[4]), argv + 5, argc - 5);
+		for (i = 0; i < atoi(argv[4]); i++)
+			run_cases(find(argv[2]), argv[3], argv + 5);
 	else if (argc >= 6 && !strcmp(verb, "fan") && atoi(argv[3]) > 0)
 		run_fan(find(argv[2]), atoi(argv[3]), argv + 4);
 	else if (argc >= 5 && !strcmp(verb, "gate") && atoi(argv[3]) > 0)
@@ -238,7 +202,8 @@ int main(int argc, char **argv)
 	else if (argc == 4 && !strcmp(verb, "hold"))
 		hold(find(argv[2]), argv[3]);
 	else if (argc >= 5 && !strcmp(verb, "limit") && atoi(argv[3]) > 0)
-		measure_limit(argv[2], atoi(argv[3]), argv + 4);
+		for (i = 0; i < atoi(argv[3]); i++)
+			measure_limit(argv[2], argv + 4);
 	else if (argc == 3 && !strcmp(verb, "device"))
 		show_device(argv[2]);
 	else if (argc == 2 && !strcmp(verb, "used"))

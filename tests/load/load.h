@@ -76,8 +76,6 @@ uint64_t fan(struct link *links, int count, const struct request *request);
 /* A CASE of the command line, and a tenth of it, which is not counted. */
 struct request parse(const char *text);
 struct request tenth(struct request request);
-/* The mean of so many numbers but the least and the most; it sorts them. */
-uint64_t usual(uint64_t *numbers, int count);
 /* A case's line of output. */
 void report(const char *text, uint64_t ns);
 
@@ -99,7 +97,7 @@ uint64_t now(void);
 ssize_t idts_transact(int fd, const void *from, size_t bytes, void *to, size_t room);
 /* What all domains have run so far, in nanoseconds; asked in dom0. */
 uint64_t busy(void);
-void measure_limit(const char *path, int rounds, char *const cases[]);
+void measure_limit(const char *path, char *const cases[]);
 void show_device(const char *name);
 void show_used(void);
 

@@ -91,6 +91,12 @@ impl Config {
         self.types.get(index).copied().unwrap_or(GuestType::Pv)
     }
 
+    /// Whether the emulator loses guests of this type: when it counts, it delivers events twice (see
+    /// tests/BENCH.md).
+    pub fn loses(&self, kind: GuestType) -> bool {
+        self.icount && kind == GuestType::Pvh
+    }
+
     /// Virtual CPUs that dom0 really gets.
     pub fn dom0_cpus(&self) -> u32 {
         if self.icount {

@@ -74,12 +74,11 @@ impl Testbed {
         let Guest {
             name, kind, cpus, ..
         } = guest;
-        // Counting, the emulator delivers events twice (see tests/BENCH.md). A kernel whose tick has
-        // stopped sets its clock on every event before it handles it, and the second event, if it
-        // comes there, wants the clock and spins.
-        let options = match (*kind, self.config().icount) {
-            (GuestType::Pvh, true) => "console=hvc0 nohz=off",
-            _ => "console=hvc0",
+        // A kernel whose tick has stopped sets its clock on every event before it handles it. If the
+        // event comes once more there, that one wants the clock and spins.
+        let options = match self.config().loses(*kind) {
+            true => "console=hvc0 nohz=off",
+            false => "console=hvc0",
         };
         let mut text = format!(
             "name = '{name}'\ntype = '{kind}'\nmemory = {GUEST_MEMORY}\nvcpus = {cpus}\n\

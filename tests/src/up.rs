@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::config::{Config, GuestType};
+use crate::config::Config;
 use crate::guests::Guest;
 use crate::place::{Images, Place, State};
 use crate::running::{Testbed, HANG};
@@ -134,10 +134,10 @@ pub fn wait_for_guests(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counting, the emulator loses a PVH guest now and then (see tests/BENCH.md). It is made again.
+/// A guest that the emulator loses is made again.
 fn wait_for_guest(testbed: &Testbed, guest: &Guest, tell: Tell<'_>) -> Result<()> {
     let name = guest.name.as_str();
-    if guest.kind == GuestType::Pv || !testbed.config().icount {
+    if !testbed.config().loses(guest.kind) {
         return testbed.wait_answers(name);
     }
     for _ in 1..TRIES {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use testbed::{Child, GuestType, Testbed};
 
 use crate::cases::Mode;
+use crate::figure::usual;
 use crate::system::{address, System};
 
 /// Where the load is in a domain.
@@ -279,10 +280,10 @@ impl Bed {
     /// Copies without anything else in a domain; usual nanoseconds of each case.
     pub fn limit(&self, domain: &str, rounds: usize, cases: &[String]) -> Result<Vec<u64>> {
         self.tb.sh(domain, &format!("insmod {LIMIT}"))?;
-        let rounds = rounds.to_string();
-        let times = self.load(domain, &["limit", "/dev/idts-limit", &rounds], cases);
+        let how = ["limit", "/dev/idts-limit", &rounds.to_string()];
+        let times = self.load(domain, &how, cases);
         self.tb.sh(domain, "rmmod idts_limit")?;
-        times
+        Ok(usual_of_each(&times?, cases.len()))
     }
 
     /// Starts a service in one domain for callers in another.
@@ -318,7 +319,8 @@ impl Bed {
     ) -> Result<Vec<u64>> {
         let service = self.serve("serve", system, server, client)?;
         let (name, rounds) = (system.name().to_string(), rounds.to_string());
-        self.load(client, &["run", &name, &service.to, &rounds], cases)
+        let times = self.load(client, &["run", &name, &service.to, &rounds], cases)?;
+        Ok(usual_of_each(&times, cases.len()))
     }
 
     /// Runs a load to its end; nanoseconds of each case.
@@ -384,6 +386,15 @@ impl Service {
     }
 }
 
+/// What each of so many cases took by the times of round after round.
+fn usual_of_each(times: &[u64], cases: usize) -> Vec<u64> {
+    let of = |case| {
+        let rounds = times.iter().skip(case).step_by(cases);
+        usual(rounds.map(|ns| *ns as f64).collect()) as u64
+    };
+    (0..cases).map(of).collect()
+}
+
 /// Waits for loads that run side by side; one that fails fails all.
 pub fn wait_all(children: &[Child]) -> Result<()> {
     let start = Instant::now();
@@ -418,4 +429,15 @@ pub fn built(name: &str) -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rounds_are_told_apart_by_case() {
+        // Two cases, three rounds.
+        let times = [10, 500, 11, 700, 90, 600];
+        assert_eq!(super::usual_of_each(&times, 2), [11, 600]);
+        assert_eq!(super::usual_of_each(&[1, 2, 3], 3), [1, 2, 3]);
+    }
 }

@@ -102,6 +102,16 @@ pub fn chained(rates: &[f64]) -> f64 {
     1.0 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
 }
 
+/// The mean of what was measured again and again but for the least and the most, which may be strays.
+pub fn usual(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let inner = match values.as_slice() {
+        [_, inner @ .., _] if !inner.is_empty() => inner,
+        few => few,
+    };
+    inner.iter().sum::<f64>() / inner.len() as f64
+}
+
 /// Jain's index of these rates: 1 if all are the same, down to 1 / n if one has all.
 pub fn jain(rates: &[f64]) -> f64 {
     let sum: f64 = rates.iter().sum();
@@ -149,6 +159,14 @@ mod tests {
             unit: "us".into(),
             better: Better::Lower,
         }
+    }
+
+    #[test]
+    fn strays_do_not_count() {
+        assert_eq!(usual(vec![60.0, 44.7, 62.0, 61.0, 99.0]), 61.0);
+        assert_eq!(usual(vec![3.0, 9.0, 1.0]), 3.0);
+        assert_eq!(usual(vec![1.0, 2.0]), 1.5);
+        assert_eq!(usual(vec![7.0]), 7.0);
     }
 
     #[test]

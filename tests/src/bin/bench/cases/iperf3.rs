@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{tcp, words, Run, Series};
 use crate::bed::{built, Bed, HANG};
-use crate::figure::{Better, Case, Name};
+use crate::figure::{usual, Better, Case, Name};
 use crate::system::{address, System};
 
 /// What scripts/build made: the program, and the libraries that no domain has.
@@ -55,13 +55,11 @@ pub fn all(bed: &Bed, run: &mut Run, between_guests: bool) -> Result<()> {
 }
 
 fn one(bed: &Bed, run: &mut Run, path: &Path) -> Result<()> {
-    let mut rounds = (0..run.rounds())
+    let rounds = (0..run.rounds())
         .map(|_| round(bed, path))
         .collect::<Result<Vec<_>>>()?;
-    rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let usual = &rounds[1..rounds.len() - 1];
-    let rate = usual.iter().map(|round| round.0).sum::<f64>() / usual.len() as f64;
-    let received = rounds[rounds.len() / 2].1;
+    let (rates, received): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
+    let (rate, received) = (usual(rates), usual(received) as u64);
     let (case, way, ..) = path;
     let variant = words(&["iperf3", way]);
     let series = Series {
@@ -75,7 +73,7 @@ fn one(bed: &Bed, run: &mut Run, path: &Path) -> Result<()> {
 }
 
 /// A connection: Gb/s and bytes that the receiver saw.
-fn round(bed: &Bed, (_, _, [client, server], reads): &Path) -> Result<(f64, u64)> {
+fn round(bed: &Bed, (_, _, [client, server], reads): &Path) -> Result<(f64, f64)> {
     let port = bed.fresh().to_string();
     let serve = ["-s", "-1", "-p", &port, "--forceflush"];
     let mut service = bed.tb.spawn(server, &[&COMMAND[..], &serve].concat())?;
@@ -96,11 +94,11 @@ fn round(bed: &Bed, (_, _, [client, server], reads): &Path) -> Result<(f64, u64)
     received(&text).with_context(|| format!("iperf3 said {text}"))
 }
 
-fn received(text: &str) -> Option<(f64, u64)> {
+fn received(text: &str) -> Option<(f64, f64)> {
     let said: Value = serde_json::from_str(text).ok()?;
     let sum = &said["end"]["sum_received"];
     let bits = sum["bits_per_second"].as_f64()?;
-    Some((bits / 1e9, sum["bytes"].as_u64()?))
+    Some((bits / 1e9, sum["bytes"].as_f64()?))
 }
 
 #[cfg(test)]
@@ -109,7 +107,7 @@ mod tests {
     fn the_receivers_rate_counts() {
         let text = r#"{"end":{"sum_sent":{"bits_per_second":5e9},
             "sum_received":{"bits_per_second":4.2e9,"bytes":1000}}}"#;
-        assert_eq!(super::received(text), Some((4.2, 1000)));
+        assert_eq!(super::received(text), Some((4.2, 1000.0)));
         assert_eq!(super::received("{}"), None);
     }
 }

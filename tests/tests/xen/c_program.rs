@@ -12,13 +12,18 @@ pub fn both_ways(lab: &Lab, guest: &Guest) -> Result<()> {
     for domain in ["dom0", guest.name] {
         lab.tb.push(&built("tests/idts_c")?, domain, THERE)?;
     }
+    between(lab, guest, THERE)
+}
+
+/// One that is in both domains already.
+pub fn between(lab: &Lab, guest: &Guest, program: &str) -> Result<()> {
     for (client, server) in ways(guest) {
         let port = lab.port().to_string();
-        let serving = lab.start(server, &[THERE, "server", &port, "--once"])?;
+        let serving = lab.start(server, &[program, "server", &port, "--once"])?;
         serving.wait_line("listening on")?;
         let id = lab.id(server)?.to_string();
         let asked = lab
-            .start(client, &[THERE, "client", &id, &port, "3000001"])?
+            .start(client, &[program, "client", &id, &port, "3000001"])?
             .end()?;
         let served = serving.end()?;
         ensure!(asked.code == 0, "{client}: {}", asked.stderr);

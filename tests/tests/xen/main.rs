@@ -17,6 +17,7 @@ mod debug;
 mod demand;
 mod demo;
 mod domains;
+mod earlier;
 mod entry;
 mod errors;
 mod faults;
@@ -122,12 +123,16 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("lifecycle::back_reloaded", lifecycle::back_reloaded),
 ];
 
+/// What wants version 0.1.0.
+const EARLIER: &str = "earlier::version";
+
 /// What is done once, with u1.
 const ONCE: &[(&str, Case)] = &[
     ("testbed::own_failures", bed::own_failures),
     ("testbed::up_and_down", bed::up_and_down),
     ("testbed::reload", bed_life::reload),
     ("versions::apart", versions::apart),
+    (EARLIER, earlier::version),
 ];
 
 /// What needs domains without modules.
@@ -210,13 +215,17 @@ fn main() -> ExitCode {
         test_threads: Some(1),
         ..Arguments::from_args()
     };
-    let skips = match skips::read() {
+    let mut skips = match skips::read() {
         Ok(skips) => skips,
         Err(error) => {
             eprintln!("xen: {error:#}");
             return ExitCode::FAILURE;
         }
     };
+    if let Some(why) = earlier::absent() {
+        eprintln!("xen: {EARLIER} is skipped: {why}");
+        skips.insert(EARLIER.into(), why);
+    }
     let mut trials = Vec::new();
     for &(name, case) in APART {
         trials.push(Trial::test(name, move || lab::run_apart(name, case)));

@@ -58,6 +58,11 @@ impl Violation {
         Self::MessageOrder,
     ];
 
+    /// Its place in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The name used in logs, counters and the document.
     pub const fn name(self) -> &'static str {
         match self {

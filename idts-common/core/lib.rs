@@ -9,7 +9,7 @@
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`sequence`],
 //! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`patience`],
-//! [`policy`], [`sched`]. The document that all of it implements is `PROTOCOL.md`.
+//! [`policy`], [`sched`], [`log`]. The document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod doorbell;
 pub mod error;
 pub mod index;
 pub mod life;
+pub mod log;
 pub mod mem;
 pub mod nodes;
 pub mod patience;

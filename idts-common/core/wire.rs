@@ -52,6 +52,8 @@ pub mod group {
 
 /// Domain ids are below this (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
 pub const DOMAINS: u32 = 0x7ff0;
+/// Channels of a tunnel that its peer may break: the tunnel is broken with the last.
+pub const BROKEN_MAX: u32 = 64;
 
 /// Layout of the control page.
 pub mod page {

@@ -194,18 +194,20 @@ impl Channel {
         self.peer_closed.store(true, kernel::sync::atomic::Release);
     }
 
-    /// Ends the channel because the peer broke the protocol; logged once. Whoever
+    /// Ends the channel because the peer broke the protocol; counted once. Whoever
     /// found out may have been woken alone: all who wait are woken.
     pub(crate) fn broken(&self, violation: Violation) -> Stop {
         if self.error.cmpxchg(0, Errno::Proto as u32, Relaxed).is_ok() {
-            self.tunnel.stats.violations.add(1);
-            pr_warn!(
-                "domain {}: channel {}.{}: {}\n",
-                self.tunnel.peer,
-                self.id.id,
-                self.id.generation,
-                violation.name()
-            );
+            self.tunnel.channel_broken(violation);
+            if self.tunnel.account.may_say() {
+                pr_warn!(
+                    "domain {}: channel {}.{}: {}\n",
+                    self.tunnel.peer,
+                    self.id.id,
+                    self.id.generation,
+                    violation.name()
+                );
+            }
             self.tunnel.slots.with(self.id.id, |e| e.kick());
         }
         Stop::Broken

@@ -14,6 +14,7 @@ use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
+use crate::accounts::{Account, Accounts, AccountsReport};
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::groups::Groups;
@@ -63,6 +64,8 @@ pub struct Hub {
     /// Who handles messages while it waits.
     #[pin]
     pub(crate) help: Help,
+    /// What is kept of domains across their tunnels.
+    accounts: Arc<Accounts>,
     /// What each domain may.
     #[pin]
     pub(crate) policies: Policies,
@@ -90,6 +93,8 @@ pub struct Installed {
     watch: Option<Pin<KBox<Watch>>>,
     /// Back: the debugfs file of the scheduler.
     _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
+    /// The debugfs file of the rules that domains broke.
+    _violations: Option<Pin<KBox<debugfs::File<AccountsReport>>>>,
     hub: Arc<Hub>,
 }
 
@@ -113,6 +118,7 @@ impl Installed {
         let mut installed = Self {
             watch: None,
             _scheduler: None,
+            _violations: hub.report_violations(),
             hub,
         };
         if role == Role::Back {
@@ -150,6 +156,7 @@ impl Hub {
         let reaper = Reaper::new()?;
         let mover = Mover::new()?;
         let wish = Wish::new()?;
+        let accounts = Accounts::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
@@ -157,6 +164,7 @@ impl Hub {
                 wish,
                 mover,
                 help <- Help::new(),
+                accounts,
                 policies <- Policies::new(),
                 groups <- Groups::new(),
                 home <- new_mutex!(None),
@@ -177,6 +185,25 @@ impl Hub {
             .debugfs
             .read_only_file::<_, Error>(c"scheduler", report);
         KBox::pin_init(file, GFP_KERNEL).ok()
+    }
+
+    fn report_violations(&self) -> Option<Pin<KBox<debugfs::File<AccountsReport>>>> {
+        let report = Ok(AccountsReport(self.accounts.clone()));
+        let file = self
+            .debugfs
+            .read_only_file::<_, Error>(c"violations", report);
+        KBox::pin_init(file, GFP_KERNEL).ok()
+    }
+
+    /// What is kept of a domain across its tunnels.
+    pub(crate) fn account(&self, domid: u16) -> Result<Arc<Account>> {
+        self.accounts.of(domid)
+    }
+
+    /// Whether the log may have a line now that a domain caused, by a set-up that
+    /// it spoiled for instance. If not, it is counted.
+    pub fn may_say(&self, domid: u16) -> bool {
+        self.account(domid).is_ok_and(|account| account.may_say())
     }
 
     /// Makes a tunnel reachable.

@@ -6,7 +6,7 @@
 //! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`], [`user`],
 //! [`slots`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
 //! [`channel`] with [`records`], [`endpoint`] with [`patience`] and [`help`], [`hub`],
-//! [`reaper`], [`wish`], [`stats`]. For the back: [`mover`] with [`relay`] and [`groups`],
+//! [`reaper`], [`wish`], [`stats`], [`accounts`]. For the back: [`mover`] with [`relay`] and [`groups`],
 //! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
 //!
 //! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
@@ -23,6 +23,7 @@
 /// Prefix of `pr_*!` lines, which `module!` defines for a module's own crate.
 const __LOG_PREFIX: &[u8] = b"idts\0";
 
+mod accounts;
 mod bindings;
 mod channel;
 mod chardev;

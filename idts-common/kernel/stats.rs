@@ -123,7 +123,8 @@ impl Writer for Report {
             }
         }
         self.events(f)?;
-        self.0.stats.write(f)
+        self.0.stats.write(f)?;
+        self.0.account.write(f)
     }
 }
 

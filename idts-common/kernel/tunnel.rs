@@ -22,9 +22,9 @@ use idts_core::region::Region;
 use idts_core::sched::FlowId;
 use idts_core::state::XenbusState;
 use idts_core::terms::Terms;
-use idts_core::wire::{self, Slot, QUEUES};
+use idts_core::wire::{self, Slot, BROKEN_MAX, QUEUES};
 use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 use kernel::workqueue::{
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_work, DelayedWork, Work,
@@ -33,6 +33,7 @@ use kernel::workqueue::{
 use self::queues::Ear;
 pub(crate) use self::queues::Lane;
 pub use self::terms::{announce, was_refused};
+use crate::accounts::Account;
 use crate::errno::Errno;
 use crate::evtchn::EventChannel;
 use crate::grant::{GrantedPages, MappedPages};
@@ -81,6 +82,8 @@ pub struct Tunnel {
     pub(crate) gate: Gate,
     /// Counters.
     pub(crate) stats: Stats,
+    /// What is kept of the other domain across its tunnels.
+    pub(crate) account: Arc<Account>,
     pub(crate) hub: Arc<Hub>,
     /// The device; none for the tunnel of a domain with itself.
     pub(crate) device: Option<DeviceRef>,
@@ -101,6 +104,9 @@ pub struct Tunnel {
     turn: WaitQueue,
     /// The worker waits for an event of the control ring.
     armed: Atomic<u32>,
+    /// Channels that the peer broke, and the last rule that it broke with one.
+    broken_channels: Atomic<u32>,
+    last_violation: Atomic<u32>,
     /// There are messages that nobody has taken.
     mail: Atomic<u32>,
     #[pin]
@@ -131,12 +137,15 @@ impl Tunnel {
         let role = hub.role;
         let page = control.piece();
         let book = work::zeroed::<Region>()?;
+        let peer = device.map_or(0, |d| d.peer());
+        let account = hub.account(peer)?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
-                peer: device.map_or(0, |d| d.peer()),
+                peer,
                 gate: Gate::new(),
                 stats: Stats::new(),
+                account,
                 hub: hub.clone(),
                 device: device.map(DeviceRef::from),
                 slots: Slots::new(),
@@ -149,6 +158,8 @@ impl Tunnel {
                 turns: Atomic::new(0),
                 turn <- WaitQueue::new(),
                 armed: Atomic::new(0),
+                broken_channels: Atomic::new(0),
+                last_violation: Atomic::new(0),
                 mail: Atomic::new(0),
                 work <- new_work!("idts_tunnel"),
                 late <- new_delayed_work!("idts_late"),
@@ -222,7 +233,7 @@ impl Tunnel {
             self.grow(&mut self.inner.lock(), wire::FIRST_WINDOWS)?;
         }
         if self.role == Role::Back {
-            let numbers = self.hub.policies.load(self.peer);
+            let numbers = self.hub.policies.load(&self.hub, self.peer);
             let flow = self.hub.mover.join(self, numbers.params)?;
             self.set_flow(flow);
             self.obey();
@@ -270,7 +281,7 @@ impl Tunnel {
         }
     }
 
-    /// Marks the tunnel broken: the peer broke a rule. Logged once; everyone on
+    /// Marks the tunnel broken: the peer broke a rule. Everyone on
     /// the tunnel gets `EPROTO`, nobody else notices.
     fn break_down(&self, inner: &mut Inner, violation: Violation) {
         if inner.broken.is_some() || !self.gate.is_open() {
@@ -278,14 +289,38 @@ impl Tunnel {
         }
         inner.broken = Some(violation);
         self.stats.violations.add(1);
-        pr_warn!(
-            "domain {}: tunnel broken by the peer: {}\n",
-            self.peer,
-            violation.name()
-        );
+        self.account.violated(violation);
+        if self.account.may_say() {
+            pr_warn!(
+                "domain {}: tunnel broken by the peer: {}\n",
+                self.peer,
+                violation.name()
+            );
+        }
         self.fail_all(inner, Errno::Proto);
         self.gate.shut();
         self.switch_closing();
+    }
+
+    /// The peer broke a channel: counts it. Inside the gate, so that the worker is
+    /// called before [`Self::stop`] waits for it.
+    pub(crate) fn channel_broken(self: &Arc<Self>, violation: Violation) {
+        self.stats.violations.add(1);
+        self.account.violated(violation);
+        self.last_violation.store(violation as u32, Relaxed);
+        let before = self.broken_channels.fetch_add(1, Full);
+        if before.wrapping_add(1) == BROKEN_MAX {
+            self.schedule();
+        }
+    }
+
+    /// The rule that the peer broke last, with one channel too many.
+    pub(crate) fn too_many_broken(&self) -> Option<Violation> {
+        if self.broken_channels.load(Acquire) < BROKEN_MAX {
+            return None;
+        }
+        let index = self.last_violation.load(Relaxed) as usize;
+        Violation::ALL.get(index).copied()
     }
 
     /// Asks the peer to close the device.

@@ -19,6 +19,7 @@ mutants_groups() {
 		control error index mem record ring: control fuzz hostile record ring
 		doorbell queues terms: control hostile queues spec
 		life sequence: life sequence
+		log: log
 		nodes policy: fuzz policy
 		patience: patience
 		region: fuzz region

@@ -71,7 +71,9 @@ impl Tunnel {
 
     /// Without memory a tunnel cannot go on; it is closed.
     fn give_up(&self) -> Result<(), Violation> {
-        pr_err!("domain {}: out of memory\n", self.peer);
+        if self.account.may_say() {
+            pr_err!("domain {}: out of memory\n", self.peer);
+        }
         self.switch_closing();
         Ok(())
     }

@@ -19,7 +19,7 @@ impl Tunnel {
         let Some(flow) = self.flow() else {
             return;
         };
-        let numbers = self.hub.policies.load(self.peer);
+        let numbers = self.hub.policies.load(&self.hub, self.peer);
         self.hub.mover.set(flow, numbers.params);
         self.capped.store(self.hub.mover.is_capped(flow), Relaxed);
     }

@@ -32,7 +32,9 @@ impl Tunnel {
     pub(crate) fn post(&self, inner: &mut Inner, slot: Slot) {
         if inner.outbox.push(slot, GFP_KERNEL).is_err() {
             // A message that cannot be kept would leave both sides waiting.
-            pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
+            if self.account.may_say() {
+                pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
+            }
             self.fail_all(inner, Errno::ConnReset);
             self.gate.shut();
             self.switch_closing();
@@ -143,7 +145,10 @@ impl Tunnel {
     /// there are more.
     pub(crate) fn handle_all(self: &Arc<Self>) -> bool {
         let mut inner = self.inner.lock();
-        let more = self.pump(&mut inner);
+        let more = match self.too_many_broken() {
+            Some(violation) => Err(violation),
+            None => self.pump(&mut inner),
+        };
         more.unwrap_or_else(|violation| {
             self.break_down(&mut inner, violation);
             false

@@ -2,11 +2,11 @@
 //! A hostile peer on real Xen: u3 without its module plays the front, or dom0 plays the back of
 //! u3's device, by `idts-hostile`. Every cell of the matrix that PROTOCOL.md's tables give is
 //! attacked; what must come of it is held against what came and against what the honest kernel
-//! said. Meanwhile u1 and u2 move data with dom0, and lose nothing.
+//! counted, and once against what it said. Meanwhile u1 and u2 move data with dom0, and lose nothing.
 //!
 //! The report lies in target/test-logs: `hostile-SIDE.txt` and `.json`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,11 @@ const ATTACKS_ONLY: u64 = 16;
 const ROUND: u64 = 2 << 20;
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(15);
+/// What the honest kernel says of the first attack, and when of others, in microseconds.
+const FIRST_LINE: &str = "tunnel broken by the peer: message-code";
+const LINES_APART: u64 = 60_000_000;
+/// Channels that a tunnel bears.
+const BROKEN_MAX: u64 = 64;
 
 /// u3 plays the front; the honest side is dom0.
 pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {
@@ -191,16 +196,13 @@ fn judge(report: &Value, heard: &Value, ends: &Value) -> Result<Judged> {
     }
     judged.attempts = attempts.len();
     judged.setups = by_setup.len();
-    let nothing = vec![];
     for (setup, attempts) in &by_setup {
-        let said = heard["setups"][setup.to_string()].as_array();
-        let said: Vec<&str> = said
-            .unwrap_or(&nothing)
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        judged.setup(attempts, &said);
+        let counted = &heard["setups"][setup.to_string()];
+        let counted: BTreeMap<String, u64> =
+            serde_json::from_value(counted.clone()).unwrap_or_default();
+        judged.setup(attempts, counted);
     }
+    judged.log(heard)?;
     let broken = attempts.iter().any(|a| a["reaction"] == "channel");
     if broken && ends["ends"]["EPROTO"].is_null() {
         judged.wrong.push(format!("no program got EPROTO: {ends}"));
@@ -229,45 +231,68 @@ impl Judged {
         Ok(())
     }
 
-    /// The attacks of one set-up, of which the last may have ended it, and what was logged.
-    fn setup(&mut self, attempts: &[&Value], said: &[&str]) {
-        let tunnel: Vec<&str> = said
-            .iter()
-            .filter_map(|line| line.strip_prefix("tunnel broken by the peer: "))
-            .collect();
-        let channels: Vec<&str> = said
-            .iter()
-            .filter(|line| line.starts_with("channel "))
-            .filter_map(|line| line.rsplit(": ").next())
-            .collect();
-        let incidents: BTreeSet<_> = said.iter().collect();
-        if tunnel.len() > 1 || incidents.len() != said.len() && attempts[0]["column"] != "Raced" {
+    /// The attacks of one set-up, of which the last may have ended it, and what was counted.
+    fn setup(&mut self, attempts: &[&Value], mut counted: BTreeMap<String, u64>) {
+        counted.remove("log_left_out");
+        let incidents: u64 = counted.values().sum();
+        // A word that changes while it is read may end one thing after another.
+        let raced = attempts.iter().any(|a| a["column"] == "Raced");
+        let most: u64 = attempts.iter().map(|a| most_incidents(a)).sum();
+        if incidents > most && !raced {
             self.wrong
-                .push(format!("said more than once: {said:?} of {attempts:?}"));
+                .push(format!("counted {counted:?} for {attempts:?}"));
         }
         for attempt in attempts {
             let text = |key: &str| attempt[key].as_str().unwrap_or_default();
             let reaction = text("reaction");
-            let named = match reaction {
-                "tunnel" => tunnel.first().copied(),
-                "channel" => channels.first().copied(),
-                _ => None,
+            let ended = matches!(reaction, "tunnel" | "channel");
+            let known = attempt["violation"]
+                .as_str()
+                .filter(|name| counted.contains_key(*name));
+            let named = known.or(counted.keys().next().map(String::as_str));
+            let word = match named.filter(|_| ended) {
+                Some(name) => format!("{reaction} {name}"),
+                None => reaction.into(),
             };
-            let word = named.map_or(reaction.into(), |name| format!("{reaction} {name}"));
             let cell = (text("row").to_string(), text("column").to_string());
             let cell = self.cells.entry(cell).or_default();
             *cell.entry(word).or_default() += 1;
             let demanded = text("must");
             let right = demanded == "any" && reaction != "hung"
-                || demanded == reaction
-                    && attempt["violation"]
-                        .as_str()
-                        .is_none_or(|v| named == Some(v));
-            // What ends a tunnel is always named.
+                || demanded == reaction && (attempt["violation"].is_null() || known.is_some());
+            // What ends a tunnel is always counted.
             if !right || reaction == "tunnel" && named.is_none() {
-                self.wrong.push(format!("{attempt}; logged {said:?}"));
+                self.wrong.push(format!("{attempt}; counted {counted:?}"));
+            }
+            if text("row") == "deed: channel after channel" && attempt["value"] != BROKEN_MAX {
+                self.wrong
+                    .push(format!("{attempt}: a tunnel bears {BROKEN_MAX}"));
             }
         }
+    }
+
+    /// What was logged: the first attack, and no more than a line a minute.
+    fn log(&mut self, heard: &Value) -> Result<()> {
+        let said: Vec<(u64, String)> = serde_json::from_value(heard["said"].clone())?;
+        let lines: Vec<_> = said
+            .iter()
+            .filter(|(_, line)| line.starts_with("tunnel broken") || line.starts_with("channel "))
+            .collect();
+        let apart = |pair: &[&(u64, String)]| pair[1].0 - pair[0].0 >= LINES_APART;
+        let first = lines.first().is_some_and(|(_, line)| line == FIRST_LINE);
+        if !first || !lines.windows(2).all(apart) {
+            self.wrong.push(format!("the log has {said:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// How many violations may be counted for an attack.
+fn most_incidents(attempt: &Value) -> u64 {
+    match attempt["row"].as_str() {
+        // The last ends its channel, and then the tunnel.
+        Some("deed: channel after channel") => BROKEN_MAX + 1,
+        _ => 1,
     }
 }
 

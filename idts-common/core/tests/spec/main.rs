@@ -260,6 +260,7 @@ fn limits() {
         ("HEADER", record::HEADER),
         ("NAME_MAX", wire::NAME_MAX as u32),
         ("DOMAINS", wire::DOMAINS),
+        ("BROKEN_MAX", wire::BROKEN_MAX),
     ]);
     let rows = table("### 9.2 Limits", "name");
     let doc: BTreeMap<_, _> = rows.iter().map(|r| (r[0], number(r[1]))).collect();

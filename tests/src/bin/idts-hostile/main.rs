@@ -36,6 +36,9 @@ use matrix::{Column, Row, Target};
 use player::Player;
 use session::Session;
 
+/// What is attacked first: a tunnel is broken, and the log must say so.
+const FIRST: &str = "rule: message-code";
+
 /// So many attacks that are not answered at all are enough.
 const HUNG_MAX: usize = 2;
 
@@ -101,13 +104,16 @@ fn plan<'a>(rows: &[&'a Row], player: &mut Player, attacks: u64) -> Vec<(&'a Row
 
 fn play(role: Role, args: &cli::Play) -> Result<Value> {
     let rows = matrix::rows(role);
+    let first = rows.iter().find(|row| row.name == FIRST);
+    let first = first.map(|row| (row, Column::Once));
     let rows: Vec<_> = rows
         .iter()
         .filter(|row| row.name.contains(&args.only))
         .collect();
     let mut player = Player::new(role, args)?;
     let (mut attempts, mut session, mut hung) = (Vec::new(), None, 0);
-    for (row, column) in plan(&rows, &mut player, args.attacks) {
+    let plan = plan(&rows, &mut player, args.attacks);
+    for (row, column) in first.into_iter().chain(plan) {
         let (setup, outcome) = attack_one(&mut player, &mut session, row, column)
             .with_context(|| format!("{}, {column:?}", row.name))?;
         attempts.push(told(row, column, setup, &outcome));

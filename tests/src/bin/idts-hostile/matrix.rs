@@ -139,8 +139,9 @@ impl Row {
 }
 
 /// What the issue asks for besides values.
-const DEEDS: [&str; 4] = [
+const DEEDS: [&str; 5] = [
     "event storm",
+    "channel after channel",
     "never acknowledging",
     "closing mid-handshake",
     "grants of others",

@@ -13,6 +13,7 @@ use idts_core::wire::WINDOW_REFS;
 use crate::attack::{Must, Outcome, Reaction};
 use crate::matrix::Column;
 use crate::player::{state, Lies, Player, Setup};
+use crate::rule;
 use crate::session::{windows, Session};
 use crate::store::{Store, LOOK};
 use crate::xen::Granted;
@@ -290,6 +291,7 @@ fn mid_handshake(player: &mut Player) -> Result<Outcome> {
 pub fn deed(player: &mut Player, session: &mut Session, name: &str) -> Result<Outcome> {
     match name {
         "event storm" => storm(player, session),
+        "channel after channel" => rule::channel_after_channel(player, session),
         "never acknowledging" => never_acknowledge(player, session),
         "grants of others" => grants_of_others(player, session),
         _ => bail!("no attack is known for {name}"),

@@ -211,6 +211,27 @@ fn index(player: &mut Player, session: &mut Session, rule: &'static str) -> Resu
     Ok(of_channel(wait, Must::Channel(rule), value))
 }
 
+/// Breaks a channel, opens it anew, and so on, for as long as the tunnel bears it. The value is how
+/// many it bore.
+pub fn channel_after_channel(player: &mut Player, session: &mut Session) -> Result<Outcome> {
+    let must = Must::Tunnel("producer-index");
+    for broken in 1.. {
+        let chan = session.chans[0];
+        let prod = session.data.load(chan.own + line::PROD);
+        let value = prod.wrapping_add(chan.size + 1);
+        session.data.store_release(chan.own + line::PROD, value);
+        session.notify(player, chan.id.id);
+        let mut wait = session.wait(player, |s| s.chans[0].closed)?;
+        if wait == Wait::Done {
+            wait = session.open_again(player, 0)?;
+        }
+        if wait != Wait::Done {
+            return Ok(Outcome::of(wait, must, broken));
+        }
+    }
+    bail!("the tunnel bears all")
+}
+
 /// The outcome where a channel was awaited to end.
 fn of_channel(wait: Wait, must: Must, value: u32) -> Outcome {
     let mut outcome = Outcome::of(wait, must, value);

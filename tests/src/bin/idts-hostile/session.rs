@@ -209,6 +209,25 @@ impl Session {
         self.wait(player, |_| false)
     }
 
+    /// Opens a channel again that is closed, on the slices that it had; the back waits until the
+    /// other side does.
+    pub fn open_again(&mut self, player: &mut Player, index: usize) -> Result<Wait> {
+        let old = self.chans.remove(index);
+        if player.role == Role::Back {
+            let wanted = self.chans.len() + 1;
+            return self.wait(player, |s| s.chans.len() == wanted);
+        }
+        let mut open = open_of(old.id.id, PORTS[index], old.records);
+        open.channel.generation = old.id.generation.wrapping_add(1);
+        for at in (0..line::PAIR).step_by(4) {
+            self.data.store(open.lines_offset + at, 0);
+        }
+        let wanted = self.opened + 1;
+        self.send(player, FrontMessage::Open(open).encode())?;
+        self.chans.insert(index, chan_of(&open, Role::Front));
+        self.wait(player, |s| s.opened == wanted)
+    }
+
     /// Whether the peer gave the tunnel up.
     pub fn is_broken(&self, player: &mut Player) -> bool {
         let state = player.store.peer_state();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the honest side's kernel says of the tunnel, set-up by set-up: `/dev/kmsg`, from now on.
+//! What the honest side's kernel counts of the tunnel, set-up by set-up, and what it says of it
+//! in all: `/dev/kmsg`, from now on.
 //!
-//! The hostile side asks for it over a node of the guest's: `mark N` when set-up N is over. The
-//! kernel logs before it acts, so what belongs to N is there by then. `attach`, asked of dom0's
-//! witness, has the device attached anew.
+//! The hostile side asks for the counters over a node of the guest's: `mark N` when set-up N is
+//! over. The kernel counts before it acts, so what belongs to N is there by then. `attach`, asked
+//! of dom0's witness, has the device attached anew.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,6 +21,10 @@ use serde_json::{json, Value};
 
 use crate::cli;
 
+/// What the kernel counts of a domain, by name; what is not there is 0.
+const COUNTERS: &str = "/sys/kernel/debug/idts/violations";
+type Counters = BTreeMap<String, u64>;
+
 /// How often the end of our input and the log are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -30,9 +35,11 @@ struct Witness {
     /// The node of the guest's wishes.
     path: String,
     guest: u32,
-    /// What was said since the last mark.
-    said: Vec<String>,
-    setups: BTreeMap<u64, Vec<String>>,
+    /// What was said, and when, in microseconds of the kernel's own clock.
+    said: Vec<(u64, String)>,
+    /// The counters at the last mark, and what they grew by until each.
+    counted: Counters,
+    setups: BTreeMap<u64, Counters>,
     /// The log went faster than we read it.
     lost: bool,
 }
@@ -48,6 +55,7 @@ pub fn run(args: &cli::Witness) -> Result<Value> {
         path: format!("/local/domain/{}/data/hostile", args.guest),
         guest: args.guest,
         said: Vec::new(),
+        counted: counters(args.peer)?,
         setups: BTreeMap::new(),
         lost: false,
     };
@@ -60,7 +68,20 @@ pub fn run(args: &cli::Witness) -> Result<Value> {
             witness.obey()?;
         }
     }
-    Ok(json!({ "setups": witness.setups, "lost": witness.lost }))
+    Ok(json!({ "setups": witness.setups, "said": witness.said, "lost": witness.lost }))
+}
+
+/// The counters of a domain.
+fn counters(domid: u32) -> Result<Counters> {
+    let text = std::fs::read_to_string(COUNTERS).context(COUNTERS)?;
+    let domid = domid.to_string();
+    let counter = |line: &str| {
+        let mut words = line.split(' ');
+        let of_it = words.next()? == domid;
+        let (name, value) = (words.next()?, words.next()?.parse().ok()?);
+        of_it.then(|| (name.to_string(), value))
+    };
+    Ok(text.lines().filter_map(counter).collect())
 }
 
 /// Whether somebody closed our standard input.
@@ -79,8 +100,15 @@ impl Witness {
         };
         self.read_log();
         if let Some(number) = wish.strip_prefix("mark ").and_then(|n| n.parse().ok()) {
-            let said = std::mem::take(&mut self.said);
-            self.setups.insert(number, said);
+            let now = counters(self.peer)?;
+            let grown = |(name, value): (&String, &u64)| {
+                let before = self.counted.get(name).copied().unwrap_or(0);
+                let by = value.checked_sub(before).filter(|by| *by > 0)?;
+                Some((name.clone(), by))
+            };
+            let grown = now.iter().filter_map(grown).collect();
+            self.setups.insert(number, grown);
+            self.counted = now;
         } else {
             let id = self.guest.to_string();
             for verb in [
@@ -93,7 +121,7 @@ impl Witness {
         self.client.write(&self.path, "done").context("answering")
     }
 
-    /// Keeps the lines about the tunnel, without their time.
+    /// Keeps the lines about the tunnel.
     fn read_log(&mut self) {
         let mut record = [0; 8192];
         loop {
@@ -108,11 +136,10 @@ impl Witness {
             };
             let text = String::from_utf8_lossy(&record[..count]);
             let line = text.lines().next().and_then(|line| line.split_once(';'));
-            let Some((_, line)) = line else { continue };
+            let Some((head, line)) = line else { continue };
+            let time = head.split(',').nth(2).and_then(|time| time.parse().ok());
             if let Some(word) = line.split(&format!("domain {}: ", self.peer)).nth(1) {
-                self.said.push(word.into());
-            } else if line.contains("idts") && line.contains("failed") {
-                self.said.push(line.into());
+                self.said.push((time.unwrap_or(0), word.into()));
             }
         }
     }

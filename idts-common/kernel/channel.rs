@@ -17,21 +17,17 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::errno::Errno;
 use crate::grant::LocalPages;
+use crate::link::waiter::Waiter;
 use crate::patience::Patience;
 use crate::shared::{Live, Piece, RingMemory};
 use crate::tunnel::Tunnel;
-use crate::wait::Armed;
 
 /// Bytes that one try moves at most: it runs without page faults and inside an
 /// RCU read-side section, which should not last.
 const TRY_MAX: u32 = 1 << 20;
 
-/// Who reads: how long it looks, and what it waits for then.
-#[derive(Clone, Copy)]
-pub(crate) struct Reader<'a> {
-    pub(crate) patience: Option<&'a Patience>,
-    pub(crate) news: &'a Armed,
-}
+/// How long a reader looks before it is armed; `None`: not at all.
+pub(crate) type Reader<'a> = Option<&'a Patience>;
 
 /// Why a try moved nothing.
 pub(crate) enum Stop {
@@ -104,6 +100,8 @@ pub(crate) struct Channel {
     pub(crate) kind: Kind,
     pub(crate) lines: Lines,
     pub(crate) memory: Memory,
+    /// Who waits at this end.
+    pub(crate) waiter: Arc<Waiter>,
     #[pin]
     pub(crate) tx: Mutex<Tx>,
     #[pin]
@@ -133,6 +131,7 @@ impl Channel {
         local: Option<Arc<KVec<LocalPages>>>,
     ) -> Result<Arc<Self>> {
         let (tx_size, rx_size) = sizes;
+        let waiter = Waiter::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 tunnel,
@@ -142,6 +141,7 @@ impl Channel {
                 kind: open.kind,
                 lines,
                 memory,
+                waiter,
                 tx <- new_mutex!(Tx { ring: Producer::new(tx_size), bytes: 0, want: 0 }),
                 rx <- new_mutex!(Rx { ring: Consumer::new(rx_size), bytes: 0, truncated: 0 }),
                 flags: Atomic::new(0),
@@ -208,7 +208,7 @@ impl Channel {
                     violation.name()
                 );
             }
-            self.tunnel.slots.with(self.id.id, |e| e.kick());
+            self.waiter.kick();
         }
         Stop::Broken
     }
@@ -346,7 +346,7 @@ impl Channel {
             result => return result,
         }
         let words = self.memory.lines.words(live);
-        let found = reader.patience.is_some_and(|patience| {
+        let found = reader.is_some_and(|patience| {
             patience.look(|| {
                 !ring
                     .available(&words, self.lines)
@@ -362,7 +362,7 @@ impl Channel {
                 result => return result,
             }
         }
-        reader.news.arm();
+        self.waiter.read.arm();
         // Who ended the channel before the arming found nobody to wake.
         if self.error.load(Relaxed) != 0 || !self.tunnel.gate.is_open() {
             return Err(Stop::Broken);

@@ -176,12 +176,8 @@ unsafe extern "C" fn poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,
 ) -> bindings::__poll_t {
-    // SAFETY: The VFS passes a file of ours and its table. Endpoints are pinned
-    // in their `Arc`.
-    unsafe {
-        let endpoint = endpoint(file);
-        Pin::new_unchecked(&*endpoint).poll(file, table)
-    }
+    // SAFETY: The VFS passes a file of ours and its table.
+    unsafe { endpoint(file).poll(file, table) }
 }
 
 /// # Safety

@@ -17,22 +17,29 @@ mod poll;
 use idts_core::uapi;
 use idts_core::wire::{line, Kind};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 
-pub(crate) use self::leg::{Outcome, Owner};
+pub(crate) use self::leg::{Leg, Outcome, Owner};
 use crate::channel::Channel;
 use crate::errno::Errno;
 use crate::hub::Hub;
+use crate::link::waiter::Wake;
 use crate::patience::Patience;
 use crate::tunnel::Tunnel;
 use crate::wait::{Armed, WaitQueue, Woken};
 
-/// A leg's place in the mover's inbox.
-pub(crate) struct Inbox {
-    /// 1 while it is in.
-    pub(crate) queued: Atomic<u32>,
-    pub(crate) next: Atomic<*mut Endpoint>,
+/// The processes that wait at an endpoint.
+#[pin_data]
+struct Sleepers {
+    #[pin]
+    queue: WaitQueue,
+}
+
+impl Wake for Sleepers {
+    fn wake(self: ArcBorrow<'_, Self>) {
+        self.queue.wake_all();
+    }
 }
 
 enum State {
@@ -66,10 +73,7 @@ struct Inner {
 #[pin_data]
 pub(crate) struct Endpoint {
     hub: Arc<Hub>,
-    #[pin]
-    queue: WaitQueue,
-    read: Armed,
-    write: Armed,
+    sleepers: Arc<Sleepers>,
     /// State changes: a connection to accept, an answer to connect.
     change: Armed,
     reading: Patience,
@@ -80,10 +84,7 @@ pub(crate) struct Endpoint {
     sleeps: Atomic<u32>,
     /// This is a leg of a relay or a group: it has no file, and its news go to
     /// the mover.
-    is_leg: Atomic<bool>,
-    pub(crate) inbox: Inbox,
-    #[pin]
-    owner: Mutex<Option<Owner>>,
+    leg: Option<Arc<Leg>>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -91,24 +92,25 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// A new idle endpoint.
     pub(crate) fn new(hub: Arc<Hub>) -> Result<Arc<Self>> {
+        Self::make(hub, None)
+    }
+
+    fn make(hub: Arc<Hub>, leg: Option<Arc<Leg>>) -> Result<Arc<Self>> {
+        let sleepers = Arc::pin_init(
+            pin_init!(Sleepers { queue <- WaitQueue::new() }),
+            GFP_KERNEL,
+        )?;
         Arc::pin_init(
             pin_init!(Self {
                 hub,
-                queue <- WaitQueue::new(),
-                read: Armed::new(),
-                write: Armed::new(),
+                sleepers,
                 change: Armed::new(),
                 reading: Patience::new(),
                 writing: Patience::new(),
                 polled: Atomic::new(false),
                 channel: SetOnce::new(),
                 sleeps: Atomic::new(0),
-                is_leg: Atomic::new(false),
-                inbox: Inbox {
-                    queued: Atomic::new(0),
-                    next: Atomic::new(core::ptr::null_mut()),
-                },
-                owner <- new_mutex!(None),
+                leg,
                 inner <- new_mutex!(Inner {
                     state: State::Idle,
                     port: 0,
@@ -124,14 +126,14 @@ impl Endpoint {
     /// A connected endpoint that waits for accept.
     pub(crate) fn accepted(hub: Arc<Hub>, channel: Arc<Channel>) -> Result<Arc<Self>> {
         let endpoint = Self::new(hub)?;
-        let ports = channel.ports;
-        endpoint.attach(
-            &mut endpoint.inner.lock(),
-            channel,
-            ports.target,
-            ports.source,
-        );
+        endpoint.accept_end(channel);
         Ok(endpoint)
+    }
+
+    /// Becomes the end of `channel` that did not ask for it.
+    fn accept_end(&self, channel: Arc<Channel>) {
+        let ports = channel.ports;
+        self.attach(&mut self.inner.lock(), channel, ports.target, ports.source);
     }
 
     /// Becomes the end of `channel`.
@@ -144,37 +146,26 @@ impl Endpoint {
             inner.peer.domid = channel.far;
             inner.peer.port = remote;
         }
+        channel.waiter.belongs_to(self.listener());
         self.channel.populate(channel);
     }
 
-    /// News of the channel, in hard interrupt context. `true`: somebody waited.
-    pub(crate) fn on_event(&self) -> bool {
-        let read = self.read.disarm();
-        let write = self.write.disarm();
-        if read || write {
-            self.wake();
+    /// Who is told of news.
+    fn listener(&self) -> Arc<dyn Wake> {
+        match &self.leg {
+            Some(leg) => leg.clone(),
+            None => self.sleepers.clone(),
         }
-        read || write
     }
 
     /// Wakes everyone, whatever they wait for.
     pub(crate) fn kick(&self) {
-        self.read.disarm();
-        self.write.disarm();
-        self.change.disarm();
-        self.wake();
-        self.hub.help.look_up();
-    }
-
-    fn wake(&self) {
-        if self.is_leg.load(Acquire) {
-            // SAFETY: Endpoints are only ever made inside an `Arc`, and this one
-            // is borrowed.
-            let this = unsafe { ArcBorrow::from_raw(self) };
-            self.hub.mover.news(this);
-        } else {
-            self.queue.wake_all();
+        if let Some(channel) = self.channel.as_ref() {
+            channel.waiter.kick();
         }
+        self.change.disarm();
+        self.listener().as_arc_borrow().wake();
+        self.hub.help.look_up();
     }
 
     /// Waits until `change` is disarmed, and helps meanwhile. Nothing is held.
@@ -191,7 +182,7 @@ impl Endpoint {
     /// Sleeps until `armed` is disarmed. Nothing is held.
     fn sleep(&self, armed: &Armed, jiffies: Option<isize>) -> Result<Woken> {
         self.sleeps.add(1, Relaxed);
-        self.queue.wait(jiffies, || !armed.is_armed())
+        self.sleepers.queue.wait(jiffies, || !armed.is_armed())
     }
 
     /// The channel of a connected endpoint.
@@ -232,7 +223,6 @@ impl Endpoint {
         }
         if let Some(channel) = self.channel.as_ref() {
             channel.tunnel.close(channel);
-            self.hub.reaper.clone().retire(self);
         }
     }
 }

@@ -250,7 +250,7 @@ impl Group {
                 served.moved.then = Then::More;
                 break;
             }
-            match state.publish_next(&publisher, source, looks) {
+            match state.publish_next(source, looks) {
                 Ok(bytes) => {
                     served.moved.bytes = served.moved.bytes.wrapping_add(bytes);
                     continue;
@@ -275,14 +275,9 @@ impl Group {
 impl State {
     /// Copies the next record to everyone; its bytes, or 0 to look again. The
     /// gate is entered anew for each of them, whose lock may have to be waited for.
-    fn publish_next(
-        &mut self,
-        publisher: &Endpoint,
-        source: &Channel,
-        looks: bool,
-    ) -> Result<u32, Stall> {
+    fn publish_next(&mut self, source: &Channel, looks: bool) -> Result<u32, Stall> {
         let mut rx = source.rx.lock();
-        let Some(len) = next_record(&mut rx, publisher, source, looks)? else {
+        let Some(len) = next_record(&mut rx, source, looks)? else {
             return Ok(0);
         };
         let frame = framed(len).unwrap_or(len);
@@ -335,12 +330,7 @@ impl State {
 }
 
 /// The length of the record that is next; `None`: look again.
-fn next_record(
-    rx: &mut Rx,
-    publisher: &Endpoint,
-    source: &Channel,
-    looks: bool,
-) -> Result<Option<u32>, Stall> {
+fn next_record(rx: &mut Rx, source: &Channel, looks: bool) -> Result<Option<u32>, Stall> {
     let live = source.enter_to_read()?;
     let words = source.memory.lines.words(&live);
     let Err(stop) = source.refill(&mut rx.ring, &live) else {
@@ -352,7 +342,7 @@ fn next_record(
     if looks {
         return Err(Stall::Dry);
     }
-    publisher.arm_leg_read();
+    source.waiter.read.arm();
     let there = rx.ring.arm(&words, source.lines);
     if !there.map_err(|v| source.broken(v))? {
         source.refill(&mut rx.ring, &live)?;
@@ -385,7 +375,7 @@ impl Subscriber {
             self.gone = true;
             return false;
         }
-        self.leg.arm_leg_write();
+        sink.waiter.write.arm();
         // Not for each record anew. If there is room after all, the look that
         // follows finds it.
         let low = frame.max(tx.ring.size() / 2);

@@ -62,7 +62,7 @@ impl Tunnel {
         let pages = Arc::new(pages, GFP_KERNEL)?;
         let mut inner = self.inner.lock();
         let [our_id, their_id] = inner.openings.next_pair()?;
-        self.slots.prepare(our_id.id)?;
+        self.table.prepare(our_id.id)?;
         let end = |channel, swapped: bool, tx, rx| {
             let (own, peer) = match swapped {
                 false => (0, line::SIZE),
@@ -95,6 +95,8 @@ impl Tunnel {
         let theirs = end(their_id, true, rx_other, tx_other)?;
         inner.openings.keep(ours.clone());
         inner.openings.keep(theirs.clone());
+        self.list(&ours);
+        self.list(&theirs);
         Ok((ours, theirs))
     }
 
@@ -113,7 +115,7 @@ impl Tunnel {
             ),
         };
         let (ours, theirs) = self.pair(&wanted).map_err(|_| Errno::NoSpace)?;
-        self.slots.set(ours.id.id, endpoint);
+        crate::trial::delay(c"home-connect");
         let undo = |errno| {
             self.close(&ours);
             self.close(&theirs);
@@ -134,18 +136,16 @@ impl Tunnel {
         let Ok(child) = Endpoint::accepted(self.hub.clone(), theirs.clone()) else {
             return undo(Errno::NoSpace);
         };
-        self.slots.set(theirs.id.id, &child);
         match listener.map(|l| l.offer(child)) {
             Some(Ok(())) => {
                 self.stats.opened.add(1);
-                endpoint.connected(&ours);
-                Ok(())
+                // Who has given up leaves as if it had closed.
+                match endpoint.connected(&ours) {
+                    true => Ok(()),
+                    false => undo(Errno::ConnReset),
+                }
             }
-            Some(Err(child)) => {
-                self.hub.reaper.retire(child);
-                undo(Errno::ConnRefused)
-            }
-            None => undo(Errno::ConnRefused),
+            Some(Err(_)) | None => undo(Errno::ConnRefused),
         }
     }
 }

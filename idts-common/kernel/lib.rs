@@ -4,7 +4,7 @@
 //!
 //! Wrappers of C and of shared memory, most of what is `unsafe`: [`xenbus`],
 //! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`], [`user`],
-//! [`slots`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
+//! [`link`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
 //! [`channel`] with [`records`], [`endpoint`] with [`patience`] and [`help`], [`hub`],
 //! [`reaper`], [`wish`], [`stats`], [`accounts`]. For the back: [`mover`] with [`relay`] and [`groups`],
 //! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
@@ -36,6 +36,7 @@ mod groups;
 mod help;
 mod home;
 pub mod hub;
+mod link;
 pub mod loaded;
 mod mover;
 pub mod opening;
@@ -46,8 +47,8 @@ mod records;
 mod relay;
 mod segments;
 mod shared;
-mod slots;
 mod stats;
+mod trial;
 pub mod tunnel;
 mod user;
 mod wait;

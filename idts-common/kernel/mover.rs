@@ -23,7 +23,7 @@ use kernel::time::{Delta, Monotonic};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::bindings;
-use crate::endpoint::{Endpoint, Owner};
+use crate::endpoint::{Leg, Owner};
 use crate::groups::Group;
 use crate::patience::{clock, Patience};
 use crate::relay::{Moved, Relay, Then, Way};
@@ -199,7 +199,7 @@ impl Inner {
 #[pin_data]
 pub(crate) struct Mover {
     /// Legs with news: a stack that is pushed and emptied without locks.
-    inbox: Atomic<*mut Endpoint>,
+    inbox: Atomic<*mut Leg>,
     #[pin]
     work: Work<Mover, 0>,
     #[pin]
@@ -273,15 +273,15 @@ impl Mover {
     }
 
     /// Puts a leg into the inbox. May be called from hard interrupt context.
-    pub(crate) fn news(self: &Arc<Self>, leg: ArcBorrow<'_, Endpoint>) {
-        if leg.inbox.queued.xchg(1, Full) == 1 {
+    pub(crate) fn news(self: &Arc<Self>, leg: ArcBorrow<'_, Leg>) {
+        if leg.queued.xchg(1, Full) == 1 {
             return;
         }
         let leg = Arc::into_raw(Arc::from(leg)).cast_mut();
         let mut head = self.inbox.load(Relaxed);
         loop {
             // SAFETY: Ours until it is taken out: `queued` lets nobody else here.
-            unsafe { (*leg).inbox.next.store(head, Relaxed) };
+            unsafe { (*leg).next.store(head, Relaxed) };
             match self.inbox.cmpxchg(head, leg, Full) {
                 Ok(_) => break,
                 Err(now) => head = now,
@@ -303,15 +303,15 @@ impl Mover {
         while !leg.is_null() {
             // SAFETY: Made by `Arc::into_raw` in `news`, taken out once.
             let this = unsafe { Arc::from_raw(leg.cast_const()) };
-            leg = this.inbox.next.load(Relaxed);
+            leg = this.next.load(Relaxed);
             // From here on it may be put in again, for newer news.
-            this.inbox.queued.xchg(0, Full);
+            this.queued.xchg(0, Full);
             self.look_after(&this);
         }
     }
 
     /// Sees what a leg's news mean for what it belongs to.
-    fn look_after(self: &Arc<Self>, leg: &Arc<Endpoint>) {
+    fn look_after(self: &Arc<Self>, leg: &Leg) {
         match leg.owner() {
             Some(Owner::Relay(relay)) => {
                 if relay.step() {
@@ -319,9 +319,9 @@ impl Mover {
                     self.queue(Job::Relay(relay, Way::Back));
                 }
             }
-            Some(Owner::Joining(member)) => {
-                if let Some(group) = leg.groups().join(leg, &member) {
-                    leg.make_leg(Owner::Group(group.clone()));
+            Some(Owner::Joining(end, member)) => {
+                if let Some(group) = end.groups().join(&end, &member) {
+                    leg.belongs_to(Owner::Group(group.clone()));
                     self.look_after_group(&group);
                 }
             }

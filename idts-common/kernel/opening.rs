@@ -126,7 +126,7 @@ impl Tunnel {
     /// The application closed its end.
     pub(crate) fn close(self: &Arc<Self>, channel: &Channel) {
         channel.hang_up();
-        self.slots.clear(channel.id.id);
+        self.unlist(channel);
         let mut inner = self.inner.lock();
         self.close_record(&mut inner, channel.id);
         self.flush(&mut inner);
@@ -168,8 +168,8 @@ impl Tunnel {
         let over = number.peer_closed(id.generation)?;
         if let Some(record) = inner.openings.record(id) {
             record.channel.peer_closed();
+            record.channel.waiter.kick();
         }
-        self.slots.with(id.id, |e| e.kick());
         if over {
             self.forget(inner, id);
             self.place_pending(inner);
@@ -261,7 +261,7 @@ impl Tunnel {
                 (sizes.1, sizes.0),
             ),
         };
-        self.slots.prepare(open.channel.id)?;
+        self.table.prepare(open.channel.id)?;
         Channel::new(
             self.clone(),
             open,
@@ -281,11 +281,19 @@ impl Tunnel {
     fn hand_over(&self, channel: &Arc<Channel>) -> Result<(), ()> {
         let listener = self.hub.bound(channel.ports.target, self.peer).ok_or(())?;
         let child = Endpoint::accepted(self.hub.clone(), channel.clone()).map_err(|_| ())?;
-        self.slots.set(channel.id.id, &child);
-        listener.offer(child).map_err(|child| {
-            self.slots.clear(channel.id.id);
-            self.hub.reaper.retire(child);
-        })
+        listener.offer(child).map_err(|_| ())
+    }
+
+    /// Has events of a channel told to whoever waits at it. Before anybody may wait.
+    pub(crate) fn list(&self, channel: &Channel) {
+        let old = self.table.set(channel.id.id, &channel.waiter);
+        self.hub.reaper.drop_after_grace(old);
+    }
+
+    /// Nobody waits at a channel any more.
+    pub(crate) fn unlist(&self, channel: &Channel) {
+        let own = self.table.clear(channel.id.id, &channel.waiter);
+        self.hub.reaper.drop_after_grace(own);
     }
 
     /// Gives a channel to the endpoint that asked for it; closes it at once if
@@ -298,14 +306,12 @@ impl Tunnel {
     ) {
         let id = channel.id;
         if let Some(endpoint) = waiter {
-            self.slots.set(id.id, &endpoint);
             if endpoint.connected(&channel) {
                 return;
             }
-            self.slots.clear(id.id);
-            self.hub.reaper.retire(endpoint);
         }
         channel.hang_up();
+        self.unlist(&channel);
         self.close_record(inner, id);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What cannot be done at once: pages that the peer still maps, endpoints that
-//! an interrupt handler may still look at, connects that nobody waits for and
+//! What cannot be done at once: pages that the peer still maps, waiters that an
+//! interrupt handler may still look at, connects that nobody waits for and
 //! that end when their time is over, and segments that go back once they have
 //! been idle for long.
 //!
@@ -18,6 +18,7 @@ use crate::bindings;
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::grant::GrantedPages;
+use crate::link::table::Unlisted;
 use crate::patience::clock;
 use crate::tunnel::Tunnel;
 use crate::work::flush_delayed;
@@ -32,7 +33,8 @@ const TICK_MS: u32 = 100;
 
 struct Lists {
     pages: KVec<GrantedPages>,
-    endpoints: KVec<Arc<Endpoint>>,
+    /// Waiters that a handler may still look at.
+    waiters: KVec<Unlisted>,
     /// Connecting endpoints, and when they give up.
     connecting: KVec<(Arc<Endpoint>, u64)>,
     /// Tunnels with idle segments.
@@ -67,7 +69,7 @@ impl Reaper {
                 tick <- new_delayed_work!("idts_connects"),
                 lists <- new_mutex!(Lists {
                     pages: KVec::new(),
-                    endpoints: KVec::new(),
+                    waiters: KVec::new(),
                     connecting: KVec::new(),
                     tended: KVec::new(),
                 }),
@@ -96,24 +98,27 @@ impl Reaper {
         }
     }
 
-    /// Drops an endpoint after all interrupt handlers that may have seen it.
-    pub(crate) fn retire(self: &Arc<Self>, endpoint: Arc<Endpoint>) {
-        let spare = endpoint.clone();
-        if self
-            .lists
-            .lock()
-            .endpoints
-            .push(endpoint, GFP_KERNEL)
-            .is_ok()
-        {
-            // Waiting for a grace period costs more than an endpoint weighs: those
-            // of a while share one.
+    /// Drops a waiter after all interrupt handlers that may have seen it.
+    pub(crate) fn drop_after_grace(self: &Arc<Self>, waiter: Option<Unlisted>) {
+        let Some(waiter) = waiter else {
+            return;
+        };
+        let left = {
+            let waiters = &mut self.lists.lock().waiters;
+            match waiters.reserve(1, GFP_KERNEL) {
+                Ok(()) => waiters.push_within_capacity(waiter).err().map(|e| e.0),
+                Err(_) => Some(waiter),
+            }
+        };
+        if left.is_none() {
+            // Waiting for a grace period costs more than a waiter weighs: those of a
+            // while share one.
             self.schedule(RETRY_MS);
-        } else {
-            // SAFETY: May sleep here.
-            unsafe { bindings::synchronize_rcu() };
+            return;
         }
-        drop(spare);
+        // SAFETY: May sleep here.
+        unsafe { bindings::synchronize_rcu() };
+        drop(left);
     }
 
     /// Ends a connect that nobody waits for at `deadline`.
@@ -182,17 +187,17 @@ impl Reaper {
 
     /// Works once through both lists; says whether pages are left.
     fn pass(&self) -> bool {
-        let (pages, endpoints) = {
+        let (pages, waiters) = {
             let mut lists = self.lists.lock();
             (
                 core::mem::take(&mut lists.pages),
-                core::mem::take(&mut lists.endpoints),
+                core::mem::take(&mut lists.waiters),
             )
         };
-        if !endpoints.is_empty() {
+        if !waiters.is_empty() {
             // SAFETY: May sleep here.
             unsafe { bindings::synchronize_rcu() };
-            drop(endpoints);
+            drop(waiters);
         }
         let mut lists = self.lists.lock();
         for block in pages {

@@ -102,7 +102,7 @@ impl Relay {
     /// A relay for a channel that `tunnel`'s front asked for; its answer is
     /// owed. The mover does the rest.
     pub(crate) fn begin(tunnel: &Arc<Tunnel>, asker: Arc<Endpoint>, open: &Open) -> Result {
-        let target = Endpoint::new(tunnel.hub.clone())?;
+        let target = Endpoint::leg(tunnel.hub.clone())?;
         let (tunnel, open) = (tunnel.clone(), *open);
         let legs = (asker.clone(), target.clone());
         let relay = Arc::pin_init(
@@ -117,8 +117,8 @@ impl Relay {
             GFP_KERNEL,
         )?;
         let (asker, target) = legs;
-        asker.make_leg(Owner::Relay(relay.clone()));
-        target.make_leg(Owner::Relay(relay));
+        asker.belongs_to(Owner::Relay(relay.clone()));
+        target.belongs_to(Owner::Relay(relay));
         asker.kick();
         Ok(())
     }
@@ -258,14 +258,14 @@ impl Relay {
             Way::Forth => forth,
             Way::Back => back,
         };
-        let (from, to) = (self.source(way), self.sink(way));
-        let (Ok(source), Ok(sink)) = (from.channel(), to.channel()) else {
+        let ends = (self.source(way).channel(), self.sink(way).channel());
+        let (Ok(source), Ok(sink)) = ends else {
             return nothing;
         };
         if *ended {
             return nothing;
         }
-        let (bytes, stall) = stretch((from, source), (to, sink), budget, looks);
+        let (bytes, stall) = stretch(source, sink, budget, looks);
         let stop = match stall {
             None | Some(Stall::Dry | Stall::Held) => {
                 let then = if stall.is_none() {
@@ -319,16 +319,8 @@ fn refusal(errno: Errno) -> Refusal {
     }
 }
 
-/// A leg and its channel.
-type Leg<'a> = (&'a Endpoint, &'a Channel);
-
 /// Moves up to `budget` bytes, or says why it stopped. Notifies both sides.
-fn stretch(
-    (from, source): Leg<'_>,
-    (to, sink): Leg<'_>,
-    budget: u32,
-    looks: bool,
-) -> (u32, Option<Stall>) {
+fn stretch(source: &Channel, sink: &Channel, budget: u32, looks: bool) -> (u32, Option<Stall>) {
     let mut rx = source.rx.lock();
     let mut tx = sink.tx.lock();
     let entered = source
@@ -352,7 +344,7 @@ fn stretch(
         if done >= budget {
             break None;
         }
-        match job.once(from, to, &mut rx, &mut tx, budget.wrapping_sub(done)) {
+        match job.once(&mut rx, &mut tx, budget.wrapping_sub(done)) {
             Ok(n) => done = done.wrapping_add(n),
             Err(stop) => break Some(stop),
         }
@@ -381,14 +373,7 @@ struct Stretch<'a> {
 
 impl Stretch<'_> {
     /// Moves what is there and fits, at most `want` bytes but at least a record.
-    fn once(
-        &mut self,
-        from: &Endpoint,
-        to: &Endpoint,
-        rx: &mut Rx,
-        tx: &mut Tx,
-        want: u32,
-    ) -> Result<u32, Stall> {
+    fn once(&mut self, rx: &mut Rx, tx: &mut Tx, want: u32) -> Result<u32, Stall> {
         let words = self.source.memory.lines.words(self.live);
         let words_sink = self.sink.memory.lines.words(self.live_sink);
         if let Err(stop) = self.source.refill(&mut rx.ring, self.live) {
@@ -398,7 +383,7 @@ impl Stretch<'_> {
             if self.looks {
                 return Err(Stall::Dry);
             }
-            from.arm_leg_read();
+            self.source.waiter.read.arm();
             let there = rx.ring.arm(&words, self.source.lines);
             if !there.map_err(|v| self.source.broken(v))? {
                 // The end may have come before the arming.
@@ -420,7 +405,7 @@ impl Stretch<'_> {
         if tx.ring.free_seen() < need {
             let free = tx.ring.free(&words_sink, self.sink.lines);
             if free.map_err(|v| self.sink.broken(v))? < least {
-                to.arm_leg_write();
+                self.sink.waiter.write.arm();
                 let low = least.max(tx.ring.size() / 2).min(tx.ring.size());
                 let room = tx.ring.arm(&words_sink, self.sink.lines, low);
                 if !room.map_err(|v| self.sink.broken(v))? {

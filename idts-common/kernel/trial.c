@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For the tests alone: a module that is told at its loading what another build of
- * it would be able to do. Kbuild.common leaves this file out of a real module.
+ * it would be able to do, and one that stands still at a place of the code that has
+ * a name, so that a race is won or lost each time. Kbuild.common leaves this file out
+ * of a real module.
  */
+#include <linux/delay.h>
 #include <linux/moduleparam.h>
+#include <linux/string.h>
 
 /* Lowest version, highest version, features. */
 static unsigned int trial[3];
@@ -15,4 +19,19 @@ unsigned int idts_trial(unsigned int which, unsigned int real);
 unsigned int idts_trial(unsigned int which, unsigned int real)
 {
 	return which < given ? trial[which] : real;
+}
+
+/* The place, and for how long; changeable at any time. */
+static char delay[32];
+module_param_string(delay, delay, sizeof(delay), 0644);
+static unsigned int delay_ms;
+module_param(delay_ms, uint, 0644);
+
+void idts_delay(const char *place);
+
+/* May sleep. */
+void idts_delay(const char *place)
+{
+	if (delay_ms && !strcmp(strim(delay), place))
+		msleep(delay_ms);
 }

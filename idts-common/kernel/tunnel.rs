@@ -38,10 +38,10 @@ use crate::errno::Errno;
 use crate::evtchn::EventChannel;
 use crate::grant::{GrantedPages, MappedPages};
 use crate::hub::Hub;
+use crate::link::table::Table;
 use crate::opening::Openings;
 use crate::segments::{self, Memory, Segments};
 use crate::shared::{Gate, Piece};
-use crate::slots::Slots;
 use crate::stats::Stats;
 use crate::wait::WaitQueue;
 use crate::work;
@@ -87,7 +87,8 @@ pub struct Tunnel {
     pub(crate) hub: Arc<Hub>,
     /// The device; none for the tunnel of a domain with itself.
     pub(crate) device: Option<DeviceRef>,
-    pub(crate) slots: Slots,
+    /// Which channel is whose, for the event handlers.
+    pub(crate) table: Table,
     page: Piece,
     /// Back: grant reference of the control page that is mapped.
     reference: u32,
@@ -148,7 +149,7 @@ impl Tunnel {
                 account,
                 hub: hub.clone(),
                 device: device.map(DeviceRef::from),
-                slots: Slots::new(),
+                table: Table::new(),
                 page,
                 reference,
                 terms,
@@ -254,7 +255,7 @@ impl Tunnel {
         let events = {
             let mut inner = self.inner.lock();
             // First the errno, then the gate: whoever finds it shut has one.
-            self.fail_all(&mut inner, errno);
+            inner.openings.fail_all(errno);
             self.gate.shut();
             core::mem::take(&mut inner.events)
         };
@@ -297,7 +298,7 @@ impl Tunnel {
                 violation.name()
             );
         }
-        self.fail_all(inner, Errno::Proto);
+        inner.openings.fail_all(Errno::Proto);
         self.gate.shut();
         self.switch_closing();
     }
@@ -328,11 +329,6 @@ impl Tunnel {
         if let Some(device) = &self.device {
             device.switch(XenbusState::Closing);
         }
-    }
-
-    /// Wakes everyone with an error.
-    fn fail_all(&self, inner: &mut Inner, errno: Errno) {
-        inner.openings.fail_all(self, errno);
     }
 
     /// Numbers for the debugfs file.

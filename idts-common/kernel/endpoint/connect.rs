@@ -200,7 +200,9 @@ impl Endpoint {
         matches!(self.inner.lock().state, State::Connecting { .. })
     }
 
-    /// The peer accepted. Gives the channel back if nobody waits for it.
+    /// The peer accepted. `false`: nobody waits for it, and the channel is the
+    /// caller's to close.
+    #[must_use]
     pub(crate) fn connected(&self, channel: &Arc<Channel>) -> bool {
         {
             let mut inner = self.inner.lock();

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 
 use super::Endpoint;
-use crate::channel::{Channel, Reader, Stop};
+use crate::channel::{Channel, Stop};
 use crate::errno::Errno;
 use crate::fault::{fault_in_readable, fault_in_writable};
 use crate::patience::Patience;
@@ -23,10 +23,7 @@ impl Endpoint {
         if to.is_empty() {
             return Ok(0);
         }
-        let reader = Reader {
-            patience: (!nonblock).then_some(&self.reading),
-            news: &self.read,
-        };
+        let reader = (!nonblock).then_some(&self.reading);
         loop {
             let claimed = match channel.tunnel.is_capped() {
                 false => u32::MAX,
@@ -57,7 +54,9 @@ impl Endpoint {
                 }
                 Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
                 Err(Stop::Blocked) if nonblock => return Err(EAGAIN),
-                Err(Stop::Blocked) => self.wait_for(channel, &self.reading, &self.read)?,
+                Err(Stop::Blocked) => {
+                    self.wait_for(channel, &self.reading, &channel.waiter.read)?
+                }
             }
         }
     }
@@ -133,7 +132,7 @@ impl Endpoint {
             channel.tunnel.stats.looks.add(1);
             return Ok(());
         }
-        self.write.arm();
+        channel.waiter.write.arm();
         let want = if nonblock {
             channel.room_for_poll()
         } else {
@@ -145,7 +144,7 @@ impl Endpoint {
         if nonblock {
             return Err(EAGAIN);
         }
-        self.wait_for(channel, &self.writing, &self.write)
+        self.wait_for(channel, &self.writing, &channel.waiter.write)
     }
 
     /// Waits for news of the channel.
@@ -159,9 +158,9 @@ impl Endpoint {
 
     /// Arms without blocking; news that came in between are told at once.
     fn watch_read(&self, channel: &Channel) {
-        self.read.arm();
+        channel.waiter.read.arm();
         if channel.arm_read() {
-            self.on_event();
+            channel.waiter.on_event();
         }
     }
 }

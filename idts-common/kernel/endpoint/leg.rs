@@ -2,12 +2,17 @@
 
 //! Legs: endpoints of relays and groups, which have no file.
 
-use kernel::sync::atomic::Release;
-use kernel::sync::Arc;
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
 
 use super::{Endpoint, State};
+use crate::channel::Channel;
 use crate::errno::Errno;
 use crate::groups::{Group, Groups, Member};
+use crate::hub::Hub;
+use crate::link::waiter::Wake;
+use crate::mover::Mover;
 use crate::opening::Wanted;
 use crate::relay::Relay;
 use crate::tunnel::Tunnel;
@@ -23,22 +28,72 @@ pub(crate) enum Outcome {
 #[derive(Clone)]
 pub(crate) enum Owner {
     Relay(Arc<Relay>),
-    /// A group that it is to join.
-    Joining(Arc<Member>),
+    /// A group that the endpoint is to join.
+    Joining(Arc<Endpoint>, Arc<Member>),
     Group(Arc<Group>),
 }
 
-impl Endpoint {
-    /// Makes a new endpoint a leg, or gives a leg another owner.
-    pub(crate) fn make_leg(&self, owner: Owner) {
+/// What of a leg the mover knows: its place in the inbox, and what it belongs to.
+#[pin_data]
+pub(crate) struct Leg {
+    mover: Arc<Mover>,
+    /// 1 while it is in the inbox.
+    pub(crate) queued: Atomic<u32>,
+    pub(crate) next: Atomic<*mut Leg>,
+    #[pin]
+    owner: Mutex<Option<Owner>>,
+}
+
+impl Wake for Leg {
+    fn wake(self: ArcBorrow<'_, Self>) {
+        self.mover.news(self);
+    }
+}
+
+impl Leg {
+    fn new(mover: Arc<Mover>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                mover,
+                queued: Atomic::new(0),
+                next: Atomic::new(core::ptr::null_mut()),
+                owner <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Gives it an owner, or another one.
+    pub(crate) fn belongs_to(&self, owner: Owner) {
         let old = self.owner.lock().replace(owner);
-        self.is_leg.store(true, Release);
         drop(old);
     }
 
-    /// What a leg belongs to.
+    /// What it belongs to.
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.owner.lock().clone()
+    }
+}
+
+impl Endpoint {
+    /// A new leg.
+    pub(crate) fn leg(hub: Arc<Hub>) -> Result<Arc<Self>> {
+        let leg = Leg::new(hub.mover.clone())?;
+        Self::make(hub, Some(leg))
+    }
+
+    /// A leg at the end of a channel that the peer opened.
+    pub(crate) fn accepted_leg(hub: Arc<Hub>, channel: Arc<Channel>) -> Result<Arc<Self>> {
+        let leg = Self::leg(hub)?;
+        leg.accept_end(channel);
+        Ok(leg)
+    }
+
+    /// Gives a leg its owner.
+    pub(crate) fn belongs_to(&self, owner: Owner) {
+        if let Some(leg) = &self.leg {
+            leg.belongs_to(owner);
+        }
     }
 
     /// Connects a leg to the other domain.
@@ -73,11 +128,6 @@ impl Endpoint {
             .is_some_and(|c| c.error() != 0 || !c.tunnel.gate.is_open())
     }
 
-    /// The mover wants to know of the next byte.
-    pub(crate) fn arm_leg_read(&self) {
-        self.read.arm();
-    }
-
     /// Whether there may be something to read from a leg that is not armed.
     pub(crate) fn leg_has_news(&self) -> bool {
         self.channel.as_ref().is_none_or(|c| !c.is_quiet())
@@ -85,21 +135,18 @@ impl Endpoint {
 
     /// Arms a leg that is not. `true`: there may be something to read.
     pub(crate) fn arm_dry_leg(&self) -> bool {
-        self.read.arm();
-        self.channel.as_ref().is_none_or(|c| c.arm_read())
-    }
-
-    /// The mover wants to know of room.
-    pub(crate) fn arm_leg_write(&self) {
-        self.write.arm();
+        self.channel.as_ref().is_none_or(|c| {
+            c.waiter.read.arm();
+            c.arm_read()
+        })
     }
 
     /// Closes a leg.
-    pub(crate) fn end_leg(self: &Arc<Self>) {
-        let owner = self.owner.lock().take();
+    pub(crate) fn end_leg(&self) {
+        // It and its owner own each other until here.
+        let owner = self.leg.as_ref().and_then(|leg| leg.owner.lock().take());
         if let Some(channel) = self.channel.as_ref() {
             channel.tunnel.close(channel);
-            self.hub.reaper.retire(self.clone());
         }
         drop(owner);
     }

@@ -18,13 +18,14 @@ impl Endpoint {
     /// `file` and `table` are what `file_operations.poll` was called with, for a
     /// file that holds this endpoint.
     pub(crate) unsafe fn poll(
-        self: Pin<&Self>,
+        &self,
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
     ) -> u32 {
-        // SAFETY: The queue is part of the pinned endpoint; the rest as above.
+        // SAFETY: The queue is part of the pinned sleepers, which the endpoint keeps for
+        // as long as the file is open; the rest as above.
         unsafe {
-            let queue = self.map_unchecked(|e| &e.queue);
+            let queue = Pin::new_unchecked(&self.sleepers.queue);
             queue.poll(file, table);
         }
         self.polled.store(true, Relaxed);
@@ -37,13 +38,13 @@ impl Endpoint {
     fn poll_channel(&self, channel: &Channel) -> u32 {
         let mut ready = channel.readiness();
         if !ready.readable {
-            self.read.arm();
+            channel.waiter.read.arm();
             if channel.arm_read() {
                 ready = channel.readiness();
             }
         }
         if !ready.writable {
-            self.write.arm();
+            channel.waiter.write.arm();
             if channel.arm_write(channel.room_for_poll()) {
                 ready = channel.readiness();
             }

@@ -47,8 +47,10 @@ impl Tunnel {
                 Some(_) => self.give_up(),
             };
         };
+        self.list(&channel);
         if pending.is_none() {
             if let Err(why) = self.admit(inner, &channel, &open, group) {
+                self.unlist(&channel);
                 return self.decline(inner, &open, why);
             }
         }
@@ -143,14 +145,9 @@ impl Tunnel {
 
     /// Begins to ask the domain that the front wants; its answer is owed.
     fn relay(self: &Arc<Self>, channel: &Arc<Channel>, open: &Open) -> Result<(), Refusal> {
-        let leg = Endpoint::accepted(self.hub.clone(), channel.clone());
+        let leg = Endpoint::accepted_leg(self.hub.clone(), channel.clone());
         let leg = leg.map_err(|_| Refusal::NoSpace)?;
-        self.slots.set(channel.id.id, &leg);
-        Relay::begin(self, leg.clone(), open).map_err(|_| {
-            self.slots.clear(channel.id.id);
-            self.hub.reaper.retire(leg);
-            Refusal::NoSpace
-        })
+        Relay::begin(self, leg, open).map_err(|_| Refusal::NoSpace)
     }
 
     /// Begins to join a group; the answer is owed.
@@ -178,9 +175,8 @@ impl Tunnel {
     ) -> Result<(), Refusal> {
         let no_space = |_| Refusal::NoSpace;
         let member = Arc::new(member, GFP_KERNEL).map_err(|_| Refusal::NoSpace)?;
-        let leg = Endpoint::accepted(self.hub.clone(), channel.clone()).map_err(no_space)?;
-        self.slots.set(channel.id.id, &leg);
-        leg.make_leg(Owner::Joining(member));
+        let leg = Endpoint::accepted_leg(self.hub.clone(), channel.clone()).map_err(no_space)?;
+        leg.belongs_to(Owner::Joining(leg.clone(), member));
         leg.kick();
         Ok(())
     }
@@ -197,8 +193,8 @@ impl Tunnel {
             Some(why) => {
                 // Its memory is the front's again: nobody writes last words.
                 record.channel.fail(Errno::ConnRefused);
-                self.slots.clear(id.id);
-                let open = record.open;
+                let (open, channel) = (record.open, record.channel.clone());
+                self.unlist(&channel);
                 let _ = self.decline(&mut inner, &open, why);
             }
         }

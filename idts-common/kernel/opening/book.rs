@@ -17,7 +17,6 @@ use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::patience::clock;
-use crate::tunnel::Tunnel;
 
 /// A channel of the tunnel.
 pub(super) struct Record {
@@ -112,11 +111,11 @@ impl Openings {
     }
 
     /// Ends every channel and every opening with an errno.
-    pub(crate) fn fail_all(&mut self, tunnel: &Tunnel, errno: Errno) {
+    pub(crate) fn fail_all(&mut self, errno: Errno) {
         for record in self.places.drain_all().filter_map(|place| place.record) {
             self.spread.remove(record.open.channel.id);
             record.channel.fail(errno);
-            tunnel.slots.with(record.open.channel.id, |e| e.kick());
+            record.channel.waiter.kick();
             if let Some(endpoint) = record.waiter {
                 endpoint.refused(errno);
             }

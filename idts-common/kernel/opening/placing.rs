@@ -154,12 +154,14 @@ impl Tunnel {
         if let Some(live) = self.gate.enter() {
             channel.reset_lines(&live);
         }
+        self.list(&channel);
         let (answer, waiter) = if tag == 0 {
             (Answer::Awaited, pending.endpoint)
         } else if self.hand_over(&channel).is_ok() {
             self.stats.opened.add(1);
             (Answer::Given, None)
         } else {
+            self.unlist(&channel);
             free(inner, &open);
             self.tend(inner);
             self.refuse(inner, tag, Refusal::Refused);
@@ -194,6 +196,7 @@ impl Tunnel {
         let (channel, waiter) = (record.channel.clone(), record.waiter.take());
         if let Some(why) = refusal {
             self.stats.refused.add(1);
+            self.unlist(&channel);
             if let Some(record) = inner.openings.remove(id.id) {
                 free(inner, &record.open);
             }

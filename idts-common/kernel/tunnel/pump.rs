@@ -35,7 +35,7 @@ impl Tunnel {
             if self.account.may_say() {
                 pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
             }
-            self.fail_all(inner, Errno::ConnReset);
+            inner.openings.fail_all(Errno::ConnReset);
             self.gate.shut();
             self.switch_closing();
         }

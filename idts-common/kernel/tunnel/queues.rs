@@ -14,6 +14,7 @@ use kernel::sync::{Arc, ArcBorrow};
 
 use super::Tunnel;
 use crate::evtchn::{self, Eoi, EventChannel, Handler};
+use crate::link::waiter::Waiter;
 use crate::shared::Live;
 use crate::stats::Counter;
 use crate::xenbus::Device;
@@ -109,7 +110,7 @@ impl Handler for Ear {
                 }
                 armed
             } else {
-                tunnel.slots.with(id, |e| e.on_event()).unwrap_or(false)
+                tunnel.table.with(id, Waiter::on_event).unwrap_or(false)
             };
             news = news.wrapping_add(wanted.into());
         });
@@ -166,7 +167,7 @@ impl Tunnel {
     pub(crate) fn notify(&self, live: &Live, id: u32) {
         if self.device.is_none() {
             // Both ends are here: the other one's number differs in one bit.
-            self.slots.with(id ^ 1, |e| e.on_event());
+            self.table.with(id ^ 1, Waiter::on_event);
             return;
         }
         let queue = self.terms.queues.of(id);

@@ -13,22 +13,8 @@ use idts_core::wire::{QUEUES, VERSION};
 use kernel::prelude::*;
 
 use crate::bindings;
+use crate::trial::built;
 use crate::xenbus::Device;
-
-/// What this build can, `real`, or, in a module for the tests, what another one
-/// could.
-#[cfg(not(idts_trial))]
-fn built(_which: u32, real: u32) -> u32 {
-    real
-}
-
-#[cfg(idts_trial)]
-fn built(which: u32, real: u32) -> u32 {
-    unsafe extern "C" {
-        safe fn idts_trial(which: u32, real: u32) -> u32;
-    }
-    idts_trial(which, real)
-}
 
 /// What this side can: a queue for each of the CPUs that are online.
 fn ours() -> Abilities {

@@ -108,11 +108,26 @@ impl ControlRing {
         Ok(Some(self.tx.publish(mem, lines, 1)))
     }
 
+    /// Whether there is a message to take.
+    pub fn has_message<M: SharedMem>(&mut self, mem: &M) -> Result<bool, Violation> {
+        Ok(self.rx.available_seen() > 0 || self.rx.available(mem, self.role.lines())? > 0)
+    }
+
+    /// This side's own producer index.
+    pub const fn sent(&self) -> u32 {
+        self.tx.published()
+    }
+
+    /// This side's own consumer index.
+    pub const fn taken(&self) -> u32 {
+        self.rx.released()
+    }
+
     /// Takes the next message: a private copy of its slot, and whether to
     /// notify the peer that a slot became free.
     pub fn receive<M: SharedMem>(&mut self, mem: &M) -> Result<Option<(Slot, bool)>, Violation> {
         let lines = self.role.lines();
-        if self.rx.available_seen() == 0 && self.rx.available(mem, lines)? == 0 {
+        if !self.has_message(mem)? {
             return Ok(None);
         }
         let at = self.rx.next(1).at;

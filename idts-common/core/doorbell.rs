@@ -4,8 +4,8 @@
 //!
 //! Before an event is sent, the sender sets the channel's bit in a word and the
 //! word's bit in the summary. The receiver takes the summary, then the words.
-//! A bit is a hint and nothing else: a lying peer can cause at most
-//! [`wire::CHANNELS`] look-ups an event. PROTOCOL.md section 6.
+//! A bit is a hint and nothing else: what came of it is judged by
+//! [`super::news`]. PROTOCOL.md section 6.
 
 use super::mem::SharedMem;
 use super::wire;
@@ -36,20 +36,21 @@ impl Doorbell {
         mem.or64(self.summary, 1u64.wrapping_shl(word));
     }
 
-    /// Takes all marks in the words `ours`, a bit for each, and calls `news` for
-    /// each marked channel.
-    pub fn take<M: SharedMem>(self, mem: &M, ours: u64, mut news: impl FnMut(u32)) {
+    /// Takes all marks in the words `ours`, a bit for each, and calls `news` with the
+    /// number of each marked word and its marks.
+    pub fn take<M: SharedMem>(self, mem: &M, ours: u64, mut news: impl FnMut(u32, u64)) {
         // ORDER doorbell: pairs with ring.
-        let mut summary = mem.swap64(self.summary, 0) & ours;
-        while summary != 0 {
-            let word = summary.trailing_zeros();
-            summary &= summary.wrapping_sub(1);
-            let mut bits = mem.swap64(self.word(word), 0);
-            while bits != 0 {
-                let bit = bits.trailing_zeros();
-                bits &= bits.wrapping_sub(1);
-                news(word.wrapping_mul(64).wrapping_add(bit));
-            }
-        }
+        let summary = mem.swap64(self.summary, 0) & ours;
+        each(summary, |word| {
+            news(word, mem.swap64(self.word(word), 0));
+        });
+    }
+}
+
+/// Calls `f` with the number of each bit that is set, from the lowest.
+pub fn each(mut bits: u64, mut f: impl FnMut(u32)) {
+    while bits != 0 {
+        f(bits.trailing_zeros());
+        bits &= bits.wrapping_sub(1);
     }
 }

@@ -7,7 +7,7 @@
 //! that a peer can write is reached through [`mem::SharedMem`] alone.
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`queues`], [`control`], [`region`], [`sequence`],
+//! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
 //! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`patience`],
 //! [`policy`], [`sched`], [`log`]. The document that all of it implements is `PROTOCOL.md`.
 
@@ -28,6 +28,7 @@ pub mod index;
 pub mod life;
 pub mod log;
 pub mod mem;
+pub mod news;
 pub mod nodes;
 pub mod patience;
 pub mod policy;

@@ -83,6 +83,11 @@ impl Producer {
         self.size
     }
 
+    /// The index up to which bytes are published.
+    pub const fn published(&self) -> u32 {
+        self.prod
+    }
+
     /// Bytes published and not yet consumed, as last seen.
     const fn fill(&self) -> u32 {
         self.prod.wrapping_sub(self.cons)
@@ -182,6 +187,11 @@ impl Consumer {
     /// The ring's size in bytes.
     pub const fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The index up to which bytes are given back.
+    pub const fn released(&self) -> u32 {
+        self.cons
     }
 
     /// Bytes to read, as last seen.

@@ -18,8 +18,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::errno::Errno;
 use crate::grant::LocalPages;
 use crate::link::waiter::Waiter;
+use crate::link::watch::Watch;
 use crate::patience::Patience;
-use crate::shared::{Live, Piece, RingMemory};
+use crate::shared::{Live, Piece, RingMemory, Words};
 use crate::tunnel::Tunnel;
 
 /// Bytes that one try moves at most: it runs without page faults and inside an
@@ -131,7 +132,7 @@ impl Channel {
         local: Option<Arc<KVec<LocalPages>>>,
     ) -> Result<Arc<Self>> {
         let (tx_size, rx_size) = sizes;
-        let waiter = Waiter::new()?;
+        let waiter = Waiter::new(memory.lines, Watch::new(lines, rx_size))?;
         Arc::pin_init(
             pin_init!(Self {
                 tunnel,
@@ -278,7 +279,7 @@ impl Channel {
                 .ring
                 .next(to.len().min(limit.wrapping_sub(total) as usize) as u32);
             let n = self.memory.rx.drain(&live, span, to.as_raw());
-            notify |= rx.ring.release(&words, self.lines, n);
+            notify |= self.release(&mut rx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
                 break;
@@ -291,6 +292,24 @@ impl Channel {
         rx.bytes = rx.bytes.wrapping_add(total.into());
         self.tunnel.stats.rx_bytes.add(total.into());
         Ok(total as usize)
+    }
+
+    /// Publishes `bytes`; says whether to notify the peer.
+    #[inline]
+    pub(crate) fn publish(&self, ring: &mut Producer, words: &Words<'_>, bytes: u32) -> bool {
+        self.waiter
+            .watch
+            .publishes(ring.published().wrapping_add(bytes));
+        ring.publish(words, self.lines, bytes)
+    }
+
+    /// Gives `bytes` back to the writer; says whether to notify it.
+    #[inline]
+    pub(crate) fn release(&self, ring: &mut Consumer, words: &Words<'_>, bytes: u32) -> bool {
+        self.waiter
+            .watch
+            .releases(ring.released().wrapping_add(bytes));
+        ring.release(words, self.lines, bytes)
     }
 
     /// Whether a read left something of what it saw.
@@ -424,7 +443,7 @@ impl Channel {
                 .ring
                 .next(from.len().min(limit.wrapping_sub(total) as usize) as u32);
             let n = self.memory.tx.fill(&live, span, from.as_raw());
-            notify |= tx.ring.publish(&words, self.lines, n);
+            notify |= self.publish(&mut tx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
                 break;
@@ -594,10 +613,11 @@ impl Channel {
         let Ok(live) = self.enter() else {
             return;
         };
-        let flags = self.flags.load(Relaxed) | flags;
+        let old = self.flags.load(Relaxed);
+        let flags = old | flags;
         self.flags.store(flags, Relaxed);
         set_flags(&self.memory.lines.words(&live), self.lines, flags);
-        self.notify(&live, true);
+        self.notify(&live, flags != old);
     }
 
     /// Tells the peer that what is under way is lost.

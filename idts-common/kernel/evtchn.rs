@@ -24,14 +24,25 @@ pub(crate) enum Eoi {
 
 /// Takes events in hard interrupt context: no locks, no sleeping.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// An event came.
-    fn on_event(this: ArcBorrow<'_, Self>) -> Eoi;
+    /// An event came on `irq`. `None`: it is not judged yet, and no other comes before
+    /// [`end`] was called for it, which must be before the channel is dropped.
+    fn on_event(this: ArcBorrow<'_, Self>, irq: u32) -> Option<Eoi>;
+}
+
+/// Ends an event that its handler did not judge. Once for each, and only while its
+/// [`EventChannel`] is bound: another's events would come early otherwise.
+pub(crate) fn end(irq: u32, eoi: Eoi) {
+    let flags = match eoi {
+        Eoi::Done => 0,
+        Eoi::Spurious => bindings::XEN_EOI_FLAG_SPURIOUS,
+    };
+    // SAFETY: The function takes any number, and finds out what it is.
+    unsafe { bindings::xen_irq_lateeoi(irq, flags) };
 }
 
 /// A bound event channel. Dropping it waits for a running handler.
 pub(crate) struct EventChannel<T: Handler> {
     irq: c_uint,
-    port: u32,
     handler: Arc<T>,
 }
 
@@ -39,19 +50,20 @@ extern "C" fn trampoline<T: Handler>(irq: c_int, data: *mut c_void) -> bindings:
     // SAFETY: `data` is the `Arc<T>` that the `EventChannel` holds until after
     // the handler was unbound; it is only shared.
     let handler = unsafe { ArcBorrow::from_raw(data.cast_const().cast::<T>()) };
-    let flags = match T::on_event(handler) {
-        Eoi::Done => 0,
-        Eoi::Spurious => bindings::XEN_EOI_FLAG_SPURIOUS,
-    };
-    // SAFETY: Exactly one late EOI for each event, on the event's own irq.
-    unsafe { bindings::xen_irq_lateeoi(irq as c_uint, flags) };
+    if let Some(eoi) = T::on_event(handler, irq as u32) {
+        end(irq as u32, eoi);
+    }
     bindings::irqreturn_IRQ_HANDLED
 }
 
 impl<T: Handler> EventChannel<T> {
-    /// Allocates a port that the device's peer may bind, and binds our end.
-    /// `name` is shown in /proc/interrupts.
-    pub(crate) fn offer(device: &Device, name: &'static CStr, handler: Arc<T>) -> Result<Self> {
+    /// Allocates a port that the device's peer may bind, and binds our end. Comes with
+    /// the port. `name` is shown in /proc/interrupts.
+    pub(crate) fn offer(
+        device: &Device,
+        name: &'static CStr,
+        handler: Arc<T>,
+    ) -> Result<(Self, u32)> {
         let mut port = 0;
         // SAFETY: The device is valid; `port` is valid for writing.
         let result = unsafe { bindings::xenbus_alloc_evtchn(device.as_raw(), &mut port) };
@@ -73,11 +85,8 @@ impl<T: Handler> EventChannel<T> {
             unsafe { bindings::xenbus_free_evtchn(device.as_raw(), port) };
             return Err(Error::from_errno(irq));
         }
-        Ok(Self {
-            irq: irq as c_uint,
-            port,
-            handler,
-        })
+        let irq = irq as c_uint;
+        Ok((Self { irq, handler }, port))
     }
 
     /// Binds to the port that the device's peer offers.
@@ -102,18 +111,18 @@ impl<T: Handler> EventChannel<T> {
         if irq < 0 {
             return Err(Error::from_errno(irq));
         }
-        let mut channel = Self {
-            irq: irq as c_uint,
-            port: 0,
-            handler,
-        };
-        channel.port = local_port(device.peer(), port).ok_or(ENODEV)?;
-        Ok(channel)
+        let irq = irq as c_uint;
+        Ok(Self { irq, handler })
     }
 
-    /// The port at this end.
-    pub(crate) fn port(&self) -> u32 {
-        self.port
+    /// Who hears its events.
+    pub(crate) fn handler(&self) -> &T {
+        &self.handler
+    }
+
+    /// The interrupt at this end, never 0: for [`notify`].
+    pub(crate) fn irq(&self) -> u32 {
+        self.irq
     }
 }
 
@@ -133,36 +142,11 @@ pub(crate) fn this_cpu() -> u32 {
     unsafe { bindings::idts_this_cpu() }
 }
 
-/// Our port of the channel to a peer's port. The kernel keeps it to itself, so
-/// Xen is asked of one port after the other, until there are no more.
-fn local_port(peer: u16, remote: u32) -> Option<u32> {
-    let mut status = bindings::evtchn_status {
-        dom: bindings::DOMID_SELF as u16,
-        ..Default::default()
-    };
-    while event_op(bindings::EVTCHNOP_status, &mut status) == 0 {
-        if status.status == bindings::EVTCHNSTAT_interdomain {
-            // SAFETY: Integers, and what the status says is there.
-            let end = unsafe { status.u.interdomain };
-            if (end.dom, end.port) == (peer, remote) {
-                return Some(status.port);
-            }
-        }
-        status.port = status.port.wrapping_add(1);
+/// Sends an event on the interrupt of a bound [`EventChannel`]; on 0, none.
+pub(crate) fn notify(irq: u32) {
+    if irq != 0 {
+        // SAFETY: An interrupt of an event channel, which stays bound meanwhile: it is
+        // unbound only after everyone who may send has left the gate.
+        unsafe { bindings::notify_remote_via_irq(irq as c_int) };
     }
-    None
-}
-
-/// Sends an event on the port of an [`EventChannel`]. On any other, Xen refuses,
-/// or somebody who waits for an event looks once in vain.
-pub(crate) fn notify(port: u32) {
-    let mut send = bindings::evtchn_send { port };
-    event_op(bindings::EVTCHNOP_send, &mut send);
-}
-
-/// An operation that Xen does for any domain on its own ports.
-fn event_op<T>(op: u32, argument: &mut T) -> c_int {
-    // SAFETY: Xen checks what it is asked for; `argument` is what `op` takes, for
-    // the two callers above.
-    unsafe { bindings::idts_event_op(op as c_int, (&raw mut *argument).cast()) }
 }

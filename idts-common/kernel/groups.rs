@@ -289,7 +289,7 @@ impl State {
         }
         let live = source.enter_to_read()?;
         let words = source.memory.lines.words(&live);
-        let notify = rx.ring.release(&words, source.lines, frame);
+        let notify = source.release(&mut rx.ring, &words, frame);
         rx.bytes = rx.bytes.wrapping_add(len.into());
         source.notify(&live, notify);
         Ok(frame)
@@ -411,7 +411,7 @@ impl Subscriber {
             };
         if fits {
             copy_record((source, from, &live), (sink, &tx.ring, &live_sink), len);
-            self.owed |= tx.ring.publish(&words, sink.lines, frame);
+            self.owed |= sink.publish(&mut tx.ring, &words, frame);
             tx.bytes = tx.bytes.wrapping_add(len.into());
             sink.tunnel.stats.relayed_out.add(frame.into());
             return Ok(());

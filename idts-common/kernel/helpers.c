@@ -19,7 +19,6 @@
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <xen/page.h>
-#include <asm/xen/hypercall.h>
 
 #include "helpers.h"
 
@@ -83,11 +82,6 @@ void idts_cond_resched(void)
 unsigned int idts_online_cpus(void)
 {
 	return num_online_cpus();
-}
-
-int idts_event_op(int op, void *argument)
-{
-	return HYPERVISOR_event_channel_op(op, argument);
 }
 
 unsigned int idts_this_cpu(void)

@@ -24,7 +24,6 @@ u64 idts_clock(void);
 bool idts_cpu_is_wanted(void);
 void idts_cond_resched(void);
 unsigned int idts_online_cpus(void);
-int idts_event_op(int op, void *argument);
 unsigned int idts_this_cpu(void);
 bool idts_has_waiters(struct wait_queue_head *queue);
 void idts_halt_while(const u32 *waiting, unsigned int cpu);

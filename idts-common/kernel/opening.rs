@@ -126,8 +126,8 @@ impl Tunnel {
     /// The application closed its end.
     pub(crate) fn close(self: &Arc<Self>, channel: &Channel) {
         channel.hang_up();
-        self.unlist(channel);
         let mut inner = self.inner.lock();
+        self.unlist(channel);
         self.close_record(&mut inner, channel.id);
         self.flush(&mut inner);
     }
@@ -284,13 +284,14 @@ impl Tunnel {
         listener.offer(child).map_err(|_| ())
     }
 
-    /// Has events of a channel told to whoever waits at it. Before anybody may wait.
+    /// Has events of a channel told to whoever waits at it. Before anybody may wait, and
+    /// under the lock.
     pub(crate) fn list(&self, channel: &Channel) {
         let old = self.table.set(channel.id.id, &channel.waiter);
         self.hub.reaper.drop_after_grace(old);
     }
 
-    /// Nobody waits at a channel any more.
+    /// Nobody waits at a channel any more. Under the lock.
     pub(crate) fn unlist(&self, channel: &Channel) {
         let own = self.table.clear(channel.id.id, &channel.waiter);
         self.hub.reaper.drop_after_grace(own);

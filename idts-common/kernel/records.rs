@@ -48,7 +48,7 @@ impl Channel {
         }
         let words = self.memory.lines.words(&live);
         let frame = framed(len).unwrap_or(len);
-        let notify = rx.ring.release(&words, self.lines, frame);
+        let notify = self.release(&mut rx.ring, &words, frame);
         rx.bytes = rx.bytes.wrapping_add(len.into());
         rx.truncated = rx.truncated.wrapping_add((want < len).into());
         self.notify(&live, notify);
@@ -88,7 +88,7 @@ impl Channel {
                 return Err(Stop::Fault);
             }
         }
-        let notify = tx.ring.publish(&words, self.lines, frame);
+        let notify = self.publish(&mut tx.ring, &words, frame);
         tx.want = 0;
         tx.bytes = tx.bytes.wrapping_add(len.into());
         self.notify(&live, notify);

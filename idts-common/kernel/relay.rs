@@ -423,8 +423,8 @@ impl Stretch<'_> {
                 len,
             ),
         }
-        self.data |= tx.ring.publish(&words_sink, self.sink.lines, bytes);
-        self.room |= rx.ring.release(&words, self.source.lines, bytes);
+        self.data |= self.sink.publish(&mut tx.ring, &words_sink, bytes);
+        self.room |= self.source.release(&mut rx.ring, &words, bytes);
         Ok(bytes)
     }
 

@@ -84,7 +84,8 @@ counters! {
 pub(crate) struct Report(pub(crate) Arc<Tunnel>);
 
 impl Report {
-    /// Events sent, received, and received for nothing: all, then by queue.
+    /// Events sent, received, received for nothing, and delayed for that, by us or by
+    /// Xen's event code: all, then by queue.
     fn events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = |counter: fn(&Lane) -> &Counter| {
             let counts = self.0.lanes().map(|(_, lane)| counter(lane).get());
@@ -93,6 +94,7 @@ impl Report {
         writeln!(f, "events_sent {}", all(|lane| &lane.sent))?;
         writeln!(f, "events {}", all(|lane| &lane.events))?;
         writeln!(f, "spurious {}", all(|lane| &lane.spurious))?;
+        writeln!(f, "events_delayed {}", all(|lane| &lane.delayed))?;
         writeln!(f, "queues {}", self.0.terms.queues.count())?;
         for (queue, lane) in self.0.lanes() {
             let channels = self.0.inner.lock().openings.channels_of(queue);

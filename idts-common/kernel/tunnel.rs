@@ -22,7 +22,7 @@ use idts_core::region::Region;
 use idts_core::sched::FlowId;
 use idts_core::state::XenbusState;
 use idts_core::terms::Terms;
-use idts_core::wire::{self, Slot, BROKEN_MAX, QUEUES};
+use idts_core::wire::{self, page, Slot, BROKEN_MAX, QUEUES};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
@@ -39,6 +39,7 @@ use crate::evtchn::EventChannel;
 use crate::grant::{GrantedPages, MappedPages};
 use crate::hub::Hub;
 use crate::link::table::Table;
+use crate::link::watch::Watch;
 use crate::opening::Openings;
 use crate::segments::{self, Memory, Segments};
 use crate::shared::{Gate, Piece};
@@ -94,6 +95,8 @@ pub struct Tunnel {
     reference: u32,
     /// What both sides agreed on.
     pub(crate) terms: Terms,
+    /// The control ring, as the event handler sees it.
+    control_watch: Watch,
     lanes: [Lane; QUEUES as usize],
     /// Back: the scheduler's name for this tunnel.
     flow: SetOnce<FlowId>,
@@ -153,6 +156,7 @@ impl Tunnel {
                 page,
                 reference,
                 terms,
+                control_watch: Watch::new(role.lines(), page::SLOTS),
                 lanes: [const { Lane::new() }; QUEUES as usize],
                 flow: SetOnce::new(),
                 capped: Atomic::new(false),
@@ -261,6 +265,10 @@ impl Tunnel {
         };
         // Whoever is still inside may send an event: ports are given up after.
         self.gate.close();
+        // What handlers left to do has to be done before; none begins any more.
+        for queue in events.iter() {
+            queue.handler().finish();
+        }
         // Waits for running handlers, which take no lock.
         drop(events);
         // It runs rather than being cancelled, for it owns a reference to the

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Evil, Lie};
+use common::{take, Evil, Lie};
 use idts_core::control::{ControlRing, Role};
 use idts_core::error::Violation;
 use idts_core::mem::SharedMem;
@@ -150,7 +150,7 @@ proptest! {
     fn doorbells_stand_any_peer(lies in vec(any::<u64>().prop_map(Lie::Any), 1..70)) {
         let mem = Evil::new(lies);
         let mut count = 0;
-        Role::Back.hears(0).take(&mem, u64::MAX, |id| {
+        take(Role::Back.hears(0), &mem, u64::MAX, |id| {
             assert!(id < 4096);
             count += 1;
         });

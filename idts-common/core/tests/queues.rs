@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::AtomicMem;
+use common::{take, AtomicMem};
 use idts_core::control::Role;
 use idts_core::queues::{Queues, Spread};
 use idts_core::terms::{feature, Abilities, Unfit};
@@ -111,13 +111,13 @@ proptest! {
         }
         for queue in 0..queues.count() {
             // The other direction has doorbells of its own.
-            Role::Front.hears(queue).take(&mem, u64::MAX, |id| panic!("{id} answered"));
+            take(Role::Front.hears(queue), &mem, u64::MAX, |id| panic!("{id} answered"));
             let mut heard = BTreeSet::new();
             let bell = Role::Back.hears(queue);
-            bell.take(&mem, queues.words(queue), |id| assert!(heard.insert(id)));
+            take(bell, &mem, queues.words(queue), |id| assert!(heard.insert(id)));
             let ours = ids.iter().copied().filter(|id| queues.of(*id) == queue);
             prop_assert_eq!(heard, ours.collect());
-            bell.take(&mem, u64::MAX, |_| panic!("a mark was left"));
+            take(bell, &mem, u64::MAX, |_| panic!("a mark was left"));
         }
     }
 

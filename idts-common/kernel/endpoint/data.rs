@@ -160,7 +160,7 @@ impl Endpoint {
     fn watch_read(&self, channel: &Channel) {
         channel.waiter.read.arm();
         if channel.arm_read() {
-            channel.waiter.on_event();
+            channel.waiter.tell();
         }
     }
 }

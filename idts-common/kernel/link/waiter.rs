@@ -6,6 +6,8 @@
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
 
+use super::watch::Watch;
+use crate::shared::{Live, Piece};
 use crate::wait::Armed;
 
 /// Who is woken by news.
@@ -25,15 +27,20 @@ pub(crate) struct Waiter {
     pub(crate) write: Armed,
     /// Set once there is somebody. Before that nobody waits.
     whom: SetOnce<Arc<dyn Wake>>,
+    /// Where the lines lie, and what of them was seen.
+    lines: Piece,
+    pub(crate) watch: Watch,
 }
 
 impl Waiter {
-    /// Nobody waits.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// Nobody waits. `lines` are fresh.
+    pub(crate) fn new(lines: Piece, watch: Watch) -> Result<Arc<Self>> {
         let waiter = Self {
             read: Armed::new(),
             write: Armed::new(),
             whom: SetOnce::new(),
+            lines,
+            watch,
         };
         Ok(Arc::new(waiter, GFP_KERNEL)?)
     }
@@ -43,14 +50,25 @@ impl Waiter {
         self.whom.populate(whom);
     }
 
-    /// There may be news. `true`: somebody waited. In hard interrupt context.
-    pub(crate) fn on_event(&self) -> bool {
+    /// The peer says that there are news. How many events they are worth. By the event
+    /// handler alone.
+    pub(crate) fn on_event(&self, live: &Live) -> u32 {
+        // First what is new, then who waits for it: whoever is armed after that looks
+        // after that, too.
+        let news = self.watch.compare(&self.lines.words(live));
+        if !news.is_none() {
+            self.tell();
+        }
+        news.worth
+    }
+
+    /// There may be news: wakes who waits for some.
+    pub(crate) fn tell(&self) {
         let read = self.read.disarm();
         let write = self.write.disarm();
         if read || write {
             self.wake();
         }
-        read || write
     }
 
     /// Wakes everyone, whatever they wait for.

@@ -54,6 +54,8 @@ impl Tunnel {
             let Some(slot) = inner.outbox.get(sent).copied() else {
                 break Ok(());
             };
+            self.control_watch
+                .publishes(inner.ring.sent().wrapping_add(1));
             match inner.ring.send(&words, &slot) {
                 Ok(Some(wanted)) => {
                     notify |= wanted;
@@ -103,6 +105,11 @@ impl Tunnel {
             return Ok(None);
         };
         let words = self.page.words(&live);
+        if !inner.ring.has_message(&words)? {
+            return Ok(None);
+        }
+        self.control_watch
+            .releases(inner.ring.taken().wrapping_add(1));
         let message = inner.ring.receive(&words)?;
         Ok(message.map(|(slot, notify)| {
             if notify {

@@ -22,7 +22,7 @@ use crate::run::{expect, Run};
 use crate::skips;
 
 const HOSTILE: &str = env!("CARGO_BIN_EXE_idts-hostile");
-const HOSTILE_THERE: &str = "/tmp/idts-hostile";
+pub const HOSTILE_THERE: &str = "/tmp/idts-hostile";
 /// Attacks of the default lane, with a PV guest, and of the long lane, with each type.
 const ATTACKS: u64 = 300;
 const ATTACKS_LONG: u64 = 5_000;
@@ -86,7 +86,7 @@ impl Sides {
 }
 
 /// A guest of two CPUs, attached, without a module; afterwards nothing of it may be left.
-fn with_hostile_guest(
+pub fn with_hostile_guest(
     lab: &Lab,
     guest: &Guest,
     steps: impl FnOnce(u32) -> Result<()>,

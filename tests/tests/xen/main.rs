@@ -39,6 +39,7 @@ mod run;
 mod saves;
 mod scheduler;
 mod skips;
+mod storms;
 mod teardown;
 mod transfer;
 mod versions;
@@ -169,6 +170,7 @@ const WITH_NEW_PV_GUEST: &[(&str, Case)] = &[
         faults::destroy_while_read_stalls,
     ),
     ("saves::restore_with_watch", saves::restore_with_watch),
+    ("storms::front", storms::front),
     ("hostile::front", hostile::front),
     ("hostile::back", hostile::back),
 ];

@@ -2,7 +2,7 @@
 
 //! Doorbells: no mark is lost, and a mark shows its news.
 
-use super::common::{AtomicMem, Weak, Without};
+use super::common::{take, AtomicMem, Weak, Without};
 use super::{builder, Link};
 use idts_core::doorbell::Doorbell;
 use idts_core::mem::SharedMem;
@@ -33,7 +33,7 @@ fn two_ring(ring: fn(&AtomicMem, u32)) {
             .collect();
         let mut heard = 0u64;
         loop {
-            BELL.take(&link.mem, u64::MAX, |id| heard |= 1 << id);
+            take(BELL, &link.mem, u64::MAX, |id| heard |= 1 << id);
             if heard == 1 << 3 | 1 << 5 {
                 break;
             }
@@ -76,7 +76,7 @@ fn news_during_a_take_are_told() {
         while seen < 2 {
             let mem = &link.mem;
             let mut marked = false;
-            BELL.take(mem, u64::MAX, |_| {
+            take(BELL, mem, u64::MAX, |_| {
                 seen = mem.load(NEWS);
                 marked = true;
             });
@@ -111,19 +111,19 @@ fn queues_do_not_mix() {
                 BELLS[queues.of(id) as usize].ring(&*ringer, id);
             }
         });
-        let take = move |mem: &AtomicMem, queue: u32| {
+        let hear = move |mem: &AtomicMem, queue: u32| {
             let mut heard = 0;
-            BELLS[queue as usize].take(mem, queues.words(queue), |id| {
+            take(BELLS[queue as usize], mem, queues.words(queue), |id| {
                 assert_eq!(queues.of(id), queue);
                 heard += 1;
             });
             heard
         };
         let other = mem.clone();
-        let other = thread::spawn(move || take(&other, 1));
-        let mut heard = take(&mem, 0) + other.join().unwrap();
+        let other = thread::spawn(move || hear(&other, 1));
+        let mut heard = hear(&mem, 0) + other.join().unwrap();
         ringer.join().unwrap();
-        heard += take(&mem, 0) + take(&mem, 1);
+        heard += hear(&mem, 0) + hear(&mem, 1);
         assert_eq!(heard, 2, "a mark was lost or heard twice");
     });
 }
@@ -142,7 +142,7 @@ where
             BELL.ring(&*ringer, 3);
         });
         for _ in 0..2 {
-            BELL.take(&*mem, u64::MAX, |_| {
+            take(BELL, &*mem, u64::MAX, |_| {
                 assert_eq!(mem.load(NEWS), 1, "stale news")
             });
         }

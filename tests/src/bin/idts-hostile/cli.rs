@@ -22,6 +22,8 @@ pub enum Verb {
     Victim(Victim),
     /// Notes what the kernel says of a tunnel, until its input ends
     Witness(Witness),
+    /// Plays the front and sends events that bring nothing
+    Storm(crate::storm::Storm),
     /// Names the cells of the matrix
     Cells,
 }

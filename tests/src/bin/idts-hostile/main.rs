@@ -19,6 +19,7 @@ mod rng;
 mod rule;
 mod session;
 mod store;
+mod storm;
 mod victim;
 mod witness;
 mod xen;
@@ -61,6 +62,7 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::Back(args) => play(Role::Back, &args),
         Verb::Victim(args) => victim::run(&args),
         Verb::Witness(args) => witness::run(&args),
+        Verb::Storm(args) => storm::run(&args),
         Verb::Cells => Ok(json!([Role::Front, Role::Back].map(|role| {
             let rows = matrix::rows(role);
             let cell = |row: &Row| json!({ "row": row.name, "columns": row.columns() });

@@ -35,6 +35,7 @@ mod own_host;
 mod policy;
 mod polling;
 mod queues;
+mod races;
 mod run;
 mod saves;
 mod scheduler;
@@ -87,6 +88,7 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("channels::limits", channels::limits),
     ("queues::spread", queues::spread),
     ("queues::events", queues::events),
+    ("races::dom0", races::dom0),
     ("errors::listen", errors::listen),
     ("errors::backlog", errors::backlog),
     ("errors::no_tunnel", errors::no_tunnel),

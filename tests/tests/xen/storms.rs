@@ -70,5 +70,5 @@ fn storm(lab: &Lab, guest: &Guest, id: u32, kind: &str) -> Result<()> {
 fn delayed(lab: &Lab, id: u32) -> Result<u64> {
     let file = format!("/sys/bus/xen-backend/devices/idts-{id}-0/xenbus/jiffies_eoi_delayed");
     let text = lab.tb.sh("dom0", &format!("cat {file}"))?;
-    text.text().trim().parse().context(file)
+    text.stdout_text().trim().parse().context(file)
 }

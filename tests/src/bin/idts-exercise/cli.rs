@@ -43,6 +43,8 @@ pub enum Verb {
     Records(Calls),
     /// The other end of `records`
     RecordsServe(CallsServe),
+    /// Gives up a connect to this domain that stands still
+    RaceHome(Race),
     /// Asks and takes the answers in one call each
     Transact(Calls),
     /// The other end of `transact`
@@ -263,4 +265,13 @@ pub struct Listen {
     /// Without any capability
     #[arg(long)]
     pub unprivileged: bool,
+}
+
+#[derive(Args)]
+pub struct Race {
+    pub port: u32,
+    /// For how long the module stands still
+    pub delay_ms: u32,
+    #[arg(long, default_value_t = 5)]
+    pub rounds: u32,
 }

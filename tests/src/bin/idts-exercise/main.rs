@@ -15,6 +15,7 @@ mod many;
 mod pattern;
 mod polling;
 mod probe;
+mod race;
 mod stream;
 mod trace;
 mod transact;
@@ -56,6 +57,7 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::CallsServe(args) => calls::serve(&args),
         Verb::Records(args) => calls::records(&args),
         Verb::RecordsServe(args) => calls::records_serve(&args),
+        Verb::RaceHome(args) => race::home(&args),
         Verb::Transact(args) => transact::client(&args),
         Verb::TransactServe(args) => transact::serve(&args),
         Verb::GroupPublish(args) => calls::publish(&args),

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Races that a module for the tests loses each time: it stands still at a place that has a name.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Context, Result};
+use idts::{Bind, Channel};
+use idts_core::uapi::{nr, Addr, Connect, MAGIC};
+use rustix::event::PollFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{ioctl, opcode, Setter};
+use serde_json::{json, Value};
+
+use crate::{cli, probe};
+
+const IOC_CONNECT: rustix::ioctl::Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
+/// Long rings: what is freed too early, or never, is much.
+const RING: u32 = 1 << 20;
+
+fn connect(fd: impl AsFd, port: u32, timeout_ms: u32) -> Result<(), Errno> {
+    let request = Connect {
+        peer: Addr {
+            domid: 0,
+            reserved: 0,
+            port,
+        },
+        tx_ring: RING,
+        rx_ring: RING,
+        timeout_ms,
+        ..Connect::default()
+    };
+    // SAFETY: the opcode is of a call that reads a `Connect`.
+    let call = unsafe { Setter::<IOC_CONNECT, _>::new(request) };
+    // SAFETY: as above.
+    unsafe { ioctl(fd, call) }
+}
+
+/// A connect of a domain with itself, which stands still between its channel and its answer, is
+/// given up by another thread: the channel ends at both ends, and nothing is left of it.
+pub fn home(args: &cli::Race) -> Result<Value> {
+    let listener = Bind::new(args.port).listen()?;
+    let mut results = Vec::new();
+    for _ in 0..args.rounds {
+        let fd: OwnedFd = rustix::fs::open("/dev/idts", OFlags::RDWR, Mode::empty())?;
+        let (first, second) = thread::scope(|scope| {
+            let first = scope.spawn(|| connect(&fd, args.port, 10_000));
+            // It is under way, and stands still for much longer.
+            thread::sleep(Duration::from_millis(u64::from(args.delay_ms) / 4));
+            let second = connect(&fd, args.port, 1);
+            (first.join(), second)
+        });
+        let first = first.ok().context("a thread died")?;
+        ensure!(second == Err(Errno::TIMEDOUT), "the second: {second:?}");
+        ensure!(
+            first.is_err(),
+            "the first, which had been given up, connected"
+        );
+        let (mut child, _) = listener.accept().context("the other end")?;
+        // What the handler would still find, if it was left there.
+        drop(fd);
+        results.push(end_of(&mut child)?);
+        child.shutdown(std::net::Shutdown::Both).ok();
+    }
+    Ok(json!({ "ends": results }))
+}
+
+/// How a channel ends whose other end never was.
+fn end_of(child: &mut Channel) -> Result<Value> {
+    let revents = probe::wait(child, PollFlags::IN | PollFlags::RDHUP)?;
+    if revents.is_empty() {
+        bail!("the channel lives on without its other end");
+    }
+    Ok(probe::result(&child.read(&mut [0; 16])))
+}

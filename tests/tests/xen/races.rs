@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Races that are lost each time: modules for the tests stand still at a place of the code that has
+//! a name (idts-common/kernel/trial.c).
+
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use serde_json::json;
+use testbed::product::module_of;
+
+use crate::lab::{parameters_of, Guest, Lab, GUESTS};
+use crate::skips;
+
+/// For how long a module stands still: far longer than what is to come meanwhile.
+const DELAY_MS: u32 = 400;
+
+/// With dom0's module for the tests.
+pub fn dom0(lab: &Lab, _guest: &Guest) -> Result<()> {
+    with_trial(lab, "dom0", |lab| home_connect(lab).context("home connect"))
+}
+
+/// A connect of dom0 with itself is given up before it is connected.
+fn home_connect(lab: &Lab) -> Result<()> {
+    stand_still(lab, "dom0", "home-connect", DELAY_MS)?;
+    let port = lab.port().to_string();
+    let report = lab.ask("dom0", &["race-home", &port, &DELAY_MS.to_string()]);
+    stand_still(lab, "dom0", "home-connect", 0)?;
+    let report = report?;
+    let ends = report["ends"].as_array().context("no ends")?;
+    ensure!(
+        ends.iter()
+            .all(|end| *end == json!(0) || *end == "ECONNRESET"),
+        "ends of channels that nobody has: {ends:?}"
+    );
+    Ok(())
+}
+
+/// Has a domain's module stand still at a place; for 0 ms: nowhere.
+fn stand_still(lab: &Lab, domain: &str, place: &str, ms: u32) -> Result<()> {
+    let folder = format!("/sys/module/{}/parameters", module_of(domain));
+    let script = format!("echo {place} >{folder}/delay && echo {ms} >{folder}/delay_ms");
+    lab.tb.sh(domain, &script).map(drop)
+}
+
+/// Loads a domain's module for the tests, and the real one again afterwards.
+fn with_trial(lab: &Lab, domain: &str, steps: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let module = module_of(domain);
+    let file = skips::top().join(format!("target/trial/{module}.ko"));
+    let there = format!("/tmp/{module}.ko");
+    lab.tb.push(Path::new(&file), domain, &there)?;
+    lab.rmmod(domain)?;
+    let insmod = format!("insmod {there} {}", parameters_of(domain));
+    lab.tb.sh(domain, &insmod)?;
+    for guest in GUESTS {
+        lab.tb.wait_connected(guest)?;
+    }
+    let result = steps(lab);
+    lab.rmmod(domain)?;
+    lab.insmod(domain)?;
+    for guest in GUESTS {
+        lab.tb.wait_connected(guest)?;
+    }
+    result
+}

@@ -143,6 +143,7 @@ impl Endpoint {
 
     /// Closes a leg.
     pub(crate) fn end_leg(&self) {
+        crate::trial::delay(c"leg-end");
         // It and its owner own each other until here.
         let owner = self.leg.as_ref().and_then(|leg| leg.owner.lock().take());
         if let Some(channel) = self.channel.as_ref() {

@@ -8,15 +8,43 @@ use anyhow::{ensure, Context, Result};
 use serde_json::json;
 use testbed::product::module_of;
 
+use crate::domains::{other, start, with_setting};
 use crate::lab::{parameters_of, Guest, Lab, GUESTS};
 use crate::skips;
 
 /// For how long a module stands still: far longer than what is to come meanwhile.
 const DELAY_MS: u32 = 400;
+const SIGTERM: i32 = 15;
 
 /// With dom0's module for the tests.
-pub fn dom0(lab: &Lab, _guest: &Guest) -> Result<()> {
-    with_trial(lab, "dom0", |lab| home_connect(lab).context("home connect"))
+pub fn dom0(lab: &Lab, guest: &Guest) -> Result<()> {
+    with_trial(lab, "dom0", |lab| {
+        home_connect(lab).context("home connect")?;
+        let all = ("connect", "all");
+        with_setting(lab, guest.name, all, || number(lab, guest)).context("number")
+    })
+}
+
+/// A guest's channel to dom0 takes the number of one to another guest that was just refused.
+fn number(lab: &Lab, guest: &Guest) -> Result<()> {
+    const MS: u32 = 100;
+    let port = lab.port();
+    let echo = start(
+        lab,
+        "dom0",
+        &["idts", "echo", &port.to_string()],
+        "listening on",
+    )?;
+    let nobody = lab.address(other(guest), lab.port())?;
+    let echo_at = lab.address("dom0", port)?;
+    stand_still(lab, "dom0", "leg-end", MS)?;
+    let report = lab.ask(
+        guest.name,
+        &["race-number", &nobody, &echo_at, &MS.to_string()],
+    );
+    stand_still(lab, "dom0", "leg-end", 0)?;
+    echo.signal(SIGTERM)?;
+    report.map(drop)
 }
 
 /// A connect of dom0 with itself is given up before it is connected.

@@ -45,6 +45,8 @@ pub enum Verb {
     RecordsServe(CallsServe),
     /// Gives up a connect to this domain that stands still
     RaceHome(Race),
+    /// Connects right after a connect that was refused, and waits for what comes then
+    RaceNumber(RaceNumber),
     /// Asks and takes the answers in one call each
     Transact(Calls),
     /// The other end of `transact`
@@ -270,6 +272,18 @@ pub struct Listen {
 #[derive(Args)]
 pub struct Race {
     pub port: u32,
+    /// For how long the module stands still
+    pub delay_ms: u32,
+    #[arg(long, default_value_t = 5)]
+    pub rounds: u32,
+}
+
+#[derive(Args)]
+pub struct RaceNumber {
+    /// Where nobody listens, in another guest
+    pub nobody: Address,
+    /// Where everything is answered, in dom0
+    pub echo: Address,
     /// For how long the module stands still
     pub delay_ms: u32,
     #[arg(long, default_value_t = 5)]

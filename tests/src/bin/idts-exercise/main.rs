@@ -58,6 +58,7 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::Records(args) => calls::records(&args),
         Verb::RecordsServe(args) => calls::records_serve(&args),
         Verb::RaceHome(args) => race::home(&args),
+        Verb::RaceNumber(args) => race::number(&args),
         Verb::Transact(args) => transact::client(&args),
         Verb::TransactServe(args) => transact::serve(&args),
         Verb::GroupPublish(args) => calls::publish(&args),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Races that a module for the tests loses each time: it stands still at a place that has a name.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -66,6 +66,26 @@ pub fn home(args: &cli::Race) -> Result<Value> {
         child.shutdown(std::net::Shutdown::Both).ok();
     }
     Ok(json!({ "ends": results }))
+}
+
+/// A channel takes the number of one that was just refused, while who refused it is not done with
+/// that: it hears of what comes all the same.
+pub fn number(args: &cli::RaceNumber) -> Result<Value> {
+    let delay = Duration::from_millis(args.delay_ms.into());
+    for round in 0..args.rounds {
+        let refused = idts::Connect::to(args.nobody).open();
+        ensure!(refused.is_err(), "somebody listens at {}", args.nobody);
+        let mut echo = probe::patient(args.echo, 0)?;
+        thread::sleep(delay * 2);
+        echo.write_all(b"there?")?;
+        let revents = probe::wait(&echo, PollFlags::IN)?;
+        ensure!(
+            !revents.is_empty(),
+            "round {round}: no answer, the other end is deaf"
+        );
+        echo.read_exact(&mut [0; 6])?;
+    }
+    Ok(json!({ "rounds": args.rounds }))
 }
 
 /// How a channel ends whose other end never was.

@@ -51,7 +51,7 @@ fn number(lab: &Lab, guest: &Guest) -> Result<()> {
 fn home_connect(lab: &Lab) -> Result<()> {
     stand_still(lab, "dom0", "home-connect", DELAY_MS)?;
     let port = lab.port().to_string();
-    let report = lab.ask("dom0", &["race-home", &port, &DELAY_MS.to_string()]);
+    let report = lab.ask("dom0", &["race-home", &port]);
     stand_still(lab, "dom0", "home-connect", 0)?;
     let report = report?;
     let ends = report["ends"].as_array().context("no ends")?;

@@ -272,8 +272,6 @@ pub struct Listen {
 #[derive(Args)]
 pub struct Race {
     pub port: u32,
-    /// For how long the module stands still
-    pub delay_ms: u32,
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
 }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use idts::{Bind, Channel};
-use idts_core::uapi::{nr, Addr, Connect, MAGIC};
+use idts_core::uapi::{nr, Addr, Connect, Info, MAGIC, STATE_CONNECTING};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{ioctl, opcode, Setter};
+use rustix::ioctl::{ioctl, opcode, Getter, Opcode, Setter};
 use serde_json::{json, Value};
 
 use crate::{cli, probe};
 
-const IOC_CONNECT: rustix::ioctl::Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
+const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
+const IOC_CONNECT: Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
 /// Long rings: what is freed too early, or never, is much.
 const RING: u32 = 1 << 20;
 
@@ -39,6 +40,13 @@ fn connect(fd: impl AsFd, port: u32, timeout_ms: u32) -> Result<(), Errno> {
     unsafe { ioctl(fd, call) }
 }
 
+fn state(fd: impl AsFd) -> Result<u32, Errno> {
+    // SAFETY: the opcode is of a call that writes an `Info`; any bytes are one.
+    let call = unsafe { Getter::<IOC_GET_INFO, Info>::new() };
+    // SAFETY: as above.
+    unsafe { ioctl(fd, call) }.map(|info| info.state)
+}
+
 /// A connect of a domain with itself, which stands still between its channel and its answer, is
 /// given up by another thread: the channel ends at both ends, and nothing is left of it.
 pub fn home(args: &cli::Race) -> Result<Value> {
@@ -49,7 +57,9 @@ pub fn home(args: &cli::Race) -> Result<Value> {
         let (first, second) = thread::scope(|scope| {
             let first = scope.spawn(|| connect(&fd, args.port, 10_000));
             // It is under way, and stands still for much longer.
-            thread::sleep(Duration::from_millis(u64::from(args.delay_ms) / 4));
+            while !first.is_finished() && state(&fd) != Ok(STATE_CONNECTING) {
+                thread::sleep(Duration::from_millis(1));
+            }
             let second = connect(&fd, args.port, 1);
             (first.join(), second)
         });

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What each system call gives, beyond moving bytes.
 
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 
 use crate::domains::with_setting;
-use crate::lab::{Guest, Lab};
+use crate::lab::{Guest, Lab, GUESTS};
 use crate::run::{expect, expect_in};
+use crate::skips;
 use crate::transfer::ways;
 
 /// Runs both ends of a dialogue.
@@ -105,4 +108,84 @@ pub fn long_in_group(lab: &Lab, guest: &Guest) -> Result<()> {
         expect(&large, "sizes", json!([100, 8000, 200]))?;
         expect(&large, "lag", 0)
     })
+}
+
+/// What the table's rows are besides the header's ioctls.
+const OTHER_ROWS: [&str; 4] = ["FIONREAD", "read", "write", "poll"];
+
+/// The ioctls that the header has.
+fn ioctls() -> Result<BTreeSet<String>> {
+    let header = std::fs::read_to_string(skips::top().join("idts-common/uapi/idts.h"))?;
+    let names = header.lines().filter_map(|line| {
+        let line = line.strip_prefix("#define IDTS_IOC_")?;
+        let (name, value) = line.split_once(char::is_whitespace)?;
+        value.trim().starts_with("_IO").then(|| name.to_string())
+    });
+    Ok(names.collect())
+}
+
+/// Every call against everything: each cell holds, or says why it is empty.
+fn check_table(report: &Value, wanted: &BTreeSet<String>) -> Result<()> {
+    let cells = report["cells"].as_array().context("no cells")?;
+    let text = |cell: &Value, field: &str| cell[field].as_str().unwrap_or_default().to_string();
+    let wrong: Vec<_> = cells
+        .iter()
+        .filter(|cell| match cell["state"].as_str() {
+            Some("holds") => false,
+            Some("empty") => text(cell, "why").is_empty(),
+            _ => true,
+        })
+        .map(|cell| format!("{} {}: {}", cell["row"], cell["column"], text(cell, "why")))
+        .collect();
+    ensure!(wrong.is_empty(), "{} cells fail: {wrong:#?}", wrong.len());
+    let rows: BTreeSet<_> = cells.iter().map(|cell| text(cell, "row")).collect();
+    ensure!(rows == *wanted, "the rows are {rows:?}, not {wanted:?}");
+    let columns = report["columns"].as_u64().unwrap_or(0) as usize;
+    let everyday = report["everyday"].as_u64().unwrap_or(0) as usize;
+    let count = (wanted.len() - 1) * columns + everyday;
+    ensure!(
+        columns == 7 && cells.len() == count,
+        "{} cells of {count}",
+        cells.len()
+    );
+    let holds = cells.iter().filter(|cell| cell["state"] == "holds").count();
+    eprintln!("calls::table: {holds} checks of {count} cells hold");
+    Ok(())
+}
+
+/// The table, within dom0 and both ways between dom0 and the guest. The other guest is paused: it is
+/// the one who answers nobody.
+pub fn table(lab: &Lab, guest: &Guest) -> Result<()> {
+    let mut rows = ioctls()?;
+    rows.extend(OTHER_ROWS.map(String::from));
+    rows.insert("everyday".into());
+    let other = GUESTS.iter().find(|name| **name != guest.name);
+    let other = other.context("no other guest")?;
+    let silent = lab.address(other, lab.port())?;
+    let allow = |value: &str| -> Result<()> {
+        let words = ["connect", "publish", "subscribe"].map(|key| format!("{key}={value}"));
+        let [a, b, c] = &words;
+        let set = ["tunnel-mgr", "set", guest.name, a, b, c];
+        lab.tb.exec("dom0", &set)?.check("set").map(drop)
+    };
+    allow("all")?;
+    lab.tb.xl(&["pause", other])?;
+    let try_all = |client: &str, server: &str| -> Result<()> {
+        let port = lab.port();
+        let mut serving = lab.serve(server, &["table-serve", &port.to_string()])?;
+        let address = lab.address(server, port)?;
+        let mut args = vec!["table", &address, "--silent", &silent];
+        if client == server {
+            args.push("--home");
+        }
+        let report = lab.ask(client, &args)?;
+        serving.tell("enough")?;
+        serving.report()?;
+        check_table(&report, &rows).with_context(|| format!("{client} to {server}"))
+    };
+    let results = [("dom0", "dom0"), ("dom0", guest.name), (guest.name, "dom0")]
+        .map(|(client, server)| try_all(client, server));
+    lab.tb.xl(&["unpause", other])?;
+    allow("")?;
+    results.into_iter().collect()
 }

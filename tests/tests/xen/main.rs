@@ -83,6 +83,7 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("calls::records", calls::records),
     ("calls::transact", calls::transact),
     ("calls::long_in_group", calls::long_in_group),
+    ("calls::table", calls::table),
     ("channels::sixteen", channels::sixteen),
     ("channels::region_grows_and_shrinks", channels::region),
     ("channels::limits", channels::limits),

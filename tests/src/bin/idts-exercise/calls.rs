@@ -21,6 +21,8 @@ const RING: u32 = 16384;
 /// What the server sends before the client reads any of it.
 const FIRST: usize = 1000;
 const SECOND: usize = 24;
+/// Between two signals.
+pub const OFTEN: Duration = Duration::from_millis(20);
 
 pub fn client(args: &cli::Calls) -> Result<Value> {
     let mut channel = probe::patient(args.to, RING)?;
@@ -83,23 +85,24 @@ fn wait_for(channel: &Channel, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Has SIGUSR1 do nothing, and restart nothing.
-pub fn quiet_signal() -> Result<()> {
+/// Has SIGUSR1 do nothing, and restart what it ended, or not.
+pub fn quiet_signal(restart: bool) -> Result<()> {
     extern "C" fn handler(_: libc::c_int) {}
     // SAFETY: All zero is an action without flags, mask and handler.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = if restart { libc::SA_RESTART } else { 0 };
     // SAFETY: The action is whole; its handler does nothing, which is allowed to a handler.
     let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
     ensure!(set == 0, "sigaction: {}", std::io::Error::last_os_error());
     Ok(())
 }
 
-/// Signals the thread that `thread` names until it says that it is done: it is 0 before that
-/// thread is there, and the maximum afterwards.
-pub fn signal_until_done(thread: &AtomicU64) {
+/// Signals the thread that `thread` names, `each` apart, until it says that it is done: it is 0
+/// before that thread is there, and the maximum afterwards.
+pub fn signal_until_done(thread: &AtomicU64, each: Duration) {
     loop {
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(each);
         match thread.load(Ordering::Acquire) {
             0 => {}
             u64::MAX => break,
@@ -111,7 +114,7 @@ pub fn signal_until_done(thread: &AtomicU64) {
 
 /// What a read that waits gets from a signal whose handler asks for no restart.
 fn interrupted(channel: &Channel) -> Result<Value> {
-    quiet_signal()?;
+    quiet_signal(false)?;
     let reading = AtomicU64::new(0);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -123,7 +126,7 @@ fn interrupted(channel: &Channel) -> Result<Value> {
             reading.store(u64::MAX, Ordering::Release);
             result
         });
-        signal_until_done(&reading);
+        signal_until_done(&reading, OFTEN);
         reader.join().map_err(|_| anyhow!("the reader panicked"))
     })
 }

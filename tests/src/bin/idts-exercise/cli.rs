@@ -63,6 +63,10 @@ pub enum Verb {
     FaultWrite(Fault),
     /// Reads into such a buffer
     FaultRead(Fault),
+    /// Tries every call against everything
+    Table(Table),
+    /// The other end of `table`, until a line comes on standard input
+    TableServe(CallsServe),
     /// Connects, and notes what came of it
     Connect(Connect),
     /// Listens, and notes what came of it
@@ -238,6 +242,20 @@ pub struct HangupServe {
 #[derive(Args)]
 pub struct Fault {
     pub to: Address,
+}
+
+#[derive(Args)]
+pub struct Table {
+    pub to: Address,
+    /// An address in a domain that answers nobody
+    #[arg(long)]
+    pub silent: Address,
+    /// The other end is this domain
+    #[arg(long)]
+    pub home: bool,
+    /// Only the cells whose row and column hold this
+    #[arg(long)]
+    pub only: Option<String>,
 }
 
 #[derive(Args)]

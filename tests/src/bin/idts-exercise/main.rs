@@ -17,6 +17,7 @@ mod polling;
 mod probe;
 mod race;
 mod stream;
+mod table;
 mod trace;
 mod transact;
 
@@ -67,6 +68,8 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::HangupServe(args) => hangup::serve(&args),
         Verb::FaultWrite(args) => fault::write(&args),
         Verb::FaultRead(args) => fault::read(&args),
+        Verb::Table(args) => table::client(&args),
+        Verb::TableServe(args) => table::hand::serve(&args),
         Verb::Connect(args) => probe::connect(&args),
         Verb::Listen(args) => probe::listen(&args),
     }

@@ -18,11 +18,12 @@ use crate::cli;
 pub const HUNG: Duration = Duration::from_secs(600);
 
 /// Names of the errnos that may come.
-const NAMES: [(Errno, &str); 23] = [
+const NAMES: [(Errno, &str); 24] = [
     (Errno::ACCESS, "EACCES"),
     (Errno::ADDRINUSE, "EADDRINUSE"),
     (Errno::AGAIN, "EAGAIN"),
     (Errno::ALREADY, "EALREADY"),
+    (Errno::BADF, "EBADF"),
     (Errno::CONNREFUSED, "ECONNREFUSED"),
     (Errno::CONNRESET, "ECONNRESET"),
     (Errno::FAULT, "EFAULT"),

@@ -94,7 +94,7 @@ fn raw(channel: &Channel, bytes: &[u8]) -> Value {
 
 /// What a signal makes of a call that wrote a byte and waits to read.
 fn interrupted(channel: &Channel) -> Result<Value> {
-    calls::quiet_signal()?;
+    calls::quiet_signal(false)?;
     // The thread that calls: 0 before it does, the maximum afterwards.
     let calling = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -106,7 +106,7 @@ fn interrupted(channel: &Channel) -> Result<Value> {
             calling.store(u64::MAX, Ordering::Release);
             result
         });
-        calls::signal_until_done(&calling);
+        calls::signal_until_done(&calling, calls::OFTEN);
         caller.join().map_err(|_| anyhow!("the caller panicked"))
     })
 }

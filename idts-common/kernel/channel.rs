@@ -34,9 +34,9 @@ pub(crate) type Reader<'a> = Option<&'a Patience>;
 pub(crate) enum Stop {
     /// No room to write, or nothing to read, and the reader is armed: wait.
     Blocked,
-    /// The user's buffer is not there: fault it in, with nothing held, and try
-    /// again.
-    Fault,
+    /// The user's buffer is not there: fault in so many bytes of it at least,
+    /// with nothing held, and try again.
+    Fault(usize),
     /// End of stream.
     End,
     /// The peer reads no more.
@@ -264,7 +264,7 @@ impl Channel {
         let words = self.memory.lines.words(&live);
         let mut total = 0u32;
         let mut notify = false;
-        let mut stop = Stop::Fault;
+        let mut stop = Stop::Fault(1);
         let limit = limit.min(TRY_MAX);
         while total < limit && !to.is_empty() {
             let there = match total {
@@ -429,7 +429,7 @@ impl Channel {
         let words = self.memory.lines.words(&live);
         let mut total = 0u32;
         let mut notify = false;
-        let mut stop = Stop::Fault;
+        let mut stop = Stop::Fault(1);
         let limit = limit.min(TRY_MAX);
         while total < limit && !from.is_empty() {
             if tx.ring.free_seen() == 0 {

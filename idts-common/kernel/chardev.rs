@@ -54,6 +54,8 @@ impl CharDev {
                     poll: Some(poll),
                     unlocked_ioctl: Some(ioctl),
                     compat_ioctl: bindings::compat_ptr_ioctl,
+                    splice_read: Some(bindings::copy_splice_read),
+                    splice_write: Some(bindings::iter_file_splice_write),
                     llseek: Some(bindings::noop_llseek),
                     ..pin_init::zeroed()
                 },
@@ -97,12 +99,64 @@ unsafe fn endpoint<'a>(file: *mut bindings::file) -> ArcBorrow<'a, Endpoint> {
     unsafe { Arc::<Endpoint>::borrow((*file).private_data) }
 }
 
+/// Makes a file of ours a stream, of which reads and writes that must not wait
+/// (`IOCB_NOWAIT`) do not.
+///
+/// # Safety
+///
+/// `file` is ours, and nobody else has seen it.
+unsafe fn be_stream(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    // SAFETY: As the caller guarantees; a stream does not look at the inode.
+    unsafe {
+        let opened = bindings::stream_open(inode, file);
+        (*file).f_mode |= bindings::IDTS_FMODE_NOWAIT;
+        opened
+    }
+}
+
+/// What a file may do, and whether its calls may wait.
+#[derive(Clone, Copy)]
+struct Mode {
+    reads: bool,
+    writes: bool,
+    nonblock: bool,
+}
+
+impl Mode {
+    /// # Safety
+    ///
+    /// As [`endpoint`].
+    unsafe fn of(file: *mut bindings::file) -> Self {
+        // SAFETY: As the caller guarantees; the mode stays as it was at open.
+        let (mode, nonblock) = unsafe { ((*file).f_mode, nonblock(file)) };
+        Self {
+            reads: mode & bindings::IDTS_FMODE_READ != 0,
+            writes: mode & bindings::IDTS_FMODE_WRITE != 0,
+            nonblock,
+        }
+    }
+}
+
 /// # Safety
 ///
 /// As [`endpoint`].
 unsafe fn nonblock(file: *mut bindings::file) -> bool {
     // SAFETY: As the caller guarantees; the flags are one word.
     unsafe { (&raw const (*file).f_flags).read_volatile() & uapi::NONBLOCK != 0 }
+}
+
+/// The endpoint of a read or a write, and whether that may not wait.
+///
+/// # Safety
+///
+/// `iocb` is valid for `'a`, and on a file of ours.
+unsafe fn transfer<'a>(iocb: *mut bindings::kiocb) -> (ArcBorrow<'a, Endpoint>, bool) {
+    // SAFETY: As the caller guarantees.
+    unsafe {
+        let file = (*iocb).ki_filp;
+        let nowait = (*iocb).ki_flags & bindings::IDTS_IOCB_NOWAIT as c_int != 0;
+        (endpoint(file), nowait || nonblock(file))
+    }
 }
 
 /// # Safety
@@ -114,7 +168,7 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
             // SAFETY: The VFS passes a file that is being opened.
             unsafe {
                 (*file).private_data = endpoint.into_foreign();
-                bindings::stream_open(inode, file)
+                be_stream(inode, file)
             }
         }
         Err(error) => error.to_errno(),
@@ -137,10 +191,7 @@ unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::
 unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
     // SAFETY: The VFS passes a valid iocb on a file of ours, and an iterator to
     // copy to.
-    let (endpoint, nonblock, iter) = unsafe {
-        let file = (*iocb).ki_filp;
-        (endpoint(file), nonblock(file), IovIterDest::from_raw(iter))
-    };
+    let ((endpoint, nonblock), iter) = unsafe { (transfer(iocb), IovIterDest::from_raw(iter)) };
     match endpoint.read(iter, nonblock) {
         Ok(n) => n as isize,
         Err(error) => error.to_errno() as isize,
@@ -155,14 +206,7 @@ unsafe extern "C" fn write_iter(
     iter: *mut bindings::iov_iter,
 ) -> isize {
     // SAFETY: As in `read_iter`, with an iterator to copy from.
-    let (endpoint, nonblock, iter) = unsafe {
-        let file = (*iocb).ki_filp;
-        (
-            endpoint(file),
-            nonblock(file),
-            IovIterSource::from_raw(iter),
-        )
-    };
+    let ((endpoint, nonblock), iter) = unsafe { (transfer(iocb), IovIterSource::from_raw(iter)) };
     match endpoint.write(iter, nonblock) {
         Ok(n) => n as isize,
         Err(error) => error.to_errno() as isize,
@@ -185,7 +229,7 @@ unsafe extern "C" fn poll(
 /// Called by the VFS, on a file of ours.
 unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ulong) -> c_long {
     // SAFETY: The VFS passes a file of ours.
-    let (endpoint, nonblock) = unsafe { (endpoint(file), nonblock(file)) };
+    let (endpoint, mode) = unsafe { (endpoint(file), Mode::of(file)) };
     let result = if command == FIONREAD {
         fionread(&endpoint, arg).map(|()| 0)
     } else if (command >> 8) as u8 == uapi::MAGIC {
@@ -197,7 +241,7 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ul
             fops,
             command as u8,
             Argument { at: arg, size },
-            nonblock,
+            mode,
         )
     } else {
         Err(ENOTTY)
@@ -251,12 +295,13 @@ fn dispatch(
     fops: *const bindings::file_operations,
     number: u8,
     arg: Argument,
-    nonblock: bool,
+    mode: Mode,
 ) -> Result<usize> {
     use uapi::nr;
+    let nonblock = mode.nonblock;
     let owned = || Arc::from(endpoint);
     let done = match number {
-        nr::TRANSACT => return transact(&endpoint, arg, nonblock),
+        nr::TRANSACT => return transact(&endpoint, arg, mode),
         nr::VERSION => arg.write(&uapi::Version {
             uapi: uapi::UAPI_VERSION,
             role: Hub::current()?.role_number(),
@@ -292,13 +337,17 @@ fn dispatch(
 
 /// Writes, then reads. What was written is not to be written again: a call that
 /// fails says how much that is, and is not started anew behind the caller's back.
-fn transact(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result<usize> {
+fn transact(endpoint: &Endpoint, arg: Argument, mode: Mode) -> Result<usize> {
     let request: uapi::Transact = arg.read()?;
     if !request.is_known() {
         return Err(EINVAL);
     }
+    // As write(2) and read(2) would say.
+    if (request.tx_len > 0 && !mode.writes) || (request.rx_len > 0 && !mode.reads) {
+        return Err(EBADF);
+    }
     let mut sent = 0;
-    let result = endpoint.transact(&request, nonblock, &mut sent);
+    let result = endpoint.transact(&request, mode.nonblock, &mut sent);
     result.or_else(|error| {
         arg.write(&uapi::Transact { sent, ..request })?;
         Err(match sent > 0 && error == ERESTARTSYS {
@@ -364,8 +413,8 @@ fn accept(
             return Err(error);
         }
     };
-    // SAFETY: A new file of ours; a stream has no position.
-    unsafe { bindings::stream_open(core::ptr::null_mut(), file) };
+    // SAFETY: A new file of ours.
+    unsafe { be_stream(core::ptr::null_mut(), file) };
     if let Err(error) = arg.write(&request) {
         // SAFETY: The only reference; this releases the endpoint too.
         unsafe { bindings::fput(file) };

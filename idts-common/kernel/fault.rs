@@ -2,40 +2,42 @@
 
 //! Faulting a user's buffer in, with nothing held.
 
-use idts_core::wire::{self, Kind};
+use idts_core::wire;
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 
 use crate::bindings;
 
-/// Bytes to fault in at once, of `len`. A record must be there as a whole.
-fn fault_in(len: usize, kind: Kind) -> usize {
-    match kind {
-        Kind::Stream => len.min(wire::WINDOW as usize),
-        _ => len.min(wire::RING_MAX as usize),
-    }
+/// Bytes to fault in at once, of `len`, where `need` of them must be there.
+fn fault_in(len: usize, need: usize) -> usize {
+    len.min(need.max(wire::WINDOW as usize))
 }
 
-/// Faults a destination in; may sleep for as long as the buffer's owner likes.
-pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, kind: Kind) -> Result {
-    let want = fault_in(to.len(), kind);
-    // SAFETY: The iterator is valid.
-    let left = unsafe { bindings::fault_in_iov_iter_writeable(to.as_raw(), want) };
-    if left == want {
+/// Judges what came of faulting in `want` bytes, of which `left` could not be.
+fn judge(want: usize, left: usize, need: usize) -> Result {
+    signal_check()?;
+    if want.saturating_sub(left) < need.min(want) {
         return Err(EFAULT);
     }
-    signal_check()
+    Ok(())
+}
+
+/// Faults a destination in, of which `need` bytes must be there: a record is
+/// taken as a whole, of a stream one byte is of use. May sleep for as long as
+/// the buffer's owner likes.
+pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, need: usize) -> Result {
+    let want = fault_in(to.len(), need);
+    // SAFETY: The iterator is valid.
+    let left = unsafe { bindings::fault_in_iov_iter_writeable(to.as_raw(), want) };
+    judge(want, left, need)
 }
 
 /// Faults a source in, as [`fault_in_writable`].
-pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, kind: Kind) -> Result {
-    let want = fault_in(from.len(), kind);
+pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, need: usize) -> Result {
+    let want = fault_in(from.len(), need);
     // SAFETY: The iterator is valid.
     let left = unsafe { bindings::fault_in_iov_iter_readable(from.as_raw(), want) };
-    if left == want {
-        return Err(EFAULT);
-    }
-    signal_check()
+    judge(want, left, need)
 }
 
 /// A buffer that is taken away again and again must not keep a killed process.

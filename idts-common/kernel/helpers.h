@@ -3,7 +3,16 @@
 #ifndef IDTS_HELPERS_H
 #define IDTS_HELPERS_H
 
+#include <linux/fs.h>
 #include <linux/types.h>
+
+/* Flags that bindgen cannot read, for a cast stands before them. */
+enum {
+	IDTS_IOCB_NOWAIT = (__force int)IOCB_NOWAIT,
+	IDTS_FMODE_READ = (__force int)FMODE_READ,
+	IDTS_FMODE_WRITE = (__force int)FMODE_WRITE,
+	IDTS_FMODE_NOWAIT = (__force int)FMODE_NOWAIT,
+};
 
 struct file;
 struct file_operations;

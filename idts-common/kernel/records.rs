@@ -43,7 +43,7 @@ impl Channel {
             if n < span.len || n == 0 {
                 // SAFETY: Just advanced by this many bytes.
                 unsafe { to.revert(done as usize) };
-                return Err(Stop::Fault);
+                return Err(Stop::Fault(want as usize));
             }
         }
         let words = self.memory.lines.words(&live);
@@ -85,7 +85,7 @@ impl Channel {
                 // Nothing is published: the next try starts anew.
                 // SAFETY: Just advanced by this many bytes.
                 unsafe { from.revert(done as usize) };
-                return Err(Stop::Fault);
+                return Err(Stop::Fault(len as usize));
             }
         }
         let notify = self.publish(&mut tx.ring, &words, frame);

@@ -278,7 +278,7 @@ impl Relay {
             Some(Stall::Stop(stop)) => stop,
         };
         match stop {
-            Stop::Blocked | Stop::Fault => {}
+            Stop::Blocked | Stop::Fault(_) => {}
             Stop::End => {
                 sink.shutdown(line::FIN);
                 *ended = true;

@@ -105,7 +105,8 @@ impl WaitQueue {
     }
 
     /// Sleeps until `condition` holds, at most `timeout` jiffies, and no longer
-    /// than to the next signal (`ERESTARTSYS`).
+    /// than to the next signal (`ERESTARTSYS`). Whoever freezes processes lets it
+    /// sleep: a saved domain goes on where it was, without a signal.
     ///
     /// `condition` runs while the task is set to sleep: it must not sleep.
     pub(crate) fn wait(
@@ -124,7 +125,7 @@ impl WaitQueue {
                 bindings::prepare_to_wait_event(
                     self.head.get(),
                     entry.get(),
-                    bindings::TASK_INTERRUPTIBLE as i32,
+                    (bindings::TASK_INTERRUPTIBLE | bindings::TASK_FREEZABLE) as i32,
                 )
             };
             if condition() {

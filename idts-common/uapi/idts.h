@@ -4,8 +4,10 @@
  *
  * An open file of /dev/idts is an endpoint. It starts idle and becomes
  * listening or connected by the ioctls below, which read like sockets.
- * Data then moves with read, readv, write, writev; readiness comes from poll
- * and epoll; O_NONBLOCK is honoured everywhere.
+ * Data then moves with read, readv, write, writev, splice; readiness comes from
+ * poll and epoll; O_NONBLOCK is honoured everywhere, and so is RWF_NOWAIT, by
+ * which io_uring submits without waiting. sendfile sends into a channel, and out
+ * of one into a pipe. What a descriptor was not opened for is EBADF.
  *
  * Every structure has fixed-size members, no padding, and the same layout for
  * 32-bit and 64-bit callers. The size that an ioctl number carries is the size
@@ -157,7 +159,8 @@ struct idts_connect {
  * joined; the end of the publisher is the end of the stream. There may be
  * subscribers before there is a publisher, and one publisher at a time.
  *
- * EACCES: forbidden. EADDRINUSE: the group has a publisher.
+ * EACCES: forbidden. EADDRINUSE: the group has a publisher. A read by a
+ * publisher and a write by a subscriber are EBADF.
  */
 struct idts_group {
 	__u8 name[IDTS_NAME_MAX];
@@ -181,6 +184,7 @@ struct idts_group {
  * a reply and waits for the next request, makes one call of it instead of two.
  * A call that a signal ends, or that would block on an O_NONBLOCK endpoint,
  * fails with EINTR or EAGAIN: what @sent counts is not to be sent again.
+ * EBADF: the descriptor was not opened to write (@tx_len) or to read (@rx_len).
  */
 struct idts_transact {
 	__u64 tx;

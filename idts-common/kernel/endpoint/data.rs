@@ -23,6 +23,9 @@ impl Endpoint {
         if to.is_empty() {
             return Ok(0);
         }
+        if channel.kind == Kind::Publish {
+            return Err(EBADF);
+        }
         let reader = (!nonblock).then_some(&self.reading);
         loop {
             let claimed = match channel.tunnel.is_capped() {
@@ -41,7 +44,7 @@ impl Endpoint {
                     if !to.is_empty() && channel.kind == Kind::Stream && channel.has_more() {
                         // Pages of the buffer were not there: they will be for
                         // the next read. One that fails is told then.
-                        let _ = fault_in_writable(to, channel.kind);
+                        let _ = fault_in_writable(to, 1);
                     }
                     if (nonblock || self.polled.load(Relaxed)) && channel.levels().0 == 0 {
                         self.watch_read(channel);
@@ -52,7 +55,7 @@ impl Endpoint {
                 Err(Stop::Deaf | Stop::TooLong | Stop::Broken) => {
                     return Err(channel.fate().into())
                 }
-                Err(Stop::Fault) => fault_in_writable(to, channel.kind)?,
+                Err(Stop::Fault(need)) => fault_in_writable(to, need)?,
                 Err(Stop::Blocked) if nonblock => return Err(EAGAIN),
                 Err(Stop::Blocked) => {
                     self.wait_for(channel, &self.reading, &channel.waiter.read)?
@@ -64,6 +67,9 @@ impl Endpoint {
     /// `write(2)`.
     pub(crate) fn write(&self, from: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize> {
         let channel = self.channel()?;
+        if channel.kind == Kind::Subscribe {
+            return Err(EBADF);
+        }
         let mut total = 0usize;
         while !from.is_empty() {
             let claimed = match channel.tunnel.is_capped() {
@@ -88,7 +94,7 @@ impl Endpoint {
                     total = total.wrapping_add(n);
                     continue;
                 }
-                Err(Stop::Fault) => fault_in_readable(from, channel.kind).err(),
+                Err(Stop::Fault(need)) => fault_in_readable(from, need).err(),
                 Err(Stop::Blocked) => self.blocked_write(channel, from.len(), nonblock).err(),
                 // What was written comes first; the next write tells the rest.
                 Err(_) if total > 0 => break,

@@ -21,6 +21,7 @@
     clippy::panic
 )]
 
+pub mod armed;
 pub mod control;
 pub mod doorbell;
 pub mod error;

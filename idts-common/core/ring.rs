@@ -61,6 +61,8 @@ pub struct Producer {
     prod: u32,
     /// The peer's consumer index as last read and accepted.
     cons: u32,
+    /// The index of the last event asked for.
+    event: u32,
 }
 
 impl Producer {
@@ -75,6 +77,7 @@ impl Producer {
             size,
             prod: index,
             cons: index,
+            event: index,
         }
     }
 
@@ -151,9 +154,27 @@ impl Producer {
         lines: Lines,
         want: u32,
     ) -> Result<bool, Violation> {
+        self.arm_among(mem, lines, want, false)
+    }
+
+    /// As [`Self::arm`], where others may wait too, who asked before and were not
+    /// told yet: an event that comes before ours stays, for there is one for all.
+    /// Whoever is told by it asks anew. Where there is room, ours may have taken
+    /// the place of one that was to come: then the others are to be told.
+    pub fn arm_among<M: SharedMem>(
+        &mut self,
+        mem: &M,
+        lines: Lines,
+        want: u32,
+        others: bool,
+    ) -> Result<bool, Violation> {
         let want = if want == 0 { 1 } else { want.min(self.size) };
         let event = self.prod.wrapping_add(want).wrapping_sub(self.size);
-        mem.store(lines.own(line::CONS_EVENT), event);
+        let ahead = |event: u32| event.wrapping_sub(self.cons).wrapping_sub(1);
+        if !others || ahead(event) < ahead(self.event) {
+            self.event = event;
+        }
+        mem.store(lines.own(line::CONS_EVENT), self.event);
         // ORDER hold-off: pairs with Consumer::release.
         mem.fence();
         Ok(self.free(mem, lines)? >= want)

@@ -12,6 +12,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod rooms;
 mod world;
 
 use idts_core::mem::SharedMem;

@@ -22,6 +22,11 @@ pub const RING_MAX: u32 = 4 * 1024 * 1024;
 /// Longest backlog.
 pub const BACKLOG_MAX: u32 = 128;
 
+/// Bit of [`Version::features`]: a connect goes on when a signal ended the waiting.
+pub const FEATURE_GOES_ON: u64 = 2;
+/// All that this driver has.
+pub const FEATURES: u64 = FEATURE_GOES_ON;
+
 /// The driver is the frontend.
 pub const ROLE_FRONT: u32 = 1;
 /// The driver is the backend.
@@ -109,7 +114,7 @@ pub struct Version {
     pub uapi: u32,
     /// [`ROLE_FRONT`] or [`ROLE_BACK`].
     pub role: u32,
-    /// 0.
+    /// `FEATURE_*`.
     pub features: u64,
 }
 

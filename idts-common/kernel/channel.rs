@@ -492,15 +492,16 @@ impl Channel {
         }
     }
 
-    /// Asks the peer for an event at room for `want` bytes. `true`: no need to
-    /// wait.
+    /// Has the waiter told of room for `want` bytes. `true`: no need to wait.
     pub(crate) fn arm_write(&self, want: u32) -> bool {
         let mut tx = self.tx.lock();
+        // Under the lock, under which all ask for the one event that there is.
+        let others = self.waiter.write.arm();
         let Ok(live) = self.enter() else {
             return true;
         };
         let words = self.memory.lines.words(&live);
-        match tx.ring.arm(&words, self.lines, want) {
+        let found = match tx.ring.arm_among(&words, self.lines, want, others) {
             Ok(free) => {
                 let ended = self.flags.load(Relaxed) & line::FIN != 0;
                 free || ended || self.peer_flags(&live) & line::DEAF != 0
@@ -509,7 +510,12 @@ impl Channel {
                 self.broken(violation);
                 true
             }
+        };
+        if found && others {
+            // Their event may have made place for ours, which does not come.
+            self.waiter.tell();
         }
+        found
     }
 
     /// Room that a blocked write of `len` bytes waits for: a writer that is

@@ -305,7 +305,7 @@ fn dispatch(
         nr::VERSION => arg.write(&uapi::Version {
             uapi: uapi::UAPI_VERSION,
             role: Hub::current()?.role_number(),
-            features: 0,
+            features: uapi::FEATURES,
         }),
         nr::BIND => {
             let address: uapi::Addr = arg.read()?;

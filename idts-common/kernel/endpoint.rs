@@ -20,6 +20,8 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 
+pub(crate) use self::connect::Attempt;
+use self::connect::Last;
 pub(crate) use self::leg::{Leg, Outcome, Owner};
 use crate::channel::Channel;
 use crate::errno::Errno;
@@ -27,7 +29,7 @@ use crate::hub::Hub;
 use crate::link::waiter::Wake;
 use crate::patience::Patience;
 use crate::tunnel::Tunnel;
-use crate::wait::{Armed, WaitQueue, Woken};
+use crate::wait::{Armed, Awaited, WaitQueue, Woken};
 
 /// The processes that wait at an endpoint.
 #[pin_data]
@@ -66,6 +68,8 @@ struct Inner {
     bound: bool,
     /// Result of the last connect that was not waited for.
     error: Option<Errno>,
+    /// The last attempt to connect.
+    last: Last,
     peer: uapi::Addr,
 }
 
@@ -116,6 +120,7 @@ impl Endpoint {
                     port: 0,
                     bound: false,
                     error: None,
+                    last: Last::NONE,
                     peer: uapi::Addr::default(),
                 }),
             }),
@@ -168,21 +173,21 @@ impl Endpoint {
         self.hub.help.look_up();
     }
 
-    /// Waits until `change` is disarmed, and helps meanwhile. Nothing is held.
-    fn wait_change(&self, jiffies: Option<isize>) -> Result<Woken> {
-        match self.hub.help(&self.change, jiffies) {
+    /// Waits for a change, and helps meanwhile. Nothing is held.
+    fn wait_change(&self, change: Awaited<'_>, jiffies: Option<isize>) -> Result<Woken> {
+        match self.hub.help(change, jiffies) {
             Some(helped) => {
                 self.sleeps.add(1, Relaxed);
                 helped
             }
-            None => self.sleep(&self.change, jiffies),
+            None => self.sleep(change, jiffies),
         }
     }
 
-    /// Sleeps until `armed` is disarmed. Nothing is held.
-    fn sleep(&self, armed: &Armed, jiffies: Option<isize>) -> Result<Woken> {
+    /// Sleeps until `news` come. Nothing is held.
+    fn sleep(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Result<Woken> {
         self.sleeps.add(1, Relaxed);
-        self.sleepers.queue.wait(jiffies, || !armed.is_armed())
+        self.sleepers.queue.wait(jiffies, || news.came())
     }
 
     /// The channel of a connected endpoint.
@@ -206,7 +211,7 @@ impl Endpoint {
     /// The last close of the file. Nobody else uses the endpoint any more, but
     /// for the event handler and for answers that are under way.
     pub(crate) fn release(self: Arc<Self>) {
-        self.give_up(Errno::ConnReset);
+        self.end_attempt(Errno::ConnReset);
         let (port, queue) = {
             let mut inner = self.inner.lock();
             let port = if inner.bound { inner.port } else { 0 };

@@ -17,7 +17,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempt, Endpoint};
 use crate::patience::clock;
 use crate::relay::{copy_record, Moved, Stall, Then};
 use crate::tunnel::Tunnel;
@@ -34,7 +34,7 @@ pub(crate) enum Asker {
     /// A front, by the answer that it is owed.
     Front(Arc<Tunnel>, ChannelId),
     /// A program of this domain, and the end that it will get.
-    Local(Arc<Endpoint>, Arc<Channel>),
+    Local(Attempt, Arc<Channel>),
 }
 
 /// One leg's part in a group.
@@ -132,14 +132,14 @@ impl Groups {
         let refusal = joined.as_ref().err().copied();
         match &member.asker {
             Asker::Front(tunnel, id) => tunnel.answer(*id, refusal),
-            Asker::Local(endpoint, channel) => match refusal {
+            Asker::Local(attempt, channel) => match refusal {
                 None => {
                     // A program that has given up leaves as if it had closed.
-                    if !endpoint.connected(channel) {
+                    if !attempt.connected(channel) {
                         channel.tunnel.close(channel);
                     }
                 }
-                Some(why) => endpoint.refused(why.into()),
+                Some(why) => attempt.refused(why.into()),
             },
         }
         if refusal.is_some() {

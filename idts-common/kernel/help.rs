@@ -13,7 +13,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
 use crate::hub::Hub;
 use crate::patience::{ticks, Patience};
-use crate::wait::{Armed, WaitQueue, Woken};
+use crate::wait::{Armed, Awaited, WaitQueue, Woken};
 
 /// A module's helper.
 #[pin_data]
@@ -81,28 +81,28 @@ impl Drop for Office<'_> {
 }
 
 impl Hub {
-    /// Waits until `news` is disarmed by whoever handles messages, at most for
-    /// `jiffies`, and handles them meanwhile. `None`: somebody else helps.
-    pub(crate) fn help(&self, news: &Armed, jiffies: Option<isize>) -> Option<Result<Woken>> {
+    /// Waits until `news` come by whoever handles messages, at most for `jiffies`,
+    /// and handles them meanwhile. `None`: somebody else helps.
+    pub(crate) fn help(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Option<Result<Woken>> {
         let _office = Office::take(self)?;
         Some(self.help_until(news, jiffies))
     }
 
-    fn help_until(&self, news: &Armed, jiffies: Option<isize>) -> Result<Woken> {
+    fn help_until(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Result<Woken> {
         let help = &self.help;
         let start = ticks();
         loop {
-            help.call.arm();
+            let call = Awaited::arm(&help.call);
             self.take_mail();
-            if !news.is_armed() {
+            if news.came() {
                 return Ok(Woken::True);
             }
             let left = jiffies.map(|all| all.saturating_sub_unsigned(ticks().wrapping_sub(start)));
             if left.is_some_and(|left| left <= 0) {
                 return Ok(Woken::TimedOut);
             }
-            help.patience.wait(&help.call, help.cpu.load(Relaxed), || {
-                let called = || !help.call.is_armed() || !news.is_armed();
+            help.patience.wait(call, help.cpu.load(Relaxed), || {
+                let called = || call.came() || news.came();
                 help.queue.wait(left, called).map(|_| ())
             })?;
         }

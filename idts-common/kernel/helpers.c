@@ -95,14 +95,14 @@ bool idts_has_waiters(struct wait_queue_head *queue)
 }
 
 /*
- * Halts until the next interrupt while *waiting is set, if this task is all that
+ * Halts until the next interrupt while *word is value, if this task is all that
  * this CPU has to run, and the CPU is the one. Between the look and the halt no
  * interrupt can come: that is why it is C.
  */
-void idts_halt_while(const u32 *waiting, unsigned int cpu)
+void idts_halt_while(const u32 *word, u32 value, unsigned int cpu)
 {
 	local_irq_disable();
-	if (READ_ONCE(*waiting) && raw_smp_processor_id() == cpu && !idts_cpu_is_wanted())
+	if (READ_ONCE(*word) == value && raw_smp_processor_id() == cpu && !idts_cpu_is_wanted())
 		safe_halt();	/* which enables interrupts */
 	else
 		local_irq_enable();

@@ -35,7 +35,7 @@ void idts_cond_resched(void);
 unsigned int idts_online_cpus(void);
 unsigned int idts_this_cpu(void);
 bool idts_has_waiters(struct wait_queue_head *queue);
-void idts_halt_while(const u32 *waiting, unsigned int cpu);
+void idts_halt_while(const u32 *word, u32 value, unsigned int cpu);
 void idts_rouse(unsigned int cpu);
 bool idts_net_bind_service(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::channel::{Channel, Memory as ChannelMemory};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
 use crate::grant::LocalPages;
 use crate::groups::{Asker, Member};
@@ -103,7 +103,7 @@ impl Tunnel {
     /// Opens a channel for a local endpoint to a listener, or to a group, here.
     pub(crate) fn connect_home(
         self: &Arc<Self>,
-        endpoint: &Arc<Endpoint>,
+        attempt: &Attempt,
         wanted: Wanted,
     ) -> Result<(), Errno> {
         let listener = match wanted.name {
@@ -126,7 +126,7 @@ impl Tunnel {
                 name,
                 kind: wanted.kind,
                 how: wanted.ports.source,
-                asker: Asker::Local(endpoint.clone(), ours.clone()),
+                asker: Asker::Local(attempt.clone(), ours.clone()),
             };
             return match self.make_member(&theirs, member) {
                 Ok(()) => Ok(()),
@@ -140,7 +140,7 @@ impl Tunnel {
             Some(Ok(())) => {
                 self.stats.opened.add(1);
                 // Who has given up leaves as if it had closed.
-                match endpoint.connected(&ours) {
+                match attempt.connected(&ours) {
                     true => Ok(()),
                     false => undo(Errno::ConnReset),
                 }

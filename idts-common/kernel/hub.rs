@@ -15,7 +15,7 @@ use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::accounts::{Account, Accounts, AccountsReport};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
 use crate::groups::Groups;
 use crate::help::Help;
@@ -229,8 +229,8 @@ impl Hub {
     }
 
     /// Front: has a connect wait for a tunnel.
-    pub(crate) fn wait_for_tunnel(&self, endpoint: &Arc<Endpoint>, wanted: Wanted) -> Result {
-        self.wish.wait(endpoint, wanted)?;
+    pub(crate) fn wait_for_tunnel(&self, attempt: &Attempt, wanted: Wanted) -> Result {
+        self.wish.wait(attempt, wanted)?;
         // It may have come in the meantime.
         if let Some(tunnel) = self.tunnel(0) {
             self.wish.is_met(&tunnel);

@@ -422,8 +422,9 @@ impl Mover {
         let cpu = unsafe { bindings::idts_this_cpu() };
         self.cpu.store(cpu, Relaxed);
         // Full: whoever puts a leg in after this look sees it armed.
+        let seen = self.halted.seen();
         self.halted.arm();
-        if self.inbox.load(Relaxed).is_null() && self.halted.halt(cpu) {
+        if self.inbox.load(Relaxed).is_null() && self.halted.halt(seen, cpu) {
             return true;
         }
         !self.halted.disarm() || !self.inbox.load(Relaxed).is_null()

@@ -24,7 +24,7 @@ use kernel::sync::Arc;
 use self::book::Pending;
 pub(crate) use self::book::{Openings, Wanted};
 use crate::channel::{Channel, Memory as ChannelMemory};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
 use crate::tunnel::{Inner, Tunnel};
 
@@ -32,19 +32,23 @@ use crate::tunnel::{Inner, Tunnel};
 const PENDING_MAX: usize = 256;
 
 impl Tunnel {
-    /// Begins to open a channel for a local endpoint; its `connected` or
-    /// `refused` is called later, or before this returns.
+    /// Begins to open a channel for an attempt, of which `connected` or `refused` is
+    /// called later, or before this returns.
     pub(crate) fn connect(
         self: &Arc<Self>,
-        endpoint: &Arc<Endpoint>,
+        attempt: &Attempt,
         wanted: Wanted,
     ) -> Result<(), Errno> {
         if self.device.is_none() {
-            return self.connect_home(endpoint, wanted);
+            return self.connect_home(attempt, wanted);
         }
         let mut inner = self.inner.lock();
         if !self.gate.is_open() {
             return Err(Errno::NetDown);
+        }
+        // Whoever gives it up from now on finds it in the book.
+        if !attempt.is_awaited() {
+            return Ok(());
         }
         let Wanted {
             ports,
@@ -76,7 +80,7 @@ impl Tunnel {
             kind,
         };
         let pending = Pending {
-            endpoint: Some(endpoint.clone()),
+            attempt: Some(attempt.clone()),
             request,
             name,
         };
@@ -99,22 +103,19 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The endpoint waits no more. An answer that comes later closes the
+    /// Nobody waits for an attempt any more. An answer that comes later closes the
     /// channel at once.
-    pub(crate) fn abandon(&self, endpoint: &Endpoint) {
+    pub(crate) fn abandon(&self, attempt: &Attempt) {
         let mut inner = self.inner.lock();
-        let is = |e: &Option<Arc<Endpoint>>| {
-            e.as_ref()
-                .is_some_and(|e| core::ptr::eq(Arc::as_ptr(e), endpoint))
-        };
+        let is = |other: &Option<Attempt>| other.as_ref().is_some_and(|other| other.is(attempt));
         let front = self.role == Role::Front;
         if front {
             // Not placed yet: nobody was told.
-            if let Some(i) = inner.openings.pending.iter().position(|p| is(&p.endpoint)) {
+            if let Some(i) = inner.openings.pending.iter().position(|p| is(&p.attempt)) {
                 let _ = inner.openings.pending.remove(i);
             }
-        } else if let Some(p) = inner.openings.pending.iter_mut().find(|p| is(&p.endpoint)) {
-            p.endpoint = None;
+        } else if let Some(p) = inner.openings.pending.iter_mut().find(|p| is(&p.attempt)) {
+            p.attempt = None;
         }
         for record in inner.openings.records() {
             if is(&record.waiter) {
@@ -302,12 +303,12 @@ impl Tunnel {
     fn deliver(
         self: &Arc<Self>,
         inner: &mut Inner,
-        waiter: Option<Arc<Endpoint>>,
+        waiter: Option<Attempt>,
         channel: Arc<Channel>,
     ) {
         let id = channel.id;
-        if let Some(endpoint) = waiter {
-            if endpoint.connected(&channel) {
+        if let Some(attempt) = waiter {
+            if attempt.connected(&channel) {
                 return;
             }
         }

@@ -14,7 +14,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::bindings;
-use crate::wait::Armed;
+use crate::wait::Awaited;
 
 /// Looks between two glances at the clock.
 const GLANCE: u32 = 16;
@@ -100,7 +100,12 @@ impl Patience {
 
     /// Waits for news that come by an event on `cpu`, with `sleep` at last, and
     /// learns from how long that was.
-    pub(crate) fn wait(&self, news: &Armed, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
+    pub(crate) fn wait(
+        &self,
+        news: Awaited<'_>,
+        cpu: u32,
+        sleep: impl FnOnce() -> Result,
+    ) -> Result {
         let longest = LONGEST_NS.load(Relaxed);
         if longest == 0 {
             return self.rest(news, cpu, sleep);
@@ -112,11 +117,11 @@ impl Patience {
     }
 
     /// Halts in place or sleeps.
-    fn rest(&self, news: &Armed, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
+    fn rest(&self, news: Awaited<'_>, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
         if !HALTS.load(Relaxed) {
             return sleep();
         }
-        if self.halts() && news.halt(cpu) {
+        if self.halts() && news.armed.halt(news.seen, cpu) {
             return Ok(());
         }
         let start = ticks();

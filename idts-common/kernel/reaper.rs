@@ -15,7 +15,7 @@ use kernel::time::msecs_to_jiffies;
 use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::bindings;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
 use crate::grant::GrantedPages;
 use crate::link::table::Unlisted;
@@ -28,6 +28,9 @@ const RETRY_MS: u32 = 20;
 /// Tries at module exit: five seconds.
 const LAST_TRIES: u32 = 250;
 
+/// Attempts to connect that nobody waits for.
+const CONNECTING_MAX: usize = 4096;
+
 /// Between two looks at connects that nobody waits for, and at idle segments.
 const TICK_MS: u32 = 100;
 
@@ -35,8 +38,8 @@ struct Lists {
     pages: KVec<GrantedPages>,
     /// Waiters that a handler may still look at.
     waiters: KVec<Unlisted>,
-    /// Connecting endpoints, and when they give up.
-    connecting: KVec<(Arc<Endpoint>, u64)>,
+    /// Attempts that nobody waits for, one of an endpoint, and when they end.
+    connecting: KVec<(Attempt, u64)>,
     /// Tunnels with idle segments.
     tended: KVec<Arc<Tunnel>>,
 }
@@ -121,12 +124,32 @@ impl Reaper {
         drop(left);
     }
 
-    /// Ends a connect that nobody waits for at `deadline`.
-    pub(crate) fn watch(self: &Arc<Self>, endpoint: Arc<Endpoint>, deadline: u64) -> Result {
+    /// Ends an attempt that nobody waits for at `deadline`, and no earlier one of
+    /// its endpoint any more. Called under the endpoint's lock.
+    pub(crate) fn watch(self: &Arc<Self>, attempt: Attempt, deadline: u64) -> Result {
         let mut lists = self.lists.lock();
-        lists.connecting.push((endpoint, deadline), GFP_KERNEL)?;
+        let of = |e: &&mut (Attempt, u64)| Arc::ptr_eq(&e.0.endpoint, &attempt.endpoint);
+        if let Some(entry) = lists.connecting.iter_mut().find(of) {
+            // The endpoint lives on: this drops no last reference.
+            *entry = (attempt, deadline);
+        } else if lists.connecting.len() < CONNECTING_MAX {
+            lists.connecting.push((attempt, deadline), GFP_KERNEL)?;
+        } else {
+            return Err(ENOSPC);
+        }
         self.schedule_tick();
         Ok(())
+    }
+
+    /// The attempt of an endpoint has its answer.
+    pub(crate) fn forget(&self, endpoint: &Endpoint) {
+        let forgotten = {
+            let mut lists = self.lists.lock();
+            let of = |e: &(Attempt, u64)| core::ptr::eq(&*e.0.endpoint, endpoint);
+            let position = lists.connecting.iter().position(of);
+            position.map(|at| lists.connecting.remove(at))
+        };
+        drop(forgotten);
     }
 
     /// Has a tunnel look at its idle segments from time to time.
@@ -159,24 +182,21 @@ impl Reaper {
         let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), msecs_to_jiffies(TICK_MS));
     }
 
-    /// Gives up what is overdue, and forgets what has its answer.
+    /// Gives up what is overdue.
     fn look_at_connects(self: &Arc<Self>) {
         let now = clock();
         let mut overdue = KVec::new();
         let mut lists = self.lists.lock();
-        lists.connecting.retain(|(endpoint, deadline)| {
-            if !endpoint.is_connecting() {
-                return false;
-            }
+        lists.connecting.retain(|(attempt, deadline)| {
             // Without memory it is overdue at the next tick.
-            *deadline > now || overdue.push(endpoint.clone(), GFP_KERNEL).is_err()
+            *deadline > now || overdue.push(attempt.clone(), GFP_KERNEL).is_err()
         });
         if !lists.connecting.is_empty() {
             self.schedule_tick();
         }
         drop(lists);
-        for endpoint in overdue {
-            endpoint.give_up(Errno::TimedOut);
+        for attempt in overdue {
+            attempt.give_up(Errno::TimedOut);
         }
     }
 
@@ -221,7 +241,8 @@ impl Reaper {
 
     /// Finishes all work, at module exit: nothing is scheduled afterwards.
     pub(crate) fn finish(self: &Arc<Self>) {
-        self.lists.lock().connecting.clear();
+        let connecting = core::mem::take(&mut self.lists.lock().connecting);
+        drop(connecting);
         let tended = core::mem::take(&mut self.lists.lock().tended);
         drop(tended);
         flush_delayed(&self.tick);

@@ -149,7 +149,7 @@ impl Relay {
         }
         // A tunnel that is gone serves nobody: this is the last chance.
         if self.asker.is_broken() || self.target.is_broken() {
-            self.target.give_up(Errno::ConnReset);
+            self.target.end_attempt(Errno::ConnReset);
             for leg in [&self.asker, &self.target] {
                 if let Ok(channel) = leg.channel() {
                     channel.reset();

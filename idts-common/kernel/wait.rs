@@ -7,8 +7,10 @@
 
 use core::pin::Pin;
 
+use idts_core::armed::{armed, count, is_armed, told, waiting};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::barrier::smp_mb;
 use kernel::types::Opaque;
 
 use crate::bindings;
@@ -26,10 +28,11 @@ unsafe impl Send for WaitQueue {}
 // SAFETY: As above.
 unsafe impl Sync for WaitQueue {}
 
-/// One kind of news that somebody may wait for.
+/// One kind of news that some may wait for (`idts_core::news`).
 ///
-/// Whoever wants to be woken arms it, looks once more, and sleeps until it is
-/// disarmed. The event handler disarms without any lock.
+/// Whoever wants to be woken notes what was [`Self::seen`], arms it, looks once
+/// more, and sleeps until [`Self::came`]. The event handler disarms without any
+/// lock.
 pub(crate) struct Armed(Atomic<u32>);
 
 impl Armed {
@@ -38,31 +41,78 @@ impl Armed {
         Self(Atomic::new(0))
     }
 
-    /// Somebody is about to wait.
-    pub(crate) fn arm(&self) {
+    /// How often news came: before the arming.
+    pub(crate) fn seen(&self) -> u32 {
+        count(self.0.load(Relaxed))
+    }
+
+    /// Somebody is about to wait. `true`: another does already.
+    pub(crate) fn arm(&self) -> bool {
         // Full: armed before the look that follows.
-        self.0.xchg(1, Full);
+        let mut word = self.0.load(Relaxed);
+        loop {
+            match self.0.cmpxchg(word, armed(word), Full) {
+                Ok(_) => return is_armed(word),
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// There are news; `true`: somebody waits for them.
     pub(crate) fn disarm(&self) -> bool {
-        self.0.xchg(0, Full) == 1
+        // What is new before the look for who waits for it.
+        smp_mb();
+        let mut word = self.0.load(Relaxed);
+        while let Some(next) = told(word) {
+            match self.0.cmpxchg(word, next, Full) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
     }
 
-    /// Whether the news are still to come.
-    pub(crate) fn is_armed(&self) -> bool {
-        self.0.load(Relaxed) == 1
+    /// Whether news came since they were seen.
+    pub(crate) fn came(&self, seen: u32) -> bool {
+        self.seen() != seen
     }
 
     /// Halts this CPU until its next interrupt, if the news are to come by an
     /// interrupt of `cpu`, this is it, and it has nothing else to run: the
     /// process stays on the CPU, which spares falling asleep and being woken.
     /// `true`: the news came.
-    pub(crate) fn halt(&self, cpu: u32) -> bool {
+    pub(crate) fn halt(&self, seen: u32, cpu: u32) -> bool {
         // SAFETY: The word lives as long as `self`; a task that may sleep, with
         // interrupts enabled, may halt.
-        unsafe { bindings::idts_halt_while(self.0.as_ptr(), cpu) };
-        !self.is_armed()
+        unsafe { bindings::idts_halt_while(self.0.as_ptr(), waiting(seen), cpu) };
+        self.came(seen)
+    }
+}
+
+/// News that are waited for, by somebody who saw how often they came before.
+#[derive(Clone, Copy)]
+pub(crate) struct Awaited<'a> {
+    pub(crate) armed: &'a Armed,
+    pub(crate) seen: u32,
+}
+
+impl<'a> Awaited<'a> {
+    /// Of what is to be armed now.
+    pub(crate) fn of(armed: &'a Armed) -> Self {
+        let seen = armed.seen();
+        Self { armed, seen }
+    }
+
+    /// Arms them.
+    pub(crate) fn arm(armed: &'a Armed) -> Self {
+        let news = Self::of(armed);
+        armed.arm();
+        news
+    }
+
+    /// Whether they came.
+    pub(crate) fn came(self) -> bool {
+        self.armed.came(self.seen)
     }
 }
 

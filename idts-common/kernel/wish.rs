@@ -15,7 +15,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::bindings;
-use crate::endpoint::Endpoint;
+use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::opening::Wanted;
 use crate::tunnel::Tunnel;
@@ -26,7 +26,7 @@ const WAITING_MAX: usize = 256;
 
 /// A connect that waits for a tunnel.
 struct Waiting {
-    endpoint: Arc<Endpoint>,
+    attempt: Attempt,
     wanted: Wanted,
 }
 
@@ -102,26 +102,24 @@ impl Wish {
     }
 
     /// Has a connect wait for a tunnel.
-    pub(crate) fn wait(self: &Arc<Self>, endpoint: &Arc<Endpoint>, wanted: Wanted) -> Result {
+    pub(crate) fn wait(self: &Arc<Self>, attempt: &Attempt, wanted: Wanted) -> Result {
         let mut state = self.state.lock();
         if state.waiting.len() >= WAITING_MAX {
             return Err(Errno::NoSpace.into());
         }
-        let endpoint = endpoint.clone();
+        let attempt = attempt.clone();
         state
             .waiting
-            .push(Waiting { endpoint, wanted }, GFP_KERNEL)?;
+            .push(Waiting { attempt, wanted }, GFP_KERNEL)?;
         state.asks = true;
         self.tell(&state);
         Ok(())
     }
 
     /// A connect waits no more.
-    pub(crate) fn abandon(self: &Arc<Self>, endpoint: &Endpoint) {
+    pub(crate) fn abandon(self: &Arc<Self>, attempt: &Attempt) {
         let mut state = self.state.lock();
-        state
-            .waiting
-            .retain(|w| !core::ptr::eq(Arc::as_ptr(&w.endpoint), endpoint));
+        state.waiting.retain(|w| !w.attempt.is(attempt));
         if state.waiting.is_empty() && !state.listens {
             state.asks = false;
         }
@@ -140,8 +138,8 @@ impl Wish {
             self.tell(&state);
             core::mem::take(&mut state.waiting)
         };
-        for Waiting { endpoint, wanted } in waiting {
-            endpoint.go_on(tunnel, wanted);
+        for Waiting { attempt, wanted } in waiting {
+            attempt.go_on(tunnel, wanted);
         }
     }
 

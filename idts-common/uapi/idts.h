@@ -55,13 +55,16 @@ struct idts_addr {
  * struct idts_version - what the driver speaks (IDTS_IOC_VERSION).
  * @uapi: IDTS_UAPI_VERSION of the driver.
  * @role: IDTS_ROLE_FRONT or IDTS_ROLE_BACK.
- * @features: reserved for feature bits of this interface, 0 today.
+ * @features: IDTS_FEATURE_*: what came since the first driver.
  */
 struct idts_version {
 	__u32 uapi;
 	__u32 role;
 	__u64 features;
 };
+
+/* A connect goes on when a signal ended the waiting: see struct idts_connect. */
+#define IDTS_FEATURE_GOES_ON	2
 
 #define IDTS_ROLE_FRONT		1
 #define IDTS_ROLE_BACK		2
@@ -126,6 +129,12 @@ struct idts_accept {
  * EINPROGRESS: O_NONBLOCK is set; POLLOUT, then IDTS_IOC_GET_ERROR tell.
  * ENOSPC: no room for the rings, within the limits, in the data region.
  * EISCONN, EALREADY, EINVAL: this endpoint is connected, connecting, listening.
+ * EINTR: a signal ended the waiting, and the attempt goes on. A second call with
+ *	the same address waits for it, as long as was left, and tells what came
+ *	of it, once; one to another address, or with O_NONBLOCK while it is
+ *	under way, is EALREADY. So a call that the kernel starts again
+ *	(SA_RESTART) has no fresh limit. (IDTS_FEATURE_GOES_ON; before, it began
+ *	anew.)
  */
 struct idts_connect {
 	struct idts_addr peer;

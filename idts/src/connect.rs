@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::endpoint::to_millis;
+use crate::endpoint::{insist, to_millis};
 use crate::{sys, Address, Alias, Channel, Error, Peer, Result};
 
 /// How to connect, where [`Channel::connect`] is too simple.
@@ -66,7 +66,7 @@ impl Connect {
         self
     }
 
-    /// How long to wait for the peer's answer.
+    /// How long to wait for the peer's answer, however many signals come meanwhile.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -86,7 +86,7 @@ impl Connect {
         self
     }
 
-    /// Opens the channel.
+    /// Opens the channel. A signal does not end the waiting.
     ///
     /// # Errors
     /// [`Error::Open`]; [`Error::Connect`] with ECONNREFUSED when nobody
@@ -104,7 +104,7 @@ impl Connect {
         if self.nonblocking {
             sys::set_nonblocking(&fd, true).map_err(failed)?;
         }
-        match sys::connect(&fd, self.to_raw()) {
+        match insist(|| sys::connect(&fd, self.to_raw())) {
             Ok(()) => {}
             Err(Errno::INPROGRESS) if self.nonblocking => {}
             Err(errno) => return Err(failed(errno)),

@@ -259,6 +259,20 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// Repeats a connect, a publish or a subscribe that a signal ended. The driver goes
+/// on with the attempt and counts its time from the first call.
+pub fn insist(mut call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let mut again = false;
+    loop {
+        match call() {
+            Err(Errno::INTR) => again = true,
+            // It came about between two calls, which an old driver says so.
+            Err(Errno::ISCONN) if again => return Ok(()),
+            result => return result,
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -335,6 +349,19 @@ mod tests {
         assert!(judge(4, Some(2)));
         assert!(!judge(4, None), "the record counts, not its count");
         assert!(!judge(4, Some(2)));
+    }
+
+    #[test]
+    fn a_signal_ends_no_connect() {
+        let insisted = |answers: &[Errno]| {
+            let mut answers = answers.iter();
+            insist(|| answers.next().map_or(Ok(()), |errno| Err(*errno)))
+        };
+        let (intr, isconn) = (Errno::INTR, Errno::ISCONN);
+        assert_eq!(insisted(&[intr, intr]), Ok(()));
+        assert_eq!(insisted(&[intr, Errno::TIMEDOUT]), Err(Errno::TIMEDOUT));
+        assert_eq!(insisted(&[intr, isconn]), Ok(()));
+        assert_eq!(insisted(&[isconn]), Err(isconn));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use idts_core::{policy, uapi};
 use rustix::io::Errno;
 
-use crate::endpoint::{Endpoint, Waiting};
+use crate::endpoint::{insist, Endpoint, Waiting};
 use crate::{sys, Error, Info, Result};
 
 /// Joins the group `name` by `join`, one of `sys::publish` and `sys::subscribe`.
@@ -16,7 +16,7 @@ pub fn join(
     name: &str,
     call: &'static str,
     request: uapi::Group,
-    join: impl FnOnce(BorrowedFd<'_>, uapi::Group) -> rustix::io::Result<()>,
+    join: impl Fn(BorrowedFd<'_>, uapi::Group) -> rustix::io::Result<()>,
 ) -> Result<Member> {
     let failed = |cause| Error::Group {
         group: name.into(),
@@ -31,7 +31,7 @@ pub fn join(
         name: name_bytes,
         ..request
     };
-    join(fd.as_fd(), request).map_err(|errno| failed(errno.into()))?;
+    insist(|| join(fd.as_fd(), request)).map_err(|errno| failed(errno.into()))?;
     Ok(Member {
         endpoint: Endpoint::new(fd, true),
         group: name.into(),

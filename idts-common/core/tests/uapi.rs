@@ -140,6 +140,7 @@ fn constants() {
         "IDTS_RING_MIN" => RING_MIN,
         "IDTS_RING_MAX" => RING_MAX,
         "IDTS_BACKLOG_MAX" => BACKLOG_MAX,
+        "IDTS_FEATURE_GOES_ON" => FEATURE_GOES_ON,
         "IDTS_ROLE_FRONT" => ROLE_FRONT,
         "IDTS_ROLE_BACK" => ROLE_BACK,
         "IDTS_RECORD" => RECORD,

@@ -14,7 +14,7 @@ use crate::errno::Errno;
 use crate::fault::{fault_in_readable, fault_in_writable};
 use crate::patience::Patience;
 use crate::user::UserBuffer;
-use crate::wait::Armed;
+use crate::wait::Awaited;
 
 impl Endpoint {
     /// `read(2)`.
@@ -28,6 +28,7 @@ impl Endpoint {
         }
         let reader = (!nonblock).then_some(&self.reading);
         loop {
+            let news = Awaited::of(&channel.waiter.read);
             let claimed = match channel.tunnel.is_capped() {
                 false => u32::MAX,
                 true => match channel.levels().0 {
@@ -57,9 +58,7 @@ impl Endpoint {
                 }
                 Err(Stop::Fault(need)) => fault_in_writable(to, need)?,
                 Err(Stop::Blocked) if nonblock => return Err(EAGAIN),
-                Err(Stop::Blocked) => {
-                    self.wait_for(channel, &self.reading, &channel.waiter.read)?
-                }
+                Err(Stop::Blocked) => self.wait_for(channel, &self.reading, news)?,
             }
         }
     }
@@ -138,7 +137,7 @@ impl Endpoint {
             channel.tunnel.stats.looks.add(1);
             return Ok(());
         }
-        channel.waiter.write.arm();
+        let news = Awaited::of(&channel.waiter.write);
         let want = if nonblock {
             channel.room_for_poll()
         } else {
@@ -150,11 +149,11 @@ impl Endpoint {
         if nonblock {
             return Err(EAGAIN);
         }
-        self.wait_for(channel, &self.writing, &channel.waiter.write)
+        self.wait_for(channel, &self.writing, news)
     }
 
     /// Waits for news of the channel.
-    fn wait_for(&self, channel: &Channel, patience: &Patience, news: &Armed) -> Result {
+    fn wait_for(&self, channel: &Channel, patience: &Patience, news: Awaited<'_>) -> Result {
         let cpu = channel.event_cpu();
         patience.wait(news, cpu, || {
             channel.tunnel.stats.sleeps.add(1);

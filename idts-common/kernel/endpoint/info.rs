@@ -13,7 +13,9 @@ impl Endpoint {
         if let Some(channel) = self.channel.as_ref() {
             return channel.error();
         }
-        self.inner.lock().error.take().map_or(0, |e| e as u32)
+        let mut inner = self.inner.lock();
+        inner.last.is_told();
+        inner.error.take().map_or(0, |e| e as u32)
     }
 
     /// Who is at the other end.

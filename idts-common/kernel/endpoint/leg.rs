@@ -98,12 +98,7 @@ impl Endpoint {
 
     /// Connects a leg to the other domain.
     pub(crate) fn connect_leg(self: &Arc<Self>, tunnel: &Arc<Tunnel>, wanted: Wanted) {
-        self.inner.lock().state = State::Connecting {
-            tunnel: Some(tunnel.clone()),
-        };
-        if let Err(errno) = tunnel.connect(self, wanted) {
-            self.refused(errno);
-        }
+        self.begin_leg(tunnel, wanted);
     }
 
     /// The groups of the module.

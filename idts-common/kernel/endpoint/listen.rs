@@ -7,6 +7,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use super::{Endpoint, State};
+use crate::wait::Awaited;
 
 impl Endpoint {
     /// Binds to `port` for connections from `peer`.
@@ -75,7 +76,7 @@ impl Endpoint {
     /// Takes the next connection.
     pub(crate) fn accept(&self, nonblock: bool) -> Result<Arc<Endpoint>> {
         loop {
-            self.change.arm();
+            let change = Awaited::arm(&self.change);
             {
                 let mut inner = self.inner.lock();
                 let State::Listening { queue, .. } = &mut inner.state else {
@@ -88,7 +89,7 @@ impl Endpoint {
             if nonblock {
                 return Err(EAGAIN);
             }
-            self.wait_change(None)?;
+            self.wait_change(change, None)?;
         }
     }
 }

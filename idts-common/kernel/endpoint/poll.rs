@@ -36,6 +36,8 @@ impl Endpoint {
     }
 
     fn poll_channel(&self, channel: &Channel) -> u32 {
+        // The peer may end something while there is much to read.
+        channel.waiter.ends.arm();
         let mut ready = channel.readiness();
         if !ready.readable {
             channel.waiter.read.arm();
@@ -43,23 +45,24 @@ impl Endpoint {
                 ready = channel.readiness();
             }
         }
-        if !ready.writable {
-            channel.waiter.write.arm();
-            if channel.arm_write(channel.room_for_poll()) {
-                ready = channel.readiness();
-            }
+        if !ready.writable && channel.arm_write(channel.room_for_poll()) {
+            ready = channel.readiness();
         }
         events(ready)
     }
 
     fn poll_state(&self) -> u32 {
-        self.change.arm();
         let inner = self.inner.lock();
         match &inner.state {
             State::Listening { queue, .. } if !queue.is_empty() => {
                 bindings::POLLIN | bindings::POLLRDNORM
             }
             State::Listening { .. } | State::Connecting { .. } => 0,
+            State::Connected => {
+                drop(inner);
+                // It was not when it was looked for.
+                self.channel.as_ref().map_or(0, |c| self.poll_channel(c))
+            }
             _ if inner.error.is_some() => bindings::POLLOUT | bindings::POLLERR | bindings::POLLHUP,
             _ => bindings::POLLOUT | bindings::POLLHUP,
         }

@@ -25,6 +25,8 @@ pub(crate) struct Waiter {
     pub(crate) read: Armed,
     /// For room to write.
     pub(crate) write: Armed,
+    /// For an end of the peer's, whatever there is to read and to write.
+    pub(crate) ends: Armed,
     /// Set once there is somebody. Before that nobody waits.
     whom: SetOnce<Arc<dyn Wake>>,
     /// Where the lines lie, and what of them was seen.
@@ -38,6 +40,7 @@ impl Waiter {
         let waiter = Self {
             read: Armed::new(),
             write: Armed::new(),
+            ends: Armed::new(),
             whom: SetOnce::new(),
             lines,
             watch,
@@ -57,16 +60,21 @@ impl Waiter {
         // after that, too.
         let news = self.watch.compare(&self.lines.words(live));
         if !news.is_none() {
-            self.tell();
+            self.tell_of(news.flags);
         }
         news.worth
     }
 
     /// There may be news: wakes who waits for some.
     pub(crate) fn tell(&self) {
+        self.tell_of(true);
+    }
+
+    fn tell_of(&self, ends: bool) {
         let read = self.read.disarm();
         let write = self.write.disarm();
-        if read || write {
+        let ends = ends && self.ends.disarm();
+        if read || write || ends {
             self.wake();
         }
     }
@@ -75,6 +83,7 @@ impl Waiter {
     pub(crate) fn kick(&self) {
         self.read.disarm();
         self.write.disarm();
+        self.ends.disarm();
         self.wake();
     }
 

@@ -62,7 +62,7 @@ impl Tunnel {
         match pending {
             Some(pending) => {
                 self.stats.opened.add(1);
-                self.deliver(inner, pending.endpoint, channel);
+                self.deliver(inner, pending.attempt, channel);
             }
             // Otherwise another domain, or the mover, decides.
             None if group.is_none() && open.domain == 0 => self.accept(inner, open.channel),
@@ -119,8 +119,8 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         let pending = inner.openings.take_pending(tag)?;
         self.stats.refused.add(1);
-        if let Some(endpoint) = pending.endpoint {
-            endpoint.refused(why.into());
+        if let Some(attempt) = pending.attempt {
+            attempt.refused(why.into());
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use kernel::sync::Arc;
 
 use super::region::{Growing, Incoming};
 use crate::channel::Channel;
-use crate::endpoint::Endpoint;
+use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::patience::clock;
 
@@ -22,8 +22,8 @@ use crate::patience::clock;
 pub(super) struct Record {
     pub(super) open: Open,
     pub(super) channel: Arc<Channel>,
-    /// Front: the endpoint that waits for the back's answer, if it still does.
-    pub(super) waiter: Option<Arc<Endpoint>>,
+    /// Front: the attempt that waits for the back's answer, if it still does.
+    pub(super) waiter: Option<Attempt>,
 }
 
 /// A channel number.
@@ -51,7 +51,7 @@ pub(crate) struct Wanted {
 /// An opening that has no channel yet.
 pub(super) struct Pending {
     /// Who waits: nobody any more, or, in the front, the back itself.
-    pub(super) endpoint: Option<Arc<Endpoint>>,
+    pub(super) attempt: Option<Attempt>,
     /// The back's request; with tag 0 the front's own wish.
     pub(super) request: Request,
     pub(super) name: Option<Name>,
@@ -116,13 +116,13 @@ impl Openings {
             self.spread.remove(record.open.channel.id);
             record.channel.fail(errno);
             record.channel.waiter.kick();
-            if let Some(endpoint) = record.waiter {
-                endpoint.refused(errno);
+            if let Some(attempt) = record.waiter {
+                attempt.refused(errno);
             }
         }
         for pending in self.pending.drain_all() {
-            if let Some(endpoint) = pending.endpoint {
-                endpoint.refused(errno);
+            if let Some(attempt) = pending.attempt {
+                attempt.refused(errno);
             }
         }
     }

@@ -68,7 +68,7 @@ impl Tunnel {
             tag, ports, domain, ..
         } = request;
         let asked = Pending {
-            endpoint: None,
+            attempt: None,
             request,
             name: None,
         };
@@ -90,8 +90,8 @@ impl Tunnel {
         }
         if pending.request.tag != 0 {
             self.refuse(inner, pending.request.tag, why);
-        } else if let Some(endpoint) = pending.endpoint {
-            endpoint.refused(why.into());
+        } else if let Some(attempt) = pending.attempt {
+            attempt.refused(why.into());
         }
     }
 
@@ -156,7 +156,7 @@ impl Tunnel {
         }
         self.list(&channel);
         let (answer, waiter) = if tag == 0 {
-            (Answer::Awaited, pending.endpoint)
+            (Answer::Awaited, pending.attempt)
         } else if self.hand_over(&channel).is_ok() {
             self.stats.opened.add(1);
             (Answer::Given, None)
@@ -201,8 +201,8 @@ impl Tunnel {
                 free(inner, &record.open);
             }
             self.tend(inner);
-            if let Some(endpoint) = waiter {
-                endpoint.refused(why.into());
+            if let Some(attempt) = waiter {
+                attempt.refused(why.into());
             }
             self.place_pending(inner);
             return Ok(());

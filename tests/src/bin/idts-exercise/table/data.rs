@@ -16,7 +16,7 @@ use super::{Against, Cell, Ground};
 /// Of a ring.
 const RING: usize = 4 << 12;
 /// Records that go each way.
-const MANY: usize = 200;
+const MANY: usize = 40;
 
 /// The answer, and what the call says it sent.
 fn ask(fd: &OwnedFd, tx: (usize, usize), rx: (usize, usize)) -> (Answer, u32) {
@@ -379,7 +379,7 @@ pub fn polls(ground: &Ground, against: Against) -> Result<Cell> {
         Against::Closed => hangups(ground)?,
         Against::Nonblock => {
             let port = far.listen(0)?;
-            for round in 0..100 {
+            for round in 0..20 {
                 let fd = raw::open(raw::BOTH)?;
                 raw::set_nonblocking(&fd, true)?;
                 let mut request = far.request(port, 0, 4096);

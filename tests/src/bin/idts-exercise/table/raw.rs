@@ -19,7 +19,7 @@ use crate::{calls, probe};
 
 pub const PAGE: usize = 4096;
 /// Whatever takes longer hangs.
-pub const HUNG: Duration = Duration::from_secs(40);
+pub const HUNG: Duration = Duration::from_secs(200);
 /// Long enough for another thread to have begun to wait, mostly: if not, a check is easier to pass.
 pub const SOON: Duration = Duration::from_millis(60);
 

@@ -272,6 +272,21 @@ pub fn may_join(value: Option<&[u8]>, group: &[u8]) -> bool {
     Groups(text).hold(group)
 }
 
+/// Whether a value of [`Key::Connect`] ends a connection to the target that
+/// stands. What nobody can have meant, in it or as the target's alias, does not.
+pub fn ends_connect(value: Option<&[u8]>, target: Target<'_>) -> bool {
+    let targets = Targets(value.unwrap_or(Key::Connect.default_text().as_bytes()));
+    let garbled = target.alias.is_some_and(|alias| !is_name(alias));
+    targets.are_valid() && !targets.hold(target) && !(garbled && targets.hold_some_alias(target))
+}
+
+/// Whether a value of [`Key::Publish`] or [`Key::Subscribe`] ends a membership
+/// in the group.
+pub fn ends_join(value: Option<&[u8]>, group: &[u8]) -> bool {
+    let groups = Groups(value.unwrap_or(Key::Subscribe.default_text().as_bytes()));
+    groups.are_valid() && !groups.hold(group)
+}
+
 /// A value of [`Key::Connect`].
 struct Targets<'a>(&'a [u8]);
 
@@ -286,6 +301,18 @@ impl Targets<'_> {
         }
         let mut rules = parts(self.0).filter_map(TargetRule::read);
         self.0 == ALL || rules.any(|rule| rule.holds(target))
+    }
+
+    /// Whether a rule holds, should the target have the alias that it names.
+    fn hold_some_alias(&self, target: Target<'_>) -> bool {
+        let holds = |rule: TargetRule<'_>| match rule.who {
+            Who::Alias(name) => rule.holds(Target {
+                alias: Some(name),
+                ..target
+            }),
+            _ => false,
+        };
+        parts(self.0).filter_map(TargetRule::read).any(holds)
     }
 }
 

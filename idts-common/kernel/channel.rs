@@ -615,10 +615,18 @@ impl Channel {
 
     /// Ends one or both directions and tells the peer.
     pub(crate) fn shutdown(&self, flags: u32) {
+        self.end(flags, None);
+    }
+
+    /// The same; whoever finds a direction ended is told `errno`.
+    fn end(&self, flags: u32, errno: Option<Errno>) {
         let _tx = self.tx.lock();
         let Ok(live) = self.enter() else {
             return;
         };
+        if let Some(errno) = errno {
+            self.fail(errno);
+        }
         let old = self.flags.load(Relaxed);
         let flags = old | flags;
         self.flags.store(flags, Relaxed);
@@ -629,6 +637,12 @@ impl Channel {
     /// Tells the peer that what is under way is lost.
     pub(crate) fn reset(&self) {
         self.shutdown(line::FIN | line::DEAF | line::RESET);
+    }
+
+    /// Ends the channel for both sides: the right to it was taken away.
+    pub(crate) fn revoke(&self) {
+        self.end(line::FIN | line::DEAF | line::RESET, Some(Errno::ConnReset));
+        self.waiter.kick();
     }
 
     /// The last words of a channel that its application closed.

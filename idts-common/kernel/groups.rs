@@ -49,6 +49,20 @@ pub(crate) struct Member {
     pub(crate) asker: Asker,
 }
 
+impl Member {
+    /// Whether who asked still may be in: what is set may have changed since.
+    fn may_join(&self) -> Result<(), Refusal> {
+        let may = match &self.asker {
+            Asker::Front(tunnel, _) => {
+                let policies = &tunnel.hub.policies;
+                policies.may_join(tunnel.peer, self.kind, self.name.text())
+            }
+            Asker::Local(..) => true,
+        };
+        may.then_some(()).ok_or(Refusal::Forbidden)
+    }
+}
+
 struct Subscriber {
     leg: Arc<Endpoint>,
     on_lag: u32,
@@ -126,8 +140,9 @@ impl Groups {
 
     /// Lets a leg into its group, and tells who asked.
     pub(crate) fn join(&self, leg: &Arc<Endpoint>, member: &Member) -> Option<Arc<Group>> {
-        let joined = self
-            .find(&member.name)
+        let joined = member
+            .may_join()
+            .and_then(|()| self.find(&member.name))
             .and_then(|group| group.add(leg, member).map(|()| group));
         let refusal = joined.as_ref().err().copied();
         match &member.asker {

@@ -319,19 +319,31 @@ impl Hub {
             let (policy, rate) = policy::scheduler();
             self.mover.set_policy(policy, rate);
         }
-        let mut index = 0usize;
-        loop {
-            let tunnel = {
-                let tunnels = self.tunnels.lock();
-                let Some(entry) = tunnels.get(index) else {
-                    return;
-                };
-                entry.tunnel.clone()
-            };
-            index = index.wrapping_add(1);
+        self.for_each_tunnel(|tunnel| {
             if domid.is_none_or(|d| d == tunnel.peer) {
                 tunnel.obey();
             }
+        });
+        // An alias is in the rules of others.
+        self.for_each_tunnel(|tunnel| tunnel.end_unrightful());
+    }
+
+    /// Calls `f` with each tunnel; one that comes or goes meanwhile may be left
+    /// out, none that stays is.
+    fn for_each_tunnel(&self, f: impl Fn(&Arc<Tunnel>)) {
+        let mut last = None;
+        loop {
+            let tunnel = {
+                let tunnels = self.tunnels.lock();
+                let rest = tunnels.iter().map(|e| &e.tunnel);
+                let rest = rest.filter(|t| last.is_none_or(|last| t.peer > last));
+                rest.min_by_key(|t| t.peer).cloned()
+            };
+            let Some(tunnel) = tunnel else {
+                return;
+            };
+            last = Some(tunnel.peer);
+            f(&tunnel);
         }
     }
 

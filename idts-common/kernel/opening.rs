@@ -10,6 +10,7 @@ mod admission;
 mod book;
 mod placing;
 mod region;
+mod rights;
 
 pub use self::region::keep_idle;
 

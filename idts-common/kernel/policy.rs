@@ -26,6 +26,16 @@ struct Entry {
     subscribe: Option<KVec<u8>>,
 }
 
+impl Entry {
+    /// The groups that it may be in, as `kind` says.
+    fn groups(&self, kind: Kind) -> Option<&[u8]> {
+        match kind {
+            Kind::Publish => self.publish.as_deref(),
+            _ => self.subscribe.as_deref(),
+        }
+    }
+}
+
 /// What is set for all domains that have a tunnel.
 #[pin_data]
 pub(crate) struct Policies {
@@ -109,11 +119,28 @@ impl Policies {
     pub(crate) fn may_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == from);
-        let value = entry.and_then(|e| match kind {
-            Kind::Publish => e.publish.as_deref(),
-            _ => e.subscribe.as_deref(),
-        });
-        policy::may_join(value, group)
+        policy::may_join(entry.and_then(|e| e.groups(kind)), group)
+    }
+
+    /// Whether a guest has no right any more to be in a group that it is in.
+    pub(crate) fn ends_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|e| e.domid == from);
+        // Of whom nothing is known, nothing was taken away.
+        entry.is_some_and(|e| policy::ends_join(e.groups(kind), group))
+    }
+
+    /// Whether a guest has no right any more to a connection that it has.
+    pub(crate) fn ends_connect(&self, from: u16, to: u16, port: u32) -> bool {
+        let entries = self.entries.lock();
+        let entry = |domid: u16| entries.iter().find(|e| e.domid == domid);
+        let target = Target {
+            domain: to,
+            is_home: to == 0,
+            alias: entry(to).and_then(|e| e.alias.as_deref()),
+            port,
+        };
+        entry(from).is_some_and(|e| policy::ends_connect(e.connect.as_deref(), target))
     }
 
     /// Whether a guest may connect to a port of domain `to`; 0 is ours.

@@ -150,6 +150,11 @@ impl Relay {
         // A tunnel that is gone serves nobody: this is the last chance.
         if self.asker.is_broken() || self.target.is_broken() {
             self.target.end_attempt(Errno::ConnReset);
+            if state.phase != Phase::Open {
+                // It is owed an answer before all.
+                self.answer(&mut state, Some(Refusal::Forbidden));
+                return false;
+            }
             for leg in [&self.asker, &self.target] {
                 if let Ok(channel) = leg.channel() {
                     channel.reset();

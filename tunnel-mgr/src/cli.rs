@@ -105,7 +105,8 @@ pub struct List {
 
 /// Show or set what a domain may do and how it is served.
 ///
-/// Takes effect at once. It lives as long as the domain, also without a tunnel,
+/// Takes effect at once: what connect, publish or subscribe does not allow any
+/// more ends. It lives as long as the domain, also without a tunnel,
 /// over reboot, save and restore. An empty value takes a setting away. No guest
 /// can read or write any of it.
 #[derive(Debug, Args)]

@@ -10,8 +10,8 @@
 mod table;
 
 use idts_core::policy::{
-    is_name, may_connect, may_join, number, scheduler_policy, scheduler_rate, Key, Numbers, Target,
-    NAME_MAX, RULES_MAX, TEXT_MAX,
+    ends_connect, ends_join, is_name, may_connect, may_join, number, scheduler_policy,
+    scheduler_rate, Key, Numbers, Target, NAME_MAX, RULES_MAX, TEXT_MAX,
 };
 use idts_core::sched::{Params, Policy};
 use proptest::prelude::*;
@@ -223,6 +223,43 @@ fn group_rules() {
         assert!(!joins("all", group) && !joins("n*", group), "{group}");
     }
     assert!(joins("al*", "alpha") && joins("all*", "allow"));
+}
+
+#[test]
+fn what_is_taken_away_ends() {
+    let ends = |value: &str, target| ends_connect(Some(value.as_bytes()), target);
+    let web = guest(7, Some("web"), 80);
+    for value in ["none", "dom0", "web:81", "8:*", "other:*"] {
+        assert!(ends(value, web), "{value}");
+    }
+    for value in ["all", "web:*", "7:80", "dom0,web:80"] {
+        assert!(!ends(value, web), "{value}");
+    }
+    // Without a key dom0's ports are what is left.
+    assert!(ends_connect(None, web) && !ends_connect(None, HOME));
+    assert!(ends("none", HOME) && ends("web:*", HOME) && ends("dom0:80", guest(0, None, 80)));
+    // Nobody means a rule for the target when it is called otherwise.
+    assert!(ends("web:*", guest(7, Some("www"), 80)) && ends("web:*", guest(7, None, 80)));
+    let joined = |value: &str| !ends_join(Some(value.as_bytes()), b"news");
+    assert!(joined("all") && joined("a,n*") && joined("news"));
+    assert!(!joined("none") && !joined("new") && ends_join(None, b"news"));
+}
+
+#[test]
+fn what_is_malformed_ends_nothing() {
+    let web = guest(7, Some("web"), 80);
+    for value in ["", "none,", "web", "none,dom0", "Web:*"] {
+        assert!(!ends_connect(Some(value.as_bytes()), web), "{value}");
+        assert!(!ends_connect(Some(value.as_bytes()), HOME), "{value}");
+    }
+    for value in ["", "none,", "none,a", "*"] {
+        assert!(!ends_join(Some(value.as_bytes()), b"news"), "{value}");
+    }
+    // A target's alias: a rule may have been about it, on that port.
+    let garbled = guest(7, Some("Web!"), 80);
+    let ends = |value: &str| ends_connect(Some(value.as_bytes()), garbled);
+    assert!(!ends("web:*") && !ends("8:1,www:80-90") && !ends("7:80"));
+    assert!(ends("none") && ends("dom0") && ends("web:81") && ends("8:80"));
 }
 
 #[test]

@@ -40,6 +40,10 @@ impl Tunnel {
             pending.request.check(&open)?;
         }
         claim(inner, &open)?;
+        let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
+        let Ok(kept) = kept else {
+            return self.decline(inner, &open, Refusal::NoSpace);
+        };
         let Ok(channel) = self.make_channel(inner, &open, self.peer) else {
             // An answer to us cannot be declined.
             return match pending {
@@ -57,6 +61,7 @@ impl Tunnel {
         inner.openings.insert(Record {
             open,
             channel: channel.clone(),
+            group: kept,
             waiter: None,
         });
         match pending {

@@ -22,6 +22,8 @@ use crate::patience::clock;
 pub(super) struct Record {
     pub(super) open: Open,
     pub(super) channel: Arc<Channel>,
+    /// Back: the group that the front asked for.
+    pub(super) group: Option<KBox<Name>>,
     /// Front: the attempt that waits for the back's answer, if it still does.
     pub(super) waiter: Option<Attempt>,
 }
@@ -211,6 +213,7 @@ impl Openings {
             Record {
                 open,
                 channel,
+                group: None,
                 waiter,
             },
             Answer::Given,

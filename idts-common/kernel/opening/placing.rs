@@ -171,6 +171,7 @@ impl Tunnel {
             Record {
                 open,
                 channel,
+                group: None,
                 waiter,
             },
             answer,

@@ -5,8 +5,9 @@
 use anyhow::{ensure, Context, Result};
 
 use crate::domains::{other, set, start, with_setting};
+use crate::flow::Stream;
 use crate::lab::{Guest, Lab};
-use crate::run::Run;
+use crate::run::{expect, expect_in, Run};
 
 const SIGTERM: i32 = 15;
 const EACCES: &str = "(os error 13)";
@@ -69,16 +70,73 @@ impl Servers {
     }
 }
 
-/// Each value of `connect`, obeyed at once, while a channel that was open before goes on.
+/// Writes what nobody can have meant, where tunnel-mgr has written before.
+fn garble(lab: &Lab, guest: &str, key: &str, value: &str) -> Result<()> {
+    let key = format!("/local/domain/0/idts/domain/{}/{key}", lab.id(guest)?);
+    let write = ["xenstore-write", &key, value];
+    lab.tb.exec("dom0", &write)?.check("xenstore-write")?;
+    Ok(())
+}
+
+/// A stream that the guest had no right to any more: its writer is told as of any reset, and
+/// whoever reads has ECONNRESET.
+fn was_taken_away(stream: Stream) -> Result<()> {
+    for (run, error, again) in [
+        (stream.sender, "EPIPE", "EPIPE"),
+        (stream.receiver, "ECONNRESET", "ENOTCONN"),
+    ] {
+        let report = run.report()?;
+        expect(&report, "error", error)
+            .and_then(|()| expect(&report, "again", again))
+            .and_then(|()| expect_in(&report, "poll", "ERR"))
+            .and_then(|()| expect_in(&report, "poll", "HUP"))
+            .with_context(|| format!("{} to {}", stream.from, stream.to))?;
+    }
+    Ok(())
+}
+
+/// A right that is taken away ends what stands on it, here and through the relay, and nothing else;
+/// a value that nobody can have meant ends nothing.
+fn taken_away(lab: &Lab, guest: &Guest) -> Result<()> {
+    let there = other(guest);
+    set(lab, guest.name, "connect=all")?;
+    let relayed = Stream::start(lab, guest.name, there)?;
+    let own = Stream::start(lab, guest.name, "dom0")?;
+    // Nobody's right but the caller's own.
+    let called = Stream::start(lab, "dom0", guest.name)?;
+    garble(lab, guest.name, "connect", "all,,dom0")?;
+    for stream in [&relayed, &own, &called] {
+        stream.wait_progress().context("under a malformed value")?;
+    }
+    set(lab, guest.name, "connect=dom0")?;
+    was_taken_away(relayed).context("connect=dom0")?;
+    own.wait_progress()?;
+    // Nobody has accepted it yet.
+    let port = lab.port();
+    let listen = ["listen", &port.to_string(), "--hold"];
+    let mut listener = lab.serve("dom0", &listen)?;
+    let address = lab.address("dom0", port)?;
+    let mut waiting = lab.exercise(guest.name, &["connect", &address, "--hold", "1"])?;
+    waiting.wait_line("holding")?;
+    set(lab, guest.name, "connect=none")?;
+    was_taken_away(own).context("connect=none")?;
+    called.wait_progress()?;
+    waiting.tell("enough")?;
+    waiting.report()?;
+    listener.tell("enough")?;
+    listener.report()?;
+    called.finish()
+}
+
+/// Each value of `connect`, obeyed at once, also by what is open.
 pub fn connect(lab: &Lab, guest: &Guest) -> Result<()> {
     let there = other(guest);
+    let taken = taken_away(lab, guest);
+    set(lab, guest.name, "connect=")?;
+    taken?;
     let servers = Servers::start(lab, there)?;
     let some = format!("dom0,{}", servers.targets[1]);
     let one = servers.targets[2].clone();
-    let port = lab.port();
-    let receiver = lab.serve("dom0", &["recv", &port.to_string()])?;
-    let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
-    sender.wait_progress()?;
     let result = [
         ("none", [false; 3]),
         ("dom0", [true, false, false]),
@@ -96,23 +154,15 @@ pub fn connect(lab: &Lab, guest: &Guest) -> Result<()> {
     });
     set(lab, guest.name, "connect=")?;
     result?;
-    receiver.wait_progress()?;
-    sender.stop()?;
-    receiver.end()?;
     servers.end()
 }
 
 /// What nobody can have meant allows nothing.
 pub fn malformed(lab: &Lab, guest: &Guest) -> Result<()> {
     let servers = Servers::start(lab, other(guest))?;
-    let key = format!(
-        "/local/domain/0/idts/domain/{}/connect",
-        lab.id(guest.name)?
-    );
     // So that the directory is tunnel-mgr's, with its permissions.
     with_setting(lab, guest.name, ("connect", "all"), || {
-        let write = ["xenstore-write", &key, "all,,dom0"];
-        lab.tb.exec("dom0", &write)?.check("xenstore-write")?;
+        garble(lab, guest.name, "connect", "all,,dom0")?;
         servers.reached(lab, guest.name, [false; 3])
     })?;
     servers.reached(lab, guest.name, [true, false, false])?;
@@ -149,7 +199,55 @@ pub fn lists(lab: &Lab, guest: &Guest) -> Result<()> {
         })?;
         try_all(verb, none)?;
     }
-    Ok(())
+    let left = left_groups(lab, guest);
+    for verb in ["publish", "subscribe"] {
+        set(lab, guest.name, &format!("{verb}="))?;
+    }
+    left
+}
+
+/// A group that a guest may not be in any more it leaves.
+fn left_groups(lab: &Lab, guest: &Guest) -> Result<()> {
+    let endless = |group| {
+        let pace = ["--count", "1000000000", "--interval", "0.01"];
+        [["idts", "publish", group].as_slice(), &pace].concat()
+    };
+    let publish = |domain, group| start(lab, domain, &endless(group), "publishing to");
+    let subscribe = |domain, group| {
+        let argv = ["idts", "subscribe", group, "--json"];
+        start(lab, domain, &argv, "subscribed to")
+    };
+    set(lab, guest.name, "publish=news,log-*")?;
+    set(lab, guest.name, "subscribe=ours")?;
+    let theirs = [publish(guest.name, "news")?, publish(guest.name, "log-1")?];
+    let heard = [subscribe("dom0", "news")?, subscribe("dom0", "log-1")?];
+    let ours = publish("dom0", "ours")?;
+    let hears = subscribe(guest.name, "ours")?;
+    for key in ["publish", "subscribe"] {
+        garble(lab, guest.name, key, "none,")?;
+    }
+    set(lab, guest.name, "publish=log-*")?;
+    let ([news, log], [heard_news, heard_log]) = (theirs, heard);
+    let ended = news.end()?;
+    ensure!(
+        ended.code == 1 && ended.stderr.contains("(os error 32)"),
+        "the publisher ends with {}: {}",
+        ended.code,
+        ended.stderr
+    );
+    let report = heard_news.report()?;
+    expect(&report, "ended", "publisher")?;
+    ensure!(
+        log.is_running() && heard_log.is_running() && hears.is_running(),
+        "a member that keeps its right left too"
+    );
+    set(lab, guest.name, "subscribe=none")?;
+    let report: serde_json::Value = serde_json::from_slice(&hears.end()?.stdout)?;
+    expect(&report, "ended", "reset")?;
+    ensure!(ours.is_running(), "the publisher left with its subscriber");
+    log.stop()?;
+    expect(&heard_log.report()?, "ended", "publisher")?;
+    ours.stop().map(drop)
 }
 
 /// Channels and memory, to the last one; a limit that is raised lets more in.

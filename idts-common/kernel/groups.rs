@@ -26,6 +26,8 @@ use crate::tunnel::Tunnel;
 const GROUPS_MAX: usize = 256;
 /// Subscribers of a group.
 const SUBSCRIBERS_MAX: usize = 256;
+/// What a turn pays for a subscriber that gets nothing: a look at its ring.
+const LOOK: u32 = 64;
 /// How long a subscriber may hold a publisher up before it is disconnected.
 const HOLD_NS: u64 = 1_000_000_000;
 
@@ -70,15 +72,27 @@ struct Subscriber {
     lag: u32,
     /// Since when it holds the publisher up, 0 if it does not.
     held: u64,
+    /// It is to get the record that is under way.
+    due: bool,
     /// It is owed an event for records that it got.
     owed: bool,
     gone: bool,
+}
+
+/// A record on its way to all who were in when it was taken. A turn may end
+/// between two of them.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    len: u32,
+    /// Bytes that it has cost so far.
+    cost: u32,
 }
 
 struct State {
     publisher: Option<Arc<Endpoint>>,
     may_block: bool,
     subscribers: KVec<Subscriber>,
+    under_way: Option<UnderWay>,
 }
 
 /// A group with at least one member.
@@ -123,6 +137,7 @@ impl Groups {
                     publisher: None,
                     may_block: false,
                     subscribers: KVec::new(),
+                    under_way: None,
                 }),
             }),
             GFP_KERNEL,
@@ -164,8 +179,9 @@ impl Groups {
         joined.ok()
     }
 
-    /// Serves a group: up to `budget` bytes of its publisher's records. `looks`:
-    /// where there are no more they will be looked for.
+    /// Serves a group: copies up to `budget` bytes of its publisher's records, and
+    /// the copy that they end in. `looks`: where there are no more they will be
+    /// looked for.
     pub(crate) fn run(&self, group: &Group, budget: u32, looks: bool) -> Served {
         let served = group.run(budget, looks);
         self.sweep();
@@ -210,6 +226,7 @@ impl Group {
             on_lag: member.how,
             lag: 0,
             held: 0,
+            due: false,
             owed: false,
             gone: false,
         };
@@ -265,9 +282,10 @@ impl Group {
                 served.moved.then = Then::More;
                 break;
             }
-            match state.publish_next(source, looks) {
-                Ok(bytes) => {
-                    served.moved.bytes = served.moved.bytes.wrapping_add(bytes);
+            let left = budget.wrapping_sub(served.moved.bytes);
+            match state.publish_next(source, left, looks) {
+                Ok(cost) => {
+                    served.moved.bytes = served.moved.bytes.saturating_add(cost);
                     continue;
                 }
                 Err(Stall::Held) => served.held = true,
@@ -281,33 +299,65 @@ impl Group {
             subscriber.tell();
         }
         state.drop_gone();
-        let bytes = served.moved.bytes.into();
-        source.tunnel.stats.relayed_in.add(bytes);
         served
     }
 }
 
 impl State {
-    /// Copies the next record to everyone; its bytes, or 0 to look again. The
+    /// Copies the next record, or the one that is under way, to those who have not
+    /// got it, until that costs `budget`. What it cost, or 0 to look again. The
     /// gate is entered anew for each of them, whose lock may have to be waited for.
-    fn publish_next(&mut self, source: &Channel, looks: bool) -> Result<u32, Stall> {
+    fn publish_next(&mut self, source: &Channel, budget: u32, looks: bool) -> Result<u32, Stall> {
         let mut rx = source.rx.lock();
-        let Some(len) = next_record(&mut rx, source, looks)? else {
-            return Ok(0);
+        let mut record = match self.under_way {
+            Some(record) => record,
+            None => match self.take_record(&mut rx, source, looks)? {
+                Some(record) => record,
+                None => return Ok(0),
+            },
         };
-        let frame = framed(len).unwrap_or(len);
-        if self.is_held(frame) {
+        let mut cost = 0u32;
+        for subscriber in self.subscribers.iter_mut().filter(|s| s.due) {
+            if cost >= budget {
+                record.cost = record.cost.saturating_add(cost);
+                self.under_way = Some(record);
+                return Ok(cost);
+            }
+            let copied = subscriber.deliver((source, &rx.ring), record.len)?;
+            subscriber.due = false;
+            let frame = framed(record.len).unwrap_or(record.len);
+            let paid = if copied > 0 { copied } else { LOOK.min(frame) };
+            cost = cost.saturating_add(paid);
+        }
+        self.under_way = None;
+        let live = source.enter_to_read()?;
+        let words = source.memory.lines.words(&live);
+        let frame = framed(record.len).unwrap_or(record.len);
+        let notify = source.release(&mut rx.ring, &words, frame);
+        rx.bytes = rx.bytes.wrapping_add(record.len.into());
+        source.notify(&live, notify);
+        source.tunnel.stats.relayed_in.add(frame.into());
+        // At least what it brought, whoever it went to.
+        Ok(cost.max(frame.saturating_sub(record.cost)))
+    }
+
+    /// Takes the next record, for all who are in now. `None`: look again.
+    fn take_record(
+        &mut self,
+        rx: &mut Rx,
+        source: &Channel,
+        looks: bool,
+    ) -> Result<Option<UnderWay>, Stall> {
+        let Some(len) = next_record(rx, source, looks)? else {
+            return Ok(None);
+        };
+        if self.is_held(framed(len).unwrap_or(len)) {
             return Err(Stall::Held);
         }
         for subscriber in self.subscribers.iter_mut() {
-            subscriber.deliver((source, &rx.ring), len)?;
+            subscriber.due = true;
         }
-        let live = source.enter_to_read()?;
-        let words = source.memory.lines.words(&live);
-        let notify = source.release(&mut rx.ring, &words, frame);
-        rx.bytes = rx.bytes.wrapping_add(len.into());
-        source.notify(&live, notify);
-        Ok(frame)
+        Ok(Some(UnderWay { len, cost: 0 }))
     }
 
     /// Whether a subscriber that may do so has no room.
@@ -328,6 +378,7 @@ impl State {
     /// The publisher ended: the end of the stream for all.
     fn end(&mut self, publisher: &Arc<Endpoint>) {
         self.publisher = None;
+        self.under_way = None;
         publisher.end_leg();
         for subscriber in self.subscribers.iter_mut() {
             subscriber.gone = true;
@@ -376,14 +427,24 @@ impl Subscriber {
             return false;
         };
         let words = sink.memory.lines.words(&live);
-        if frame > tx.ring.size() || tx.ring.free(&words, sink.lines).is_ok_and(|f| f >= frame) {
+        let room = match tx.ring.free(&words, sink.lines) {
+            Ok(free) => frame > tx.ring.size() || free >= frame,
+            // Whoever lies holds nobody up.
+            Err(violation) => {
+                sink.broken(violation);
+                self.gone = true;
+                true
+            }
+        };
+        if room {
             self.held = 0;
             return false;
         }
         if self.held == 0 {
             self.held = now;
         }
-        if now.wrapping_sub(self.held) > HOLD_NS {
+        // Two CPUs' clocks may differ a little.
+        if now.saturating_sub(self.held) > HOLD_NS {
             drop(live);
             drop(tx);
             sink.reset();
@@ -394,24 +455,31 @@ impl Subscriber {
         // Not for each record anew. If there is room after all, the look that
         // follows finds it.
         let low = frame.max(tx.ring.size() / 2);
-        !matches!(tx.ring.arm(&words, sink.lines, low), Ok(true))
+        match tx.ring.arm(&words, sink.lines, low) {
+            Ok(room) => !room,
+            Err(violation) => {
+                sink.broken(violation);
+                self.gone = true;
+                false
+            }
+        }
     }
 
-    /// Copies a record to it, or does what it wished for when it has no room.
-    /// Fails if the source cannot be read any more.
-    fn deliver(&mut self, (source, from): Record<'_>, len: u32) -> Result<(), Stop> {
+    /// Copies a record to it, or does what it wished for when it has no room. The
+    /// bytes that were copied. Fails if the source cannot be read any more.
+    fn deliver(&mut self, (source, from): Record<'_>, len: u32) -> Result<u32, Stop> {
         let Ok(sink) = self.leg.channel() else {
             self.gone = true;
-            return Ok(());
+            return Ok(0);
         };
         if self.gone {
-            return Ok(());
+            return Ok(0);
         }
         let mut tx = sink.tx.lock();
         let live = source.enter_to_read()?;
         let Ok(live_sink) = sink.enter_to_write() else {
             self.gone = true;
-            return Ok(());
+            return Ok(0);
         };
         let words = sink.memory.lines.words(&live_sink);
         let frame = framed(len).unwrap_or(len);
@@ -421,7 +489,7 @@ impl Subscriber {
                 Err(violation) => {
                     sink.broken(violation);
                     self.gone = true;
-                    return Ok(());
+                    return Ok(0);
                 }
             };
         if fits {
@@ -429,7 +497,7 @@ impl Subscriber {
             self.owed |= sink.publish(&mut tx.ring, &words, frame);
             tx.bytes = tx.bytes.wrapping_add(len.into());
             sink.tunnel.stats.relayed_out.add(frame.into());
-            return Ok(());
+            return Ok(frame);
         }
         if self.on_lag == uapi::LAG_DISCONNECT {
             drop(live);
@@ -437,11 +505,11 @@ impl Subscriber {
             drop(tx);
             sink.reset();
             self.gone = true;
-            return Ok(());
+            return Ok(0);
         }
         self.lag = self.lag.wrapping_add(1);
         note_lag(&words, sink.lines, self.lag);
-        Ok(())
+        Ok(0)
     }
 
     /// Sends the event that it is owed: one for all records of a turn, which is

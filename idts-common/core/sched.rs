@@ -63,6 +63,16 @@ pub struct Scheduler {
     totals: Totals,
 }
 
+/// What a claim finds.
+enum Look {
+    /// No such flow.
+    Gone,
+    /// No cap.
+    Free,
+    /// It is the flow's turn, and nobody waits: it may be served at once, or not.
+    Capped { slot: usize, at_once: bool },
+}
+
 impl Default for Scheduler {
     fn default() -> Self {
         Self::new()
@@ -340,20 +350,16 @@ impl Scheduler {
     /// flow.
     pub fn claim(&mut self, id: FlowId, want: u32, now: u64) -> Claim {
         let want = want.max(1);
-        let tokens = self.total.tokens(now);
-        let free = self.queue.is_empty() && self.total.ready_at() <= now;
-        let (policy, capped, last) = (self.policy, self.total.is_capped(), self.last);
-        let Some((slot, flow)) = self.find(id) else {
+        let (slot, at_once) = match self.look(id, now) {
+            Look::Gone => return Claim::Gone,
+            Look::Free => return Claim::Free,
+            Look::Capped { slot, at_once } => (slot, at_once),
+        };
+        let (policy, tokens) = (self.policy, self.total.tokens(now));
+        let Some(flow) = self.flows.get_mut(slot) else {
             return Claim::Gone;
         };
-        if !capped && !flow.bucket.is_capped() {
-            return Claim::Free;
-        }
-        if free && flow.turn <= 0 && (last == 0 || last == slot.wrapping_add(1)) {
-            // Nobody else waits or was served since: a turn begins at once.
-            flow.turn = policy.turn(flow.weight);
-        }
-        if flow.allowance == 0 && free && !flow.direct && flow.turn > 0 && flow.is_ready(now) {
+        if flow.allowance == 0 && at_once {
             // In its turn, and nobody is waiting: no need to queue and be woken.
             let budget = flow.budget(tokens, now).min(want);
             flow.bucket.spend(budget, now);
@@ -363,9 +369,6 @@ impl Scheduler {
             self.total.spend(budget, now);
             self.totals.picks = self.totals.picks.wrapping_add(1);
         }
-        let Some((_, flow)) = self.find(id) else {
-            return Claim::Gone;
-        };
         let taken = flow.take_allowance(want);
         if taken > 0 {
             self.totals.served = self.totals.served.wrapping_add(taken.into());
@@ -374,6 +377,54 @@ impl Scheduler {
         flow.direct = true;
         self.begin_waiting(slot, now);
         Claim::Queued
+    }
+
+    /// Whether a claim of any size would be granted now. If not, the flow waits as
+    /// with a claim: kick a worker, and ask again when woken.
+    pub fn may_claim(&mut self, id: FlowId, now: u64) -> bool {
+        let Look::Capped { slot, at_once } = self.look(id, now) else {
+            return true;
+        };
+        let Some(flow) = self.flows.get_mut(slot) else {
+            return true;
+        };
+        if flow.allowance > 0 || at_once {
+            return true;
+        }
+        flow.direct = true;
+        self.begin_waiting(slot, now);
+        false
+    }
+
+    /// What a claim finds; where nobody else waits or was served since, a turn
+    /// begins.
+    fn look(&mut self, id: FlowId, now: u64) -> Look {
+        let free = self.queue.is_empty() && self.total.ready_at() <= now;
+        let (policy, capped, last) = (self.policy, self.total.is_capped(), self.last);
+        let Some((slot, flow)) = self.find(id) else {
+            return Look::Gone;
+        };
+        if !capped && !flow.bucket.is_capped() {
+            return Look::Free;
+        }
+        if free && flow.turn <= 0 && (last == 0 || last == slot.wrapping_add(1)) {
+            flow.turn = policy.turn(flow.weight);
+        }
+        let at_once = free && !flow.direct && flow.turn > 0 && flow.is_ready(now);
+        Look::Capped { slot, at_once }
+    }
+
+    /// A program moved more than it had claimed, for a record cannot be split: the
+    /// flow pays for it later.
+    pub fn charge(&mut self, id: FlowId, bytes: u32, now: u64) {
+        let policy = self.policy;
+        let Some((_, flow)) = self.find(id) else {
+            return;
+        };
+        flow.charge(bytes, now);
+        flow.trim(policy);
+        self.total.spend(bytes, now);
+        self.totals.served = self.totals.served.wrapping_add(bytes.into());
     }
 
     /// Gives back what is left over of a claim.

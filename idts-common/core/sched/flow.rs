@@ -224,6 +224,13 @@ impl Flow {
         self.stats.served = self.stats.served.wrapping_sub(bytes.into());
     }
 
+    /// A program moved bytes that were not granted.
+    pub(super) fn charge(&mut self, bytes: u32, now: u64) {
+        self.bucket.spend(bytes, now);
+        self.turn = self.turn.saturating_sub(bytes.into());
+        self.stats.served = self.stats.served.wrapping_add(bytes.into());
+    }
+
     /// A worker begins to serve all work that there is.
     pub(super) fn run(&mut self, budget: u32) {
         self.stats.picks = self.stats.picks.wrapping_add(1);

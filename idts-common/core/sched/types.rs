@@ -116,9 +116,10 @@ pub enum Pick {
 pub enum Claim {
     /// No cap exists: go on.
     Free,
-    /// Move so many bytes or fewer; [`Scheduler::refund`] what is left over.
+    /// Move so many bytes or fewer; [`Scheduler::refund`] what is left over, and
+    /// [`Scheduler::charge`] what a record was longer.
     Granted(u32),
-    /// Kick a worker, sleep until woken, claim again.
+    /// Kick a worker, and claim again when woken.
     Queued,
     /// The flow has left.
     Gone,

@@ -141,6 +141,85 @@ fn a_claim_waits_for_tokens_and_is_granted() {
 }
 
 #[test]
+fn what_a_record_was_longer_is_paid_for_later() {
+    const RATE: u64 = 1_000_000;
+    const RECORD: u32 = 4 << 20;
+    let mut s = sched();
+    let flow = join(&mut s);
+    let params = Params {
+        rate: RATE,
+        ..Params::DEFAULT
+    };
+    s.set(flow, params, 0);
+    let (mut now, mut moved) = (1_000_000_000, 0u64);
+    let start = now;
+    while moved < 10 * u64::from(RECORD) {
+        match s.claim(flow, RECORD, now) {
+            Claim::Granted(bytes) => {
+                s.charge(flow, RECORD - bytes, now);
+                moved += u64::from(RECORD);
+                let stats = s.stats(flow, now).unwrap();
+                assert_eq!((stats.served, s.totals().served), (moved, moved));
+            }
+            Claim::Queued => match s.next(now) {
+                Pick::WaitUntil(time) => now = time,
+                Pick::Grant { .. } => {}
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    // All but the first wait until what went before is paid for.
+    let paid = (now - start) as f64 / 1e9 * RATE as f64;
+    let owed = (moved - u64::from(RECORD)) as f64;
+    assert!((owed * 0.97..=owed * 1.01).contains(&paid), "{paid} {owed}");
+}
+
+#[test]
+fn what_one_flow_owes_under_the_total_cap_all_wait_for() {
+    let mut s = sched();
+    let (flow, other) = (join(&mut s), join(&mut s));
+    s.set_total_rate(1_000_000, 0);
+    let now = 1_000_000_000;
+    s.charge(flow, 2_000_000, now);
+    assert_eq!(s.claim(other, 1, now), Claim::Queued);
+    let Pick::WaitUntil(time) = s.next(now) else {
+        panic!("nobody waits")
+    };
+    assert!((2_900_000_000..3_000_000_000).contains(&time), "{time}");
+}
+
+#[test]
+fn whoever_may_not_claim_is_told_when_he_may() {
+    let mut s = sched();
+    let flow = join(&mut s);
+    assert!(s.may_claim(flow, 0));
+    assert_eq!(s.next(0), Pick::Idle);
+    s.set_total_rate(1_000_000, 0);
+    assert!(!s.may_claim(flow, 0));
+    let Pick::WaitUntil(time) = s.next(0) else {
+        panic!("nobody is told")
+    };
+    assert!(!s.may_claim(flow, time - 1));
+    assert_eq!(s.next(time), Pick::Grant { flow });
+    // However often he asks, it is there until he takes it.
+    assert!(s.may_claim(flow, time) && s.may_claim(flow, time));
+    assert_eq!(s.next(time), Pick::Idle);
+    assert_eq!(s.claim(flow, 1000, time), Claim::Granted(1000));
+    // In his turn and alone he need not be told.
+    let later = time + 1_000_000_000;
+    while s.claim(flow, u32::MAX, time) != Claim::Queued {}
+    let Pick::WaitUntil(_) = s.next(time) else {
+        panic!("nobody waits")
+    };
+    assert_eq!(s.next(later), Pick::Grant { flow });
+    while s.claim(flow, u32::MAX, later) != Claim::Queued {}
+    s.leave(flow);
+    assert!(s.may_claim(flow, later));
+    assert_eq!(s.next(later), Pick::Idle);
+}
+
+#[test]
 fn a_claim_that_nobody_contests_is_granted_at_once() {
     let mut s = sched();
     let (flow, other) = (join(&mut s), join(&mut s));

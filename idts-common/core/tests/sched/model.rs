@@ -16,7 +16,9 @@ enum Op {
     Next,
     Done { which: usize, used: u32, more: bool },
     Claim(usize, u32),
+    MayClaim(usize),
     Refund(usize, u32),
+    Charge(usize, u32),
     Set(usize, Params),
     Policy(usize),
     Total(u64),
@@ -49,7 +51,9 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (which.clone(), used(), any::<bool>())
             .prop_map(|(which, used, more)| Op::Done { which, used, more }),
         3 => (which.clone(), used()).prop_map(|(n, want)| Op::Claim(n, want)),
+        2 => which.clone().prop_map(Op::MayClaim),
         1 => (which.clone(), used()).prop_map(|(n, unused)| Op::Refund(n, unused)),
+        1 => (which.clone(), used()).prop_map(|(n, extra)| Op::Charge(n, extra)),
         2 => (which, params()).prop_map(|(n, p)| Op::Set(n, p)),
         1 => (0..4usize).prop_map(Op::Policy),
         1 => rate().prop_map(Op::Total),
@@ -102,7 +106,9 @@ impl World {
             | Op::Wake(n)
             | Op::Done { which: n, .. }
             | Op::Claim(n, _)
+            | Op::MayClaim(n)
             | Op::Refund(n, _)
+            | Op::Charge(n, _)
             | Op::Set(n, _) => {
                 let count = self.known.len();
                 if count > 0 {
@@ -140,6 +146,20 @@ impl World {
                 Claim::Free => assert!(known.member && !self.sched.is_capped(known.id)),
                 Claim::Gone => assert!(!known.member),
             },
+            // It says what a claim then gets.
+            Op::MayClaim(_) => match self.sched.may_claim(known.id, self.now) {
+                true => {
+                    let claim = self.sched.claim(known.id, 1, self.now);
+                    assert!(claim != Claim::Queued);
+                }
+                false => {
+                    assert!(known.member && self.sched.is_capped(known.id));
+                    known.direct = true;
+                    let claim = self.sched.claim(known.id, 1, self.now);
+                    assert_eq!(claim, Claim::Queued);
+                }
+            },
+            Op::Charge(_, extra) => self.sched.charge(known.id, extra, self.now),
             Op::Refund(_, unused) => self.sched.refund(known.id, unused % 65536),
             Op::Set(_, params) => self.sched.set(known.id, params, self.now),
             _ => {}

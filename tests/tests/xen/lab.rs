@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The testbed as the tests see it, and what all of them check at their end: no fault in any log,
 //! Xen's tables back at their counts, and a transfer over every tunnel. After a test that fails the
-//! testbed is thrown away, so that the next one begins with a sound one.
+//! testbed is thrown away, so that the next one begins with a sound one. A test is run once more if
+//! the machine stood still, and the kernels warned of that alone.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use libtest_mimic::Failed;
 use serde_json::Value;
-use testbed::logs::FaultWatch;
+use testbed::logs::{Fault, FaultWatch};
 use testbed::running::HANG;
 use testbed::tables::Tables;
 use testbed::{GuestType, Testbed};
@@ -113,38 +115,65 @@ pub fn run_apart(name: &str, case: crate::ApartCase) -> Result<(), Failed> {
 /// Runs a test in a testbed of its own, booted with these options.
 pub fn run_own(name: &str, options: &[&str], case: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
     close();
-    eprintln!("--- {name}");
-    let lab = Lab::boot(options).map_err(|error| format!("{error:#}"))?;
-    let guests = lab.tb.guests();
-    let guests: Vec<_> = guests.iter().map(String::as_str).collect();
-    let result = lab
-        .load(&guests)
-        .and_then(|()| case(&lab))
-        .and_then(|()| lab.check_logs());
-    let result = result.map_err(|error| lab.failed(name, &error));
+    let boot = || Lab::boot(options);
+    let lab = attempts(name, None, boot, |lab| {
+        let guests = lab.tb.guests();
+        let guests: Vec<_> = guests.iter().map(String::as_str).collect();
+        lab.load(&guests)?;
+        case(lab)?;
+        lab.check_logs()
+    })?;
     lab.down();
-    result
+    Ok(())
 }
 
-fn with_lab(name: &str, test: impl FnOnce(&Lab) -> Result<()>) -> Result<(), Failed> {
+fn with_lab(name: &str, test: impl Fn(&Lab) -> Result<()>) -> Result<(), Failed> {
     let mut slot = LAB.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = match slot.take().filter(|lab| lab.tb.is_running()) {
-        Some(lab) => lab,
-        None => Lab::up().map_err(|error| format!("{error:#}"))?,
-    };
-    eprintln!("--- {name}");
-    match test(&lab) {
-        Ok(()) => {
-            *slot = Some(lab);
-            Ok(())
+    let lab = slot.take().filter(|lab| lab.tb.is_running());
+    *slot = Some(attempts(name, lab, Lab::up, test)?);
+    Ok(())
+}
+
+/// Runs a test in this testbed, or in one that it boots, and gives back what it ran in; a second
+/// time if the machine stood still.
+fn attempts(
+    name: &str,
+    mut lab: Option<Lab>,
+    boot: impl Fn() -> Result<Lab>,
+    test: impl Fn(&Lab) -> Result<()>,
+) -> Result<Lab, Failed> {
+    let mut excuses = 1;
+    loop {
+        let lab = match lab.take() {
+            Some(lab) => lab,
+            None => boot().map_err(|error| format!("{error:#}"))?,
+        };
+        eprintln!("--- {name}");
+        let Err(error) = test(&lab) else {
+            return Ok(lab);
+        };
+        let failed = lab.failed(name, &error);
+        let stood_still = lab.stood_still(&error);
+        lab.down();
+        if excuses == 0 || !stood_still {
+            return Err(failed);
         }
-        Err(error) => {
-            let failed = lab.failed(name, &error);
-            lab.down();
-            Err(failed)
-        }
+        eprintln!("--- {name}: once more, for the machine stood still");
+        excuses -= 1;
     }
 }
+
+/// What kernels warn of where the machine stood still, and nothing else.
+#[derive(Debug)]
+struct StoodStill(Vec<Fault>);
+
+impl fmt::Display for StoodStill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the machine stood still: {:#?}", self.0)
+    }
+}
+
+impl std::error::Error for StoodStill {}
 
 /// Ends the testbed.
 pub fn close() {
@@ -255,8 +284,17 @@ impl Lab {
 
     fn check_logs(&self) -> Result<()> {
         let faults = self.faults.borrow_mut().fresh(&self.tb)?;
+        if !faults.is_empty() && faults.iter().all(|fault| fault.stood_still) {
+            return Err(StoodStill(faults).into());
+        }
         ensure!(faults.is_empty(), "faults in the logs: {faults:#?}");
-        Ok(())
+        debug::check(&self.tb)
+    }
+
+    /// Whether a test failed for that, or failed when that was so.
+    fn stood_still(&self, error: &anyhow::Error) -> bool {
+        let is = |error: &anyhow::Error| error.is::<StoodStill>();
+        is(error) || self.check_logs().is_err_and(|error| is(&error))
     }
 
     /// A transfer each way over every tunnel, all at once.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The testbed as the tests see it, and what all of them check at their end: no fault in any log,
-//! Xen's tables back at their counts, and a transfer over every tunnel. After a test that fails the
-//! testbed is thrown away, so that the next one begins with a sound one. A test is run once more if
-//! the machine stood still, and the kernels warned of that alone.
+//! Xen's tables back at their counts, no events slowed down, and a transfer over every tunnel. After
+//! a test that fails the testbed is thrown away, so that the next one begins with a sound one. A test
+//! is run once more if the machine stood still, and the kernels warned of that alone.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use libtest_mimic::Failed;
 use serde_json::Value;
+use testbed::delays::Delays;
 use testbed::logs::{Fault, FaultWatch};
 use testbed::running::HANG;
 use testbed::tables::Tables;
@@ -49,6 +50,8 @@ pub struct Guest {
 pub struct Lab {
     pub tb: Testbed,
     faults: RefCell<FaultWatch>,
+    /// As after the test before.
+    delays: RefCell<Delays>,
     /// Every listener of a test run has a port of its own.
     next_port: Cell<u32>,
     /// Whether the modules are in.
@@ -121,7 +124,9 @@ pub fn run_own(name: &str, options: &[&str], case: fn(&Lab) -> Result<()>) -> Re
         let guests: Vec<_> = guests.iter().map(String::as_str).collect();
         lab.load(&guests)?;
         case(lab)?;
-        lab.check_logs()
+        lab.check_logs()?;
+        let domains = ["dom0"].into_iter().chain(guests);
+        Delays::now(&lab.tb, domains)?.check_none()
     })?;
     lab.down();
     Ok(())
@@ -202,6 +207,7 @@ impl Lab {
         let lab = Lab {
             tb: Testbed::attach()?,
             faults: RefCell::default(),
+            delays: RefCell::default(),
             next_port: Cell::new(5000),
             dressed: Cell::new(false),
             seed: number("IDTS_SEED").unwrap_or(1),
@@ -240,7 +246,7 @@ impl Lab {
         for guest in GUESTS {
             self.wait_gauge(guest, "region_pages", |pages| pages == FIRST_PAGES)?;
         }
-        Ok(())
+        self.check_delays()
     }
 
     /// Loads the modules, and connects the tunnels of these guests.
@@ -277,6 +283,7 @@ impl Lab {
     /// What a test must leave.
     fn check_after(&self, before: &Tables) -> Result<()> {
         let result = self.transfers().context("a new transfer afterwards");
+        let result = result.and_then(|()| self.check_delays());
         let result = result.and_then(|()| self.tb.wait_tables(before));
         // A fault in a log tells more than what came of it.
         self.check_logs().and(result)
@@ -295,6 +302,13 @@ impl Lab {
     fn stood_still(&self, error: &anyhow::Error) -> bool {
         let is = |error: &anyhow::Error| error.is::<StoodStill>();
         is(error) || self.check_logs().is_err_and(|error| is(&error))
+    }
+
+    /// Of a tunnel that was there before the test, no kernel has slowed the events down.
+    fn check_delays(&self) -> Result<()> {
+        let now = Delays::now(&self.tb, Lab::domains())?;
+        let before = self.delays.replace(now.clone());
+        now.check_since(&before)
     }
 
     /// A transfer each way over every tunnel, all at once.

@@ -14,7 +14,7 @@ use crate::running::{Testbed, HANG};
 use crate::Tell;
 
 /// Folder of the modules in a domain.
-const MODULES: &str = "/usr/lib/idts";
+pub const MODULES: &str = "/usr/lib/idts";
 /// What target/dist holds for a domain: name, folder there, mode.
 const PARTS: [(&str, &str, u32); 4] = [
     ("idts_front.ko", MODULES, 0o644),

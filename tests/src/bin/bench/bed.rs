@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
+use testbed::delays::Delays;
+use testbed::product::MODULES;
 use testbed::{Child, GuestType, Testbed};
 
 use crate::cases::Mode;
@@ -31,6 +33,8 @@ const SETTLE: &str = "sleep 1";
 /// Lets a domain's programs share more than 1024 pages: a vchan of 1 MiB rings takes 513, and the
 /// next one is offered while one is in use.
 const SHARE_MORE: &str = "echo 16384 >/sys/module/xen_gntalloc/parameters/limit";
+/// Makes the drivers' files seen.
+const MOUNT: &str = "grep -q debugfs /proc/mounts || mount -t debugfs debugfs /sys/kernel/debug";
 /// What a run that was interrupted has left of the measuring module.
 const CLEAR: &str = "[ ! -d /sys/module/idts_limit ] || rmmod idts_limit";
 /// A load that is not over after this long hangs; a busy machine may take its time.
@@ -48,6 +52,8 @@ pub struct Plan {
     pub guests: u32,
     /// Time is instructions, with a virtual CPU in each domain. Else it is the host's, with two.
     pub counted: bool,
+    /// The modules are those of version 0.1.0.
+    pub earlier: bool,
 }
 
 /// A machine.
@@ -186,7 +192,15 @@ impl Plan {
             bed.tb.sh(&domain, SHARE_MORE)?;
             bed.tb.unload_module(&domain)?;
         }
-        bed.give(&built("bench/load")?, LOAD)?;
+        let (modules, load) = match self.earlier {
+            true => ("bench/earlier", "bench/earlier/load"),
+            false => ("dist", "bench/load"),
+        };
+        for name in ["idts_front.ko", "idts_back.ko"] {
+            let there = format!("{MODULES}/{name}");
+            bed.give(&built(&format!("{modules}/{name}"))?, &there)?;
+        }
+        bed.give(&built(load)?, LOAD)?;
         bed.give(&built("bench/idts_limit.ko")?, LIMIT)?;
         bed.tb.sh("dom0", SETTLE)?;
         Ok(bed)
@@ -250,6 +264,15 @@ impl Bed {
             self.tb.allow_all(&guest)?;
         }
         self.attach_tunnels()
+    }
+
+    /// Since the modules were loaded, no kernel has slowed a tunnel's events down.
+    pub fn check_delays(&self) -> Result<()> {
+        let domains: Vec<_> = self.domains().collect();
+        for domain in &domains {
+            self.tb.sh(domain, MOUNT)?;
+        }
+        Delays::now(&self.tb, domains.iter().map(String::as_str))?.check_none()
     }
 
     /// Connects all tunnels.

@@ -66,6 +66,13 @@ impl Figure {
         words.iter().all(has)
     }
 
+    fn is_worse_than(&self, value: f64) -> bool {
+        match self.better {
+            Better::Lower => self.value > value,
+            Better::Higher => self.value < value,
+        }
+    }
+
     /// All but the value.
     pub fn same_thing(&self, other: &Figure) -> bool {
         let key = |f: &Figure| (f.case, f.system, f.guest, f.bytes, f.n);
@@ -143,6 +150,19 @@ pub fn differences(before: &[Figure], now: &[Figure], share: f64) -> Vec<(Figure
     strays.collect()
 }
 
+/// Where a run of IDTS is worse than an earlier one by more than `share`: what, before, now.
+pub fn worse(before: &[Figure], now: &[Figure], share: f64) -> Vec<(Figure, f64)> {
+    let mut strays = differences(before, now, share);
+    strays.retain(|(figure, old)| figure.system == Name::Idts && figure.is_worse_than(*old));
+    strays
+}
+
+/// The one in the middle of three.
+pub fn median(mut values: [f64; 3]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[1]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +216,30 @@ mod tests {
         assert!(differences(&before, &[figure(101.9)], 0.02).is_empty());
         assert_eq!(differences(&before, &[figure(102.1)], 0.02).len(), 1);
         assert_eq!(differences(&before, &[figure(97.9)], 0.02).len(), 1);
+    }
+
+    #[test]
+    fn only_ours_are_worse_and_only_on_the_worse_side() {
+        let before = [figure(100.0)];
+        assert_eq!(worse(&before, &[figure(102.1)], 0.02).len(), 1);
+        assert!(worse(&before, &[figure(101.9)], 0.02).is_empty());
+        assert!(worse(&before, &[figure(50.0)], 0.02).is_empty());
+        let rate = |value| Figure {
+            better: Better::Higher,
+            ..figure(value)
+        };
+        assert_eq!(worse(&[rate(100.0)], &[rate(97.9)], 0.02).len(), 1);
+        assert!(worse(&[rate(100.0)], &[rate(150.0)], 0.02).is_empty());
+        let peer = |value| Figure {
+            system: Name::Tcp,
+            ..figure(value)
+        };
+        assert!(worse(&[peer(100.0)], &[peer(150.0)], 0.02).is_empty());
+    }
+
+    #[test]
+    fn of_three_the_one_in_the_middle_counts() {
+        assert_eq!(median([103.0, 99.0, 101.0]), 101.0);
     }
 
     #[test]

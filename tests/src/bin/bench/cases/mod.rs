@@ -250,6 +250,7 @@ pub fn machines(cli: &Cli, kind: GuestType) -> Vec<(Plan, &'static [Case])> {
         kind,
         guests,
         counted,
+        earlier: cli.earlier,
     };
     let all: [(Plan, &'static [Case]); 3] = [
         (plan(pair, true), &PAIR),
@@ -355,6 +356,7 @@ impl Unit {
                 for ring in rings(mode, part.case(), run.quick) {
                     one(bed, run, part, &System::Idts { ring }, mode.name)?;
                 }
+                bed.check_delays()?;
                 if part.case() == Case::Memory {
                     memory::tunnels(bed, run)?;
                 }
@@ -410,7 +412,7 @@ mod tests {
 
     fn names(args: &[&str], kind: GuestType) -> Vec<String> {
         let cli = Cli::parse_from([&["bench"], args].concat());
-        let run = Run::new(cli.quick);
+        let run = Run::new(cli.is_quick());
         let machines = machines(&cli, kind);
         let units = |(plan, cases): &(Plan, &[Case])| units(&cli, plan, &run, cases);
         let all = machines.iter().flat_map(units);
@@ -426,6 +428,17 @@ mod tests {
         assert!(last_peer < first_of_ours);
         assert!(quick.contains(&"iperf3".into()));
         assert_eq!(quick.len(), 1 + 4 * 2 + 1 + 3 * 2);
+    }
+
+    #[test]
+    fn what_must_not_get_worse_is_ours() {
+        let all = names(&["--worse"], GuestType::Pv);
+        assert!(all
+            .iter()
+            .all(|name| name == "limit" || name.starts_with("idts")));
+        for name in ["idts polling, setup", "idts sleeping, fanout 8"] {
+            assert!(all.contains(&name.to_string()), "no {name} in {all:?}");
+        }
     }
 
     #[test]

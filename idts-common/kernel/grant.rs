@@ -39,8 +39,13 @@ pub(crate) fn mapped() -> i64 {
 /// Half of the grant entries that Xen gives this domain: the rest is for others.
 fn grant_budget() -> i64 {
     // SAFETY: No requirements.
-    let frames = i64::from(unsafe { bindings::gnttab_max_grant_frames() });
-    frames.wrapping_mul((PAGE / 8) as i64) / 2
+    let (frames, entries) = unsafe {
+        (
+            bindings::gnttab_max_grant_frames(),
+            bindings::idts_grants_per_frame(),
+        )
+    };
+    i64::from(frames).wrapping_mul(entries.into()) / 2
 }
 
 /// Takes `n` from a budget, or fails with `ENOSPC`.
@@ -106,7 +111,9 @@ impl GrantedPages {
     /// The memory, for access.
     pub(crate) fn piece(&self) -> Piece {
         // SAFETY: The pages are ours, page-aligned and mapped until `self` is
-        // dropped, which a tunnel does only after it closed its gate; no
+        // dropped. A tunnel does that once its gate is closed; before, of a
+        // segment in which its book has no slice in use: a channel gives its
+        // slices back when nobody accesses its rings and lines any more. No
         // reference to them is ever made.
         unsafe { Piece::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
     }
@@ -128,25 +135,31 @@ impl GrantedPages {
 
 impl Drop for GrantedPages {
     fn drop(&mut self) {
-        let mut stuck = false;
+        // Of `try_end` nothing is left; else it is the last try: of a module that
+        // goes, after the reaper gave the peer ample time; of a block that was
+        // never told of; or without memory for the reaper's list.
+        let mut stuck: i64 = 0;
         for reference in self.refs.iter() {
             // SAFETY: As in `try_end`.
             if unsafe { bindings::gnttab_try_end_foreign_access(*reference) } == 0 {
-                stuck = true;
+                stuck = stuck.wrapping_add(1);
+                // SAFETY: As above. The kernel goes on trying, and until then has
+                // a reference to the page that the grant is of.
+                unsafe { bindings::gnttab_end_foreign_access(*reference, core::ptr::null_mut()) };
             }
-            GRANTED.fetch_sub(1, Relaxed);
         }
-        if stuck {
-            // The peer may map these pages for as long as it lives: they are
-            // lost, and the log says so. Only module exit comes here, after
-            // the reaper gave the peer ample time.
+        // What is stuck takes up entries for as long as the peer likes.
+        let ended = (self.refs.len() as i64).wrapping_sub(stuck);
+        GRANTED.fetch_sub(ended, Relaxed);
+        if stuck > 0 {
             pr_warn!(
-                "{} pages are still mapped by the peer and cannot be freed\n",
+                "{} of {} pages are still mapped by the peer; the kernel frees them when it lets go\n",
+                stuck,
                 self.pages
             );
-            return;
         }
-        // SAFETY: The block was allocated with this size, and no grant is left.
+        // SAFETY: The block was allocated with this size. A page that is still
+        // granted outlives it, by the kernel's reference.
         unsafe {
             bindings::free_pages_exact(self.base.as_ptr().cast(), self.pages.wrapping_mul(PAGE))
         };
@@ -237,8 +250,8 @@ impl MappedPages {
 
     /// The memory, for access.
     pub(crate) fn piece(&self) -> Piece {
-        // SAFETY: Page-aligned and mapped until `self` is dropped, which a
-        // tunnel does only after it closed its gate; no reference is made.
+        // SAFETY: Page-aligned and mapped until `self` is dropped, when nobody
+        // accesses it any more: as for `GrantedPages`. No reference is made.
         unsafe { Piece::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
     }
 }

@@ -18,9 +18,27 @@
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <xen/grant_table.h>
 #include <xen/page.h>
 
 #include "helpers.h"
+
+struct workqueue_struct *idts_workqueue(void)
+{
+	return alloc_workqueue("idts", WQ_UNBOUND, 0);
+}
+
+/* As many as the version of the table that the kernel chose has; it does not tell. */
+unsigned int idts_grants_per_frame(void)
+{
+	struct gnttab_get_version op = { .dom = DOMID_SELF };
+
+	if (!HYPERVISOR_grant_table_op(GNTTABOP_get_version, &op, 1) &&
+	    op.version == 1)
+		return XEN_PAGE_SIZE / sizeof(struct grant_entry_v1);
+	return XEN_PAGE_SIZE / sizeof(union grant_entry_v2);
+}
 
 unsigned long idts_virt_to_gfn(void *address)
 {

@@ -19,7 +19,10 @@ struct file_operations;
 struct iov_iter;
 struct poll_table_struct;
 struct wait_queue_head;
+struct workqueue_struct;
 
+struct workqueue_struct *idts_workqueue(void);
+unsigned int idts_grants_per_frame(void);
 unsigned long idts_virt_to_gfn(void *address);
 void *idts_alloc_zeroed(size_t bytes);
 void idts_pagefault_disable(void);

@@ -27,6 +27,7 @@ use crate::reaper::Reaper;
 use crate::stats::{Report, SchedulerReport};
 use crate::tunnel::Tunnel;
 use crate::wish::Wish;
+use crate::work::OwnQueue;
 use crate::xenbus::Watch;
 
 /// Ports that may be bound at once.
@@ -96,6 +97,8 @@ pub struct Installed {
     /// The debugfs file of the rules that domains broke.
     _violations: Option<Pin<KBox<debugfs::File<AccountsReport>>>>,
     hub: Arc<Hub>,
+    /// Goes last.
+    _queue: OwnQueue,
 }
 
 /// A module's parameter: kernels hand it over by reference, from 7.3 on by value.
@@ -111,7 +114,9 @@ impl Installed {
     /// Called once, from the module's `init`.
     pub unsafe fn new(role: Role, waiting: Waiting) -> Result<Self> {
         crate::patience::set(waiting);
-        // SAFETY: Called once, as this function requires.
+        // SAFETY: Called once, first, as this function requires.
+        let queue = unsafe { OwnQueue::new()? };
+        // SAFETY: As above.
         unsafe { CURRENT.init() };
         let hub = Hub::new(role)?;
         *CURRENT.lock() = Some(hub.clone());
@@ -120,6 +125,7 @@ impl Installed {
             _scheduler: None,
             _violations: hub.report_violations(),
             hub,
+            _queue: queue,
         };
         if role == Role::Back {
             installed._scheduler = installed.hub.report_scheduler();

@@ -56,4 +56,4 @@ mod wish;
 mod work;
 pub mod xenbus;
 
-use work::{flush, queue};
+use work::queue;

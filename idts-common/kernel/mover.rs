@@ -29,6 +29,7 @@ use crate::patience::{clock, Patience};
 use crate::relay::{Moved, Relay, Then, Way};
 use crate::tunnel::Tunnel;
 use crate::wait::Armed;
+use crate::work;
 
 /// Nanoseconds between two looks at a group that a subscriber holds up.
 const HOLD: u64 = 100_000_000;
@@ -560,11 +561,12 @@ impl Mover {
     }
 
     /// Finishes all work, at module exit, when no tunnel is left.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(self: &Arc<Self>) {
         self.inner.lock().held = KVec::new();
-        // The timer starts the work, and the work the timer.
-        *self.alarm.lock() = None;
-        crate::flush(&self.work);
+        // It takes the legs out of its inbox, which owns them.
+        work::flush(&self.work);
+        // It starts the timer, which then starts nothing any more.
+        work::disable::<_, 0>(self);
         *self.alarm.lock() = None;
     }
 }

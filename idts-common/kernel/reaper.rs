@@ -20,8 +20,9 @@ use crate::errno::Errno;
 use crate::grant::GrantedPages;
 use crate::link::table::Unlisted;
 use crate::patience::clock;
+use crate::trial;
 use crate::tunnel::Tunnel;
-use crate::work::flush_delayed;
+use crate::work::disable_delayed;
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
@@ -91,7 +92,7 @@ impl Reaper {
                 if let Some(block) = block.try_end() {
                     left = true;
                     // Without memory for the list the block is dropped, which
-                    // tries once more and then gives the pages up, in the log.
+                    // tries once more and then leaves them to the kernel, in the log.
                     let _ = lists.pages.push(block, GFP_KERNEL);
                 }
             }
@@ -233,28 +234,22 @@ impl Reaper {
         self.lists.lock().pages.len()
     }
 
-    /// Runs what is scheduled, now. It is never cancelled, for scheduled work
-    /// owns a reference to this reaper.
-    fn flush(&self) {
-        flush_delayed(&self.work);
-    }
-
-    /// Finishes all work, at module exit: nothing is scheduled afterwards.
+    /// Finishes all work, at module exit: nothing runs afterwards, whoever asks
+    /// for it.
     pub(crate) fn finish(self: &Arc<Self>) {
+        disable_delayed::<_, 0>(self);
+        disable_delayed::<_, 1>(self);
         let connecting = core::mem::take(&mut self.lists.lock().connecting);
         drop(connecting);
         let tended = core::mem::take(&mut self.lists.lock().tended);
         drop(tended);
-        flush_delayed(&self.tick);
         for _ in 0..LAST_TRIES {
-            self.flush();
             if !self.pass() {
                 break;
             }
             kernel::time::delay::fsleep(kernel::time::Delta::from_millis(RETRY_MS.into()));
         }
-        self.flush();
-        // What is still mapped is given up here, in the log.
+        // What is still mapped is left to the kernel here, in the log.
         self.lists.lock().pages.clear();
     }
 }
@@ -272,6 +267,7 @@ impl WorkItem for Reaper {
     type Pointer = Arc<Reaper>;
 
     fn run(this: Arc<Reaper>) {
+        trial::delay(c"reaper");
         if this.pass() {
             this.schedule(RETRY_MS);
         }

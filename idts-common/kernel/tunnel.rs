@@ -271,10 +271,9 @@ impl Tunnel {
         }
         // Waits for running handlers, which take no lock.
         drop(events);
-        // It runs rather than being cancelled, for it owns a reference to the
-        // tunnel.
-        work::flush_delayed(&self.late);
-        work::flush(&self.work);
+        // Nobody queues them again, whoever still has the tunnel.
+        work::disable_delayed::<_, 1>(self);
+        work::disable::<_, 0>(self);
     }
 
     /// Gives all memory back, newest first, after [`Self::stop`].

@@ -14,11 +14,11 @@ use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
-use crate::bindings;
 use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::opening::Wanted;
 use crate::tunnel::Tunnel;
+use crate::work::{disable, flush};
 use crate::xenbus;
 
 /// Connects that may wait for a tunnel.
@@ -159,10 +159,10 @@ impl Wish {
     }
 
     /// Finishes what is scheduled, at module exit.
-    pub(crate) fn finish(&self) {
-        // SAFETY: The work is initialised; process context. It runs rather than
-        // being cancelled, for it owns a reference.
-        unsafe { bindings::flush_work(Work::raw_get(&self.work)) };
+    pub(crate) fn finish(self: &Arc<Self>) {
+        // What is to be told yet is told.
+        flush(&self.work);
+        disable::<_, 0>(self);
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Thin: an entry borrows file and endpoint, calls one method and translates
 //! its result. The kernel crate's `miscdevice` has no `poll` and no `owner`,
-//! hence this table of our own.
+//! hence a table of our own; it is in helpers.c, for C alone can name its module
+//! in a constant.
 
 use core::pin::Pin;
 
@@ -14,6 +15,7 @@ use kernel::error::to_result;
 use kernel::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::types::{ForeignOwnable, Opaque};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -31,7 +33,7 @@ const FIONREAD: u32 = 0x541b;
 pub(crate) struct CharDev {
     #[pin]
     misc: Opaque<bindings::miscdevice>,
-    fops: bindings::file_operations,
+    registered: Atomic<bool>,
 }
 
 // SAFETY: Registered and deregistered from any thread; not changed in between.
@@ -40,38 +42,26 @@ unsafe impl Send for CharDev {}
 unsafe impl Sync for CharDev {}
 
 impl CharDev {
-    /// Registers `/dev/idts`, mode 0660. Open files keep `module` loaded.
-    pub(crate) fn register(module: &'static ThisModule) -> Result<Pin<KBox<Self>>> {
+    /// Registers `/dev/idts`, mode 0660. Open files keep the module loaded.
+    pub(crate) fn register() -> Result<Pin<KBox<Self>>> {
         let device = KBox::pin_init(
             pin_init!(Self {
                 misc: Opaque::zeroed(),
-                fops: bindings::file_operations {
-                    owner: module.as_ptr(),
-                    open: Some(open),
-                    release: Some(release),
-                    read_iter: Some(read_iter),
-                    write_iter: Some(write_iter),
-                    poll: Some(poll),
-                    unlocked_ioctl: Some(ioctl),
-                    compat_ioctl: bindings::compat_ptr_ioctl,
-                    splice_read: Some(bindings::copy_splice_read),
-                    splice_write: Some(bindings::iter_file_splice_write),
-                    llseek: Some(bindings::noop_llseek),
-                    ..pin_init::zeroed()
-                },
+                registered: Atomic::new(false),
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: Not registered yet: nobody else looks at it. `fops` and the
-        // device are pinned until `drop`.
+        // SAFETY: Not registered yet: nobody else looks at it. The device is
+        // pinned until `drop` has deregistered it, and the table is a constant.
         to_result(unsafe {
             let misc = device.misc.get();
             (*misc).minor = bindings::MISC_DYNAMIC_MINOR as c_int;
             (*misc).name = c"idts".as_char_ptr();
             (*misc).mode = 0o660;
-            (*misc).fops = &device.fops;
+            (*misc).fops = &raw const bindings::idts_fops;
             bindings::misc_register(misc)
         })?;
+        device.registered.store(true, Relaxed);
         Ok(device)
     }
 }
@@ -79,12 +69,9 @@ impl CharDev {
 #[pinned_drop]
 impl PinnedDrop for CharDev {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: A device that was not registered has no list entry.
-        unsafe {
-            let misc = self.misc.get();
-            if !(*misc).list.next.is_null() {
-                bindings::misc_deregister(misc);
-            }
+        if self.registered.load(Relaxed) {
+            // SAFETY: Registered, as `register` noted, and deregistered once.
+            unsafe { bindings::misc_deregister(self.misc.get()) };
         }
     }
 }
@@ -162,7 +149,8 @@ unsafe fn transfer<'a>(iocb: *mut bindings::kiocb) -> (ArcBorrow<'a, Endpoint>, 
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+#[no_mangle]
+unsafe extern "C" fn idts_open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     match Hub::current().and_then(Endpoint::new) {
         Ok(endpoint) => {
             // SAFETY: The VFS passes a file that is being opened.
@@ -178,7 +166,11 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+#[no_mangle]
+unsafe extern "C" fn idts_release(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
     // SAFETY: The last close: nobody borrows the endpoint through this file.
     let endpoint = unsafe { Arc::<Endpoint>::from_foreign((*file).private_data) };
     endpoint.release();
@@ -188,7 +180,11 @@ unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
+#[no_mangle]
+unsafe extern "C" fn idts_read_iter(
+    iocb: *mut bindings::kiocb,
+    iter: *mut bindings::iov_iter,
+) -> isize {
     // SAFETY: The VFS passes a valid iocb on a file of ours, and an iterator to
     // copy to.
     let ((endpoint, nonblock), iter) = unsafe { (transfer(iocb), IovIterDest::from_raw(iter)) };
@@ -201,7 +197,8 @@ unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn write_iter(
+#[no_mangle]
+unsafe extern "C" fn idts_write_iter(
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,
 ) -> isize {
@@ -216,7 +213,8 @@ unsafe extern "C" fn write_iter(
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn poll(
+#[no_mangle]
+unsafe extern "C" fn idts_poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,
 ) -> bindings::__poll_t {
@@ -227,7 +225,12 @@ unsafe extern "C" fn poll(
 /// # Safety
 ///
 /// Called by the VFS, on a file of ours.
-unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, arg: c_ulong) -> c_long {
+#[no_mangle]
+unsafe extern "C" fn idts_ioctl(
+    file: *mut bindings::file,
+    command: c_uint,
+    arg: c_ulong,
+) -> c_long {
     // SAFETY: The VFS passes a file of ours.
     let (endpoint, mode) = unsafe { (endpoint(file), Mode::of(file)) };
     let result = if command == FIONREAD {

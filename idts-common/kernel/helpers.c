@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/irqflags.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
@@ -23,6 +24,28 @@
 #include <xen/page.h>
 
 #include "helpers.h"
+
+/* The entries of /dev/idts are chardev.rs'. */
+int idts_open(struct inode *inode, struct file *file);
+int idts_release(struct inode *inode, struct file *file);
+ssize_t idts_read_iter(struct kiocb *iocb, struct iov_iter *to);
+ssize_t idts_write_iter(struct kiocb *iocb, struct iov_iter *from);
+__poll_t idts_poll(struct file *file, struct poll_table_struct *table);
+long idts_ioctl(struct file *file, unsigned int command, unsigned long arg);
+
+const struct file_operations idts_fops = {
+	.owner = THIS_MODULE,
+	.open = idts_open,
+	.release = idts_release,
+	.read_iter = idts_read_iter,
+	.write_iter = idts_write_iter,
+	.poll = idts_poll,
+	.unlocked_ioctl = idts_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.splice_read = copy_splice_read,
+	.splice_write = iter_file_splice_write,
+	.llseek = noop_llseek,
+};
 
 struct workqueue_struct *idts_workqueue(void)
 {

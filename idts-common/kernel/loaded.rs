@@ -37,8 +37,9 @@ impl<D: Driver> Loaded<D> {
         };
         // SAFETY: Once, as this function requires.
         let hub = unsafe { Installed::new(role, waiting)? };
-        let chardev = CharDev::register(module)?;
         let driver = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
+        // Last: a file that is opened must not outlive an `init` that fails.
+        let chardev = CharDev::register()?;
         Ok(Self {
             _driver: driver,
             _chardev: chardev,

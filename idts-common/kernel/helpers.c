@@ -22,6 +22,8 @@
 #include <linux/workqueue.h>
 #include <xen/grant_table.h>
 #include <xen/page.h>
+#include <xen/xen.h>
+#include <asm/xen/hypercall.h>
 
 #include "helpers.h"
 
@@ -46,6 +48,14 @@ const struct file_operations idts_fops = {
 	.splice_write = iter_file_splice_write,
 	.llseek = noop_llseek,
 };
+
+/* Exported, but declared in xenbus' own header alone; 0 is XS_UNKNOWN. */
+extern unsigned int xen_store_domain_type;
+
+bool idts_has_xenbus(void)
+{
+	return xen_domain() && xen_store_domain_type;
+}
 
 struct workqueue_struct *idts_workqueue(void)
 {

@@ -22,6 +22,7 @@ struct wait_queue_head;
 struct workqueue_struct;
 
 struct workqueue_struct *idts_workqueue(void);
+bool idts_has_xenbus(void);
 extern const struct file_operations idts_fops;
 unsigned int idts_grants_per_frame(void);
 unsigned long idts_virt_to_gfn(void *address);

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 use crate::chardev::CharDev;
 use crate::hub::Installed;
 use crate::patience::Waiting;
-use crate::xenbus::{Adapter, Driver, End};
+use crate::xenbus::{self, Adapter, Driver, End};
 
 /// A loaded module, in the order of undoing: first no device is driven any more,
 /// which ends all tunnels; then nobody can open the device; then what is left is
@@ -21,7 +21,7 @@ pub struct Loaded<D: Driver> {
 }
 
 impl<D: Driver> Loaded<D> {
-    /// Loads the module `name`. `waiting` is how its readers and writers wait.
+    /// Loads the module `name`; `ENODEV` without Xen. `waiting` is how its readers and writers wait.
     ///
     /// # Safety
     ///
@@ -31,6 +31,9 @@ impl<D: Driver> Loaded<D> {
         module: &'static ThisModule,
         waiting: Waiting,
     ) -> Result<Self> {
+        if !xenbus::is_there() {
+            return Err(ENODEV);
+        }
         let role = match D::END {
             End::Front => Role::Front,
             End::Back => Role::Back,

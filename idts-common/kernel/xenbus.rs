@@ -14,19 +14,33 @@ use idts_core::state::XenbusState;
 use kernel::device;
 use kernel::driver::{DriverLayout, RegistrationOps};
 use kernel::error::{from_result, to_result};
-use kernel::ffi::{c_char, c_int, c_uint};
+use kernel::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::str::CString;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+use kernel::time::msecs_to_jiffies;
 use kernel::types::Opaque;
+use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::bindings;
 use crate::errno::Errno;
+use crate::work::disable_delayed;
 
-/// A `struct xenbus_device` that is bound to our driver.
+/// Whether this is a domain of Xen's with a xenstore: elsewhere most of xenbus
+/// does not work, and some of it is a BUG.
+pub(crate) fn is_there() -> bool {
+    // SAFETY: Reads two words that are set at boot.
+    unsafe { bindings::idts_has_xenbus() }
+}
+
+/// A `struct xenbus_device` that is bound to our driver: there is one while a
+/// callback of [`Driver`] runs, and no longer.
 #[repr(transparent)]
 pub struct Device(Opaque<bindings::xenbus_device>);
 
-// SAFETY: All methods call C functions that may run in any thread.
+// SAFETY: The methods call C functions that may run in any thread, and read or
+// write one aligned word by one access, as those do.
 unsafe impl Send for Device {}
 // SAFETY: As above.
 unsafe impl Sync for Device {}
@@ -34,7 +48,7 @@ unsafe impl Sync for Device {}
 impl Device {
     /// # Safety
     ///
-    /// `dev` is valid for `'a`.
+    /// `dev` is valid, and bound to our driver, for `'a`.
     unsafe fn from_raw<'a>(dev: *mut bindings::xenbus_device) -> &'a Self {
         // SAFETY: `Device` is transparent over the C structure.
         unsafe { &*dev.cast() }
@@ -52,7 +66,8 @@ impl Device {
 
     /// The domain at the other end, as xenbus knows it.
     pub fn peer(&self) -> u16 {
-        // SAFETY: Set before probe, fixed while bound.
+        // SAFETY: Set before probe, written again by a restore alone: that runs
+        // between callbacks, as nothing else of the device does then.
         unsafe { (*self.as_raw()).otherend_id as u16 }
     }
 
@@ -64,7 +79,8 @@ impl Device {
 
     /// The peer's state, read now.
     pub fn peer_state(&self) -> XenbusState {
-        // SAFETY: The device is valid; `otherend` is fixed while bound.
+        // SAFETY: The device is bound: `otherend` is set before probe, freed after
+        // remove, and replaced by a restore, which runs between callbacks.
         XenbusState::from_wire(unsafe {
             bindings::xenbus_read_driver_state(self.as_raw(), (*self.as_raw()).otherend)
         })
@@ -72,9 +88,7 @@ impl Device {
 
     /// Writes our state, which the peer watches.
     pub fn switch(&self, state: XenbusState) {
-        // SAFETY: The device is valid. A failure is reported by xenbus itself,
-        // which then closes the device.
-        unsafe { bindings::xenbus_switch_state(self.as_raw(), state as c_uint) };
+        switch(self.as_raw(), state);
     }
 
     /// Tells the shutdown path that this frontend is closed, and switches to
@@ -110,11 +124,18 @@ impl Device {
     /// Reads a number that the peer wrote, within `min` and `max`. A missing
     /// node is `ENOENT`, anything else that is not such a number `EPROTO`.
     pub fn read_peer(&self, node: &str, min: u32, max: u32) -> Result<u32> {
-        // SAFETY: `otherend` is a C string, fixed while bound.
+        // SAFETY: `otherend` is a C string; as in `peer_state`.
         let dir = unsafe { CStr::from_char_ptr((*self.as_raw()).otherend) };
         let text = read(dir, node)?;
         nodes::number(&text, min, max).ok_or(Errno::Proto.into())
     }
+}
+
+/// Writes the state of a device of ours that is valid, bound or not.
+fn switch(device: *mut bindings::xenbus_device, state: XenbusState) {
+    // SAFETY: As above; the function looks at our own node alone. A failure is
+    // reported by xenbus itself, which then closes the device.
+    unsafe { bindings::xenbus_switch_state(device, state as c_uint) };
 }
 
 /// Writes a node of a directory.
@@ -158,36 +179,75 @@ pub(crate) fn read(dir: &CStr, node: &str) -> Result<KVec<u8>> {
 
 /// A watch on a path of xenstore. Its function is called on the xenwatch
 /// thread, once at the beginning and at every change of the path or below.
+///
+/// It is registered when xenstore is there, which in dom0 may be long after a
+/// module is loaded: whoever asks xenstored before waits for it, and has xenbus
+/// believe that it runs.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Watch {
     #[pin]
     raw: Opaque<bindings::xenbus_watch>,
+    /// Told when xenstore is there.
+    #[pin]
+    notifier: Opaque<bindings::notifier_block>,
+    /// Xenbus has the watch.
+    registered: Atomic<bool>,
+    /// Why it has not, or 0.
+    error: Atomic<c_int>,
     function: fn(&[u8]),
 }
 
 // SAFETY: Registered and unregistered from any thread.
 unsafe impl Send for Watch {}
-// SAFETY: As above.
+// SAFETY: As above; `raw` and `notifier` are C's from then on.
 unsafe impl Sync for Watch {}
 
 impl Watch {
-    /// Watches `path`.
+    /// Watches `path`, as soon as xenstore is there.
     pub(crate) fn new(path: &'static CStr, function: fn(&[u8])) -> Result<Pin<KBox<Self>>> {
         let watch = KBox::pin_init(
             pin_init!(Self {
                 raw: Opaque::zeroed(),
+                notifier: Opaque::zeroed(),
+                registered: Atomic::new(false),
+                error: Atomic::new(0),
                 function,
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: Not registered yet; pinned until `drop` unregistered it.
-        to_result(unsafe {
+        // SAFETY: Neither is registered yet: nobody else looks at them. Both
+        // stay pinned until `drop` has unregistered them.
+        unsafe {
             let raw = watch.raw.get();
             (*raw).node = path.as_char_ptr();
             (*raw).callback = Some(Self::callback);
-            bindings::register_xenbus_watch(raw)
-        })?;
+            let notifier = watch.notifier.get();
+            (*notifier).notifier_call = Some(Self::present);
+            bindings::register_xenstore_notifier(notifier);
+        }
+        // `present` may have been called at once.
+        to_result(watch.error.load(Relaxed))?;
         Ok(watch)
+    }
+
+    /// Xenstore is there. Called once: at once, or by the chain.
+    extern "C" fn present(
+        notifier: *mut bindings::notifier_block,
+        _action: c_ulong,
+        _data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: `notifier` is the field of a `Watch`, which lives until `drop`
+        // has taken it off the chain, which waits for this call.
+        let watch = unsafe { &*kernel::container_of!(Opaque::cast_from(notifier), Self, notifier) };
+        // SAFETY: Filled in by `new`, and not registered: this is the one call.
+        let error = unsafe { bindings::register_xenbus_watch(watch.raw.get()) };
+        watch.registered.store(error == 0, Relaxed);
+        watch.error.store(error, Relaxed);
+        if error != 0 {
+            pr_err!("a path of xenstore cannot be watched: {}\n", error);
+        }
+        // Whatever came of it, the others are told too.
+        bindings::NOTIFY_DONE as c_int
     }
 
     extern "C" fn callback(
@@ -206,17 +266,19 @@ impl Watch {
 #[pinned_drop]
 impl PinnedDrop for Watch {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: A watch that was not registered has no callback; the call
-        // waits for one that runs.
-        unsafe {
-            if !(*self.raw.get()).list.next.is_null() {
-                bindings::unregister_xenbus_watch(self.raw.get());
-            }
+        // SAFETY: Waits for `present`, if that runs; one that is not on the chain
+        // is not found there.
+        unsafe { bindings::unregister_xenstore_notifier(self.notifier.get()) };
+        if self.registered.load(Relaxed) {
+            // SAFETY: Xenbus has it, as `present` noted. Waits for a callback
+            // that runs.
+            unsafe { bindings::unregister_xenbus_watch(self.raw.get()) };
         }
     }
 }
 
-/// A counted reference to a device.
+/// A counted reference to a device: it lives, but need not be bound any more. So
+/// there is less to be done with it than with a [`Device`].
 pub struct DeviceRef(*mut bindings::xenbus_device);
 
 // SAFETY: The device is counted and may be used from any thread.
@@ -234,16 +296,20 @@ impl From<&Device> for DeviceRef {
 
 impl Clone for DeviceRef {
     fn clone(&self) -> Self {
-        Self::from(&**self)
+        // SAFETY: Counted, so the embedded device is valid.
+        unsafe { bindings::get_device(&raw mut (*self.0).dev) };
+        Self(self.0)
     }
 }
 
-impl core::ops::Deref for DeviceRef {
-    type Target = Device;
+impl DeviceRef {
+    pub(crate) fn as_raw(&self) -> *mut bindings::xenbus_device {
+        self.0
+    }
 
-    fn deref(&self) -> &Device {
-        // SAFETY: Counted, so valid while `self` lives.
-        unsafe { Device::from_raw(self.0) }
+    /// Writes our state, which the peer watches.
+    pub(crate) fn switch(&self, state: XenbusState) {
+        switch(self.0, state);
     }
 }
 
@@ -260,6 +326,8 @@ impl Drop for DeviceRef {
 pub enum Next {
     /// Nothing.
     Stay,
+    /// Calls [`Driver::peer_changed`] again in so many milliseconds.
+    Again(u32),
     /// Unregister the device; this drops the driver's data.
     Unregister,
 }
@@ -275,8 +343,9 @@ pub enum End {
 
 /// A xenbus driver for devices of type `idts`.
 ///
-/// `peer_changed` runs on the one xenwatch thread of the domain: it never waits
-/// for a process or for the peer.
+/// `peer_changed` runs on the one xenwatch thread of the domain, where it never
+/// waits for a process or for the peer, and, where it asked for that, on a work
+/// queue: the two may come at once.
 pub trait Driver: 'static {
     /// Which end.
     const END: End;
@@ -292,6 +361,54 @@ pub trait Driver: 'static {
     /// The domain was restored: the peer, its memory and its events are another
     /// domain's past. No process runs, and xenstore does not answer yet.
     fn restored(data: &Self::Data);
+}
+
+/// A bound device: the driver's data, and the call that it asked for.
+#[pin_data]
+pub struct Bound<T: Driver> {
+    data: T::Data,
+    device: DeviceRef,
+    #[pin]
+    again: DelayedWork<Bound<T>>,
+}
+
+impl_has_delayed_work! {
+    impl{T: Driver} HasDelayedWork<Bound<T>> for Bound<T> { self.again }
+}
+
+impl<T: Driver> Bound<T> {
+    fn new(device: &Device, data: T::Data) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                data,
+                device: device.into(),
+                again <- new_delayed_work!("idts_again"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Has the driver look at the peer again.
+    fn call_again(self: &Arc<Self>, ms: u32) {
+        // One that is to come already comes no later.
+        let _ = crate::queue().enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
+    }
+}
+
+impl<T: Driver> WorkItem for Bound<T> {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        // SAFETY: Still bound: `remove_callback` waits for this, and nobody
+        // queues it after that.
+        let device = unsafe { Device::from_raw(this.device.as_raw()) };
+        match T::peer_changed(device, &this.data, device.peer_state()) {
+            // What makes it so is yet to be told on xenwatch, which does it; from
+            // here it would wait for its own end.
+            Next::Stay | Next::Unregister => {}
+            Next::Again(ms) => this.call_again(ms),
+        }
+    }
 }
 
 /// Connects a [`Driver`] to the C entries.
@@ -318,11 +435,11 @@ static IDS: Ids = {
     ids
 };
 
-// SAFETY: `xenbus_driver` is a C structure that embeds `driver`; `Data` is what
-// `probe_callback` stores.
+// SAFETY: `xenbus_driver` is a C structure that embeds `driver`; `DriverData` is
+// what `probe_callback` stores.
 unsafe impl<T: Driver> DriverLayout for Adapter<T> {
     type DriverType = bindings::xenbus_driver;
-    type DriverData<'bound> = T::Data;
+    type DriverData<'bound> = Arc<Bound<T>>;
     const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(bindings::xenbus_driver, driver);
 }
 
@@ -383,14 +500,14 @@ impl<T: Driver> Adapter<T> {
     /// # Safety
     ///
     /// Between a successful probe and the end of remove.
-    unsafe fn data(device: &Device) -> Pin<&T::Data> {
+    unsafe fn bound(device: &Device) -> Pin<&Arc<Bound<T>>> {
         // SAFETY: The generic device is embedded in ours; the context type is
         // the one of bus callbacks.
         let generic = unsafe {
             &*(&raw const (*device.as_raw()).dev).cast::<device::Device<device::CoreInternal<'_>>>()
         };
-        // SAFETY: `probe_callback` stored a `T::Data`.
-        unsafe { generic.drvdata_borrow::<T::Data>() }
+        // SAFETY: `probe_callback` stored one.
+        unsafe { generic.drvdata_borrow::<Arc<Bound<T>>>() }
     }
 
     extern "C" fn probe_callback(
@@ -403,8 +520,8 @@ impl<T: Driver> Adapter<T> {
         let generic =
             unsafe { &*(&raw const (*raw).dev).cast::<device::Device<device::CoreInternal<'_>>>() };
         from_result(|| {
-            let data = T::probe(device)?;
-            generic.set_drvdata(Ok::<_, Error>(data))?;
+            let bound = Bound::<T>::new(device, T::probe(device)?)?;
+            generic.set_drvdata(Ok::<_, Error>(bound))?;
             Ok(0)
         })
     }
@@ -419,8 +536,12 @@ impl<T: Driver> Adapter<T> {
         // The borrow ends before `device_unregister`.
         let next = {
             // SAFETY: Bound, as above.
-            let data = unsafe { Self::data(device) };
-            T::peer_changed(device, &data, XenbusState::from_wire(state))
+            let bound = unsafe { Self::bound(device) };
+            let next = T::peer_changed(device, &bound.data, XenbusState::from_wire(state));
+            if let Next::Again(ms) = next {
+                bound.call_again(ms);
+            }
+            next
         };
         if next == Next::Unregister {
             // SAFETY: The device is registered; nothing borrows its data.
@@ -435,8 +556,8 @@ impl<T: Driver> Adapter<T> {
             unsafe { Device::from_raw(kernel::container_of!(raw, bindings::xenbus_device, dev)) };
         device.forget_state();
         // SAFETY: Bound, as above.
-        let data = unsafe { Self::data(device) };
-        T::restored(&data);
+        let bound = unsafe { Self::bound(device) };
+        T::restored(&bound.data);
         0
     }
 
@@ -444,7 +565,8 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: xenbus calls this with a valid, bound device.
         let device = unsafe { Device::from_raw(raw) };
         // SAFETY: Bound until this returns.
-        let data = unsafe { Self::data(device) };
-        T::unbind(device, &data);
+        let bound = unsafe { Self::bound(device) };
+        disable_delayed::<_, 0>(&bound);
+        T::unbind(device, &bound.data);
     }
 }

@@ -20,6 +20,10 @@ impl kernel::Module for IdtsBack {
             poll_us: parameter(module_parameters::poll_us.value()),
             halt: parameter(module_parameters::halt.value()) != 0,
         };
+        driver::set_pace(
+            parameter(module_parameters::setup_burst.value()),
+            parameter(module_parameters::setup_ms.value()),
+        );
         // SAFETY: Once, here.
         let loaded = unsafe { Loaded::new(name, module, waiting)? };
         Ok(Self { _loaded: loaded })
@@ -41,6 +45,14 @@ module! {
         halt: u32 {
             default: 1,
             description: "Whether, where nothing else is to be run, it halts the CPU in place before it sleeps; 0: never",
+        },
+        setup_burst: u32 {
+            default: 8,
+            description: "How often a guest may have its tunnel set up at once",
+        },
+        setup_ms: u32 {
+            default: 5000,
+            description: "After that, how long it waits for each, in milliseconds; 0: not at all",
         },
     },
 }

@@ -2,31 +2,67 @@
 
 //! The backend's life on xenbus: carries out what `idts_core::state` decides.
 
+use idts_core::log::Lines;
+use idts_core::pace::Pace;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
+use idts_kernel::log::may_say;
+use idts_kernel::patience::clock;
 use idts_kernel::tunnel::{self, Tunnel};
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// The backend driver.
 pub(crate) struct Back;
 
-/// Set-ups and tunnels in a row that the front may spoil: after that the device
-/// stays closed until the toolstack attaches it anew, so that a front cannot keep
-/// dom0 and its log busy.
-const FAILURES_MAX: u32 = 3;
+/// How often a device is set up, whoever ended or spoiled the last tunnel: a
+/// front must not keep xenwatch busy, which all devices of dom0 share. A set-up
+/// takes it some 50 ms.
+static BURST: Atomic<u32> = Atomic::new(1);
+static EVERY_MS: Atomic<u32> = Atomic::new(0);
+
+/// Sets how often a device is set up: so many times at once, then one in so many
+/// milliseconds.
+pub(crate) fn set_pace(burst: u32, ms: u32) {
+    BURST.store(burst, Relaxed);
+    EVERY_MS.store(ms, Relaxed);
+}
+
+fn pace() -> Pace {
+    Pace {
+        burst: BURST.load(Relaxed),
+        every_ns: u64::from(EVERY_MS.load(Relaxed)).wrapping_mul(NS_PER_MS),
+    }
+}
+
+const NS_PER_MS: u64 = 1_000_000;
 
 struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
-    failures: u32,
+    /// When the bucket of set-ups is full. Only time and a new device fill it.
+    full_at: u64,
+    /// It is to announce as soon as there is a token.
+    held: bool,
     /// The log has it that the front can offer nothing.
     refused: bool,
+    said: Said,
 }
 
-/// A bound device. The callbacks never overlap; the lock says so to Rust.
+/// What the log has of set-ups, each kind of lines once a minute.
+#[derive(Default)]
+struct Said {
+    connected: Lines,
+    failed: Lines,
+    held: Lines,
+    refused: Lines,
+    unfit: Lines,
+}
+
+/// A bound device. The lock keeps xenwatch and the work queue apart.
 #[pin_data]
 pub(crate) struct Bound {
     hub: Arc<Hub>,
@@ -34,25 +70,42 @@ pub(crate) struct Bound {
     link: Mutex<Link>,
 }
 
-/// Says what we can and waits for the front.
-fn announce(device: &Device) -> Result {
-    tunnel::announce(device)?;
-    device.switch(XenbusState::InitWait);
-    Ok(())
-}
-
 impl Link {
     /// Marks the tunnel dead and unmaps everything, newest first.
     fn unmap(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
-            self.failures = match tunnel.is_broken() {
-                true => self.failures.saturating_add(1),
-                false => 0,
-            };
             tunnel.stop(Errno::ConnReset);
             tunnel.give_back();
         }
         self.phase = Phase::Down;
+    }
+
+    /// Says what we can and waits for the front, who may set up once then; or
+    /// stays closed until it may.
+    fn announce(&mut self, device: &Device) -> Result {
+        let Some(full_at) = pace().take(self.full_at, clock()) else {
+            self.held = true;
+            device.switch(XenbusState::Closed);
+            if may_say(&mut self.said.held, device.peer()) {
+                dev_warn!(
+                    device.device(),
+                    "domain {} sets its tunnel up too often and has to wait\n",
+                    device.peer()
+                );
+            }
+            return Ok(());
+        };
+        self.full_at = full_at;
+        self.held = false;
+        tunnel::announce(device)?;
+        device.switch(XenbusState::InitWait);
+        Ok(())
+    }
+
+    /// Milliseconds until it may announce.
+    fn wait_ms(&self) -> u32 {
+        let ns = pace().wait(self.full_at, clock());
+        ns.div_ceil(NS_PER_MS).try_into().unwrap_or(u32::MAX)
     }
 
     /// What to do about the front's state.
@@ -62,9 +115,11 @@ impl Link {
             return BackStep::Reset;
         }
         let online = device.is_online();
-        let given_up = device.state() == XenbusState::Closed && self.failures >= FAILURES_MAX;
-        if given_up && online && state != XenbusState::Unknown {
-            return BackStep::Stay;
+        if self.held && online && state != XenbusState::Unknown {
+            return match self.wait_ms() {
+                0 => BackStep::Announce,
+                _ => BackStep::Stay,
+            };
         }
         let waiting = device.state() == XenbusState::InitWait;
         back(self.phase, waiting, online, state)
@@ -73,25 +128,32 @@ impl Link {
     fn step(
         &mut self,
         device: &Device,
-        hub: &Arc<Hub>,
+        bound: &Bound,
         (state, step): (XenbusState, BackStep),
     ) -> Result<Next> {
         match step {
             BackStep::Stay => {
                 // Once: a front that closes again and again must not fill the log.
-                let closed = state == XenbusState::Closed && self.phase == Phase::Down;
-                self.refused = self.refused || closed && tunnel::was_refused(device);
+                let down = self.phase == Phase::Down && !self.held;
+                let closed = state == XenbusState::Closed && down;
+                self.refused =
+                    self.refused || closed && tunnel::was_refused(device, &mut self.said.refused);
             }
-            BackStep::Announce => announce(device)?,
+            BackStep::Announce => self.announce(device)?,
             BackStep::Map => {
-                let tunnel = Tunnel::map(device, hub)?;
+                let tunnel = Tunnel::map(device, &bound.hub, &mut self.said.unfit)?;
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
                 self.refused = false;
                 tunnel.start()?;
                 device.switch(XenbusState::Connected);
-                dev_info!(device.device(), "connected to domain {}\n", device.peer());
+                if may_say(&mut self.said.connected, device.peer()) {
+                    dev_info!(device.device(), "connected to domain {}\n", device.peer());
+                }
             }
+            // It is unmapped, and the front can see that.
+            BackStep::Unmap
+                if self.phase == Phase::Down && device.state() == XenbusState::Closed => {}
             BackStep::Unmap => {
                 // A front whose domain shuts down waits for this.
                 device.switch(XenbusState::Closing);
@@ -104,11 +166,7 @@ impl Link {
                 if !device.is_online() {
                     return Ok(Next::Unregister);
                 }
-                if self.failures >= FAILURES_MAX {
-                    dev_err!(device.device(), "closed until it is attached anew\n");
-                } else {
-                    announce(device)?;
-                }
+                self.announce(device)?;
             }
             BackStep::Unregister => {
                 self.unmap();
@@ -125,14 +183,22 @@ impl Driver for Back {
 
     fn probe(device: &Device) -> Result<Self::Data> {
         let hub = Hub::current()?;
-        announce(device)?;
-        Arc::pin_init(
+        let bound = Arc::pin_init(
             pin_init!(Bound {
                 hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, failures: 0, refused: false }),
+                link <- new_mutex!(Link {
+                    phase: Phase::Down,
+                    tunnel: None,
+                    full_at: 0,
+                    held: false,
+                    refused: false,
+                    said: Said::default(),
+                }),
             }),
             GFP_KERNEL,
-        )
+        )?;
+        bound.link.lock().announce(device)?;
+        Ok(bound)
     }
 
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
@@ -140,14 +206,19 @@ impl Driver for Back {
         let mut state = state;
         loop {
             let step = link.decide(device, state);
-            match link.step(device, &data.hub, (state, step)) {
+            match link.step(device, data, (state, step)) {
                 Ok(Next::Unregister) => return Next::Unregister,
-                // The front may have gone on while we unmapped.
-                Ok(Next::Stay) if step == BackStep::Reset => state = device.peer_state(),
-                Ok(Next::Stay) => return Next::Stay,
+                // The front may have gone on while we unmapped, or while it had
+                // to wait.
+                Ok(_) if matches!(step, BackStep::Reset | BackStep::Announce) && !link.held => {
+                    state = device.peer_state();
+                }
+                Ok(_) if link.held => return Next::Again(link.wait_ms()),
+                Ok(next) => return next,
                 Err(error) => {
-                    dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
-                    link.failures = link.failures.saturating_add(1);
+                    if may_say(&mut link.said.failed, device.peer()) {
+                        dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+                    }
                     link.unmap();
                     device.switch(XenbusState::Closing);
                     return Next::Stay;

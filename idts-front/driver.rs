@@ -2,9 +2,11 @@
 
 //! The frontend's life on xenbus: carries out what `idts_core::state` decides.
 
+use idts_core::log::Lines;
 use idts_core::state::{front, FrontStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
+use idts_kernel::log::may_say;
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
@@ -16,6 +18,16 @@ pub(crate) struct Front;
 struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
+    said: Said,
+}
+
+/// What the log has of set-ups, each kind of lines once a minute.
+#[derive(Default)]
+struct Said {
+    connected: Lines,
+    failed: Lines,
+    refused: Lines,
+    closed: Lines,
 }
 
 /// A bound device. The callbacks never overlap; the lock says so to Rust.
@@ -43,11 +55,11 @@ impl Link {
         self.phase = Phase::Down;
     }
 
-    fn step(&mut self, device: &Device, hub: &Arc<Hub>, step: FrontStep) -> Result {
+    fn step(&mut self, device: &Device, bound: &Bound, step: FrontStep) -> Result {
         match step {
             FrontStep::Stay => {}
             FrontStep::Offer => {
-                self.tunnel = Some(Tunnel::offer(device, hub)?);
+                self.tunnel = Some(Tunnel::offer(device, &bound.hub, &mut self.said.refused)?);
                 self.phase = Phase::Offered;
                 device.switch(XenbusState::Initialised);
             }
@@ -57,7 +69,9 @@ impl Link {
                 }
                 self.phase = Phase::Up;
                 device.switch(XenbusState::Connected);
-                dev_info!(device.device(), "connected to domain {}\n", device.peer());
+                if may_say(&mut self.said.connected, device.peer()) {
+                    dev_info!(device.device(), "connected to domain {}\n", device.peer());
+                }
             }
             FrontStep::Drain => {
                 self.stop();
@@ -82,7 +96,7 @@ impl Driver for Front {
         Arc::pin_init(
             pin_init!(Bound {
                 hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None }),
+                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, said: Said::default() }),
             }),
             GFP_KERNEL,
         )
@@ -96,17 +110,23 @@ impl Driver for Front {
             let step = front(was, state);
             if was == Phase::Offered && matches!(state, XenbusState::Closing | XenbusState::Closed)
             {
-                dev_err!(
-                    device.device(),
-                    "domain {} closed the tunnel before it stood; if it refused it, its log says why\n",
-                    device.peer()
-                );
+                if may_say(&mut link.said.closed, device.peer()) {
+                    dev_err!(
+                        device.device(),
+                        "domain {} closed the tunnel before it stood; if it refused it, its log says why\n",
+                        device.peer()
+                    );
+                }
             }
-            if let Err(error) = link.step(device, &data.hub, step) {
-                dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+            if let Err(error) = link.step(device, data, step) {
+                if may_say(&mut link.said.failed, device.peer()) {
+                    dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
+                }
                 link.release();
-                // It may be Closed already, and the back looks when that changes.
-                device.switch(XenbusState::Initialising);
+                if device.state() == XenbusState::Closed {
+                    // The back looks when that changes.
+                    device.switch(XenbusState::Initialising);
+                }
                 device.frontend_closed();
                 return Next::Stay;
             }

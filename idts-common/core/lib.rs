@@ -8,7 +8,7 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`state`], [`nodes`], [`terms`], [`uapi`], [`requests`], [`patience`],
+//! [`life`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`], [`patience`],
 //! [`policy`], [`sched`], [`log`]. The document that all of it implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
@@ -31,6 +31,7 @@ pub mod log;
 pub mod mem;
 pub mod news;
 pub mod nodes;
+pub mod pace;
 pub mod patience;
 pub mod policy;
 pub mod queues;

@@ -38,6 +38,7 @@ mod home;
 pub mod hub;
 mod link;
 pub mod loaded;
+pub mod log;
 mod mover;
 pub mod opening;
 pub mod patience;

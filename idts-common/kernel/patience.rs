@@ -41,7 +41,7 @@ pub(crate) fn set(waiting: Waiting) {
 }
 
 /// Nanoseconds since some moment.
-pub(crate) fn clock() -> u64 {
+pub fn clock() -> u64 {
     // SAFETY: No requirements.
     unsafe { bindings::idts_clock() }
 }

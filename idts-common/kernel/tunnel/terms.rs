@@ -7,12 +7,14 @@
 //! its log; the other side notices, and says so in its own. PROTOCOL.md sections
 //! 3 and 8.5.
 
+use idts_core::log::Lines;
 use idts_core::nodes;
 use idts_core::terms::{feature, Abilities, Terms};
 use idts_core::wire::{QUEUES, VERSION};
 use kernel::prelude::*;
 
 use crate::bindings;
+use crate::log::may_say;
 use crate::trial::built;
 use crate::xenbus::Device;
 
@@ -47,19 +49,21 @@ fn say_versions(device: &Device, ours: &Abilities) -> Result {
 }
 
 /// Says that the two sides have no version in common, if so.
-fn compare(device: &Device, ours: (u32, u32), theirs: (u32, u32)) -> Result {
+fn compare(device: &Device, line: &mut Lines, ours: (u32, u32), theirs: (u32, u32)) -> Result {
     if nodes::common_version(ours, theirs).is_some() {
         return Ok(());
     }
-    dev_err!(
-        device.device(),
-        "refused: domain {} speaks protocol {} to {}, we speak {} to {}\n",
-        device.peer(),
-        theirs.0,
-        theirs.1,
-        ours.0,
-        ours.1
-    );
+    if may_say(line, device.peer()) {
+        dev_err!(
+            device.device(),
+            "refused: domain {} speaks protocol {} to {}, we speak {} to {}\n",
+            device.peer(),
+            theirs.0,
+            theirs.1,
+            ours.0,
+            ours.1
+        );
+    }
     Err(EINVAL)
 }
 
@@ -73,7 +77,7 @@ pub fn announce(device: &Device) -> Result {
 
 /// Front: answers with what both can, or says why not. The versions come first:
 /// the back reads them when the front closes without an offer.
-pub(super) fn answer(device: &Device) -> Result<Terms> {
+pub(super) fn answer(device: &Device, line: &mut Lines) -> Result<Terms> {
     let ours = ours();
     say_versions(device, &ours)?;
     let theirs = Abilities {
@@ -81,7 +85,7 @@ pub(super) fn answer(device: &Device) -> Result<Terms> {
         features: optional(device, nodes::FEATURES, 0, (0, u32::MAX))?,
         queues: optional(device, nodes::MAX_QUEUES, 1, (1, QUEUES))?,
     };
-    compare(device, ours.versions, theirs.versions)?;
+    compare(device, line, ours.versions, theirs.versions)?;
     let terms = ours.meet(&theirs).ok_or(EINVAL)?;
     device.write(nodes::VERSION, terms.version)?;
     device.write(nodes::FEATURES, terms.features)?;
@@ -90,33 +94,35 @@ pub(super) fn answer(device: &Device) -> Result<Terms> {
 }
 
 /// Back: judges what the front answered.
-pub(super) fn judge(device: &Device) -> Result<Terms> {
+pub(super) fn judge(device: &Device, line: &mut Lines) -> Result<Terms> {
     let version = device.read_peer(nodes::VERSION, 1, u32::MAX)?;
     let features = optional(device, nodes::FEATURES, 0, (0, u32::MAX))?;
     let queues = optional(device, nodes::QUEUE_COUNT, 1, (0, u32::MAX))?;
     let ours = ours();
     ours.judge(version, features, queues).map_err(|unfit| {
-        dev_err!(
-            device.device(),
-            "refused: domain {} answered version {}, features {:#x}, {} queues ({:?}); \
-             we have {} to {}, {:#x}, {}\n",
-            device.peer(),
-            version,
-            features,
-            queues,
-            unfit,
-            ours.versions.0,
-            ours.versions.1,
-            ours.features,
-            ours.queues
-        );
+        if may_say(line, device.peer()) {
+            dev_err!(
+                device.device(),
+                "refused: domain {} answered version {}, features {:#x}, {} queues ({:?}); \
+                 we have {} to {}, {:#x}, {}\n",
+                device.peer(),
+                version,
+                features,
+                queues,
+                unfit,
+                ours.versions.0,
+                ours.versions.1,
+                ours.features,
+                ours.queues
+            );
+        }
         EINVAL
     })
 }
 
 /// Back: the front closed without an offer. Whether it could not make one, for
 /// there is no version in common; then the log has it.
-pub fn was_refused(device: &Device) -> bool {
+pub fn was_refused(device: &Device, line: &mut Lines) -> bool {
     let versions = ours().versions;
-    their_versions(device).is_ok_and(|theirs| compare(device, versions, theirs).is_err())
+    their_versions(device).is_ok_and(|theirs| compare(device, line, versions, theirs).is_err())
 }

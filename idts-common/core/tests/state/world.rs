@@ -10,8 +10,8 @@ use idts_core::state::{back, front, BackStep, FrontStep, Phase, XenbusState as X
 /// Numbers of offers. As a grant reference, one is taken again only when
 /// nothing holds it any more.
 const OFFERS: u8 = 3;
-/// Set-ups that may fail in a row.
-const FAILURES: u8 = 3;
+/// Set-ups at once, before each has to wait for its time.
+const BURST: u8 = 2;
 
 /// What the drivers do beyond the tables; each is needed, as a test shows.
 #[derive(Clone, Copy)]
@@ -104,8 +104,10 @@ pub struct World {
     mapping: bool,
     /// The back has said that it unmaps and not yet done it.
     unmapping: bool,
-    /// Set-ups of the back that failed since the last that did not.
-    failures: u8,
+    /// Set-ups that the back may begin now.
+    pub tokens: u8,
+    /// The back is to announce as soon as it may.
+    held: bool,
     /// The front took the step Release while the back had its offer mapped.
     pub torn: bool,
 }
@@ -120,6 +122,7 @@ pub enum Move {
     BackConnects,
     BackUnmaps,
     BackBinds,
+    TimePasses,
     NodesGo,
     FrontUnbinds,
     FrontHearsTwice,
@@ -134,7 +137,7 @@ pub enum Move {
 use Move::*;
 
 /// What happens of itself once nobody unbinds or breaks anything any more.
-pub const CALM: [Move; 9] = [
+pub const CALM: [Move; 10] = [
     FrontReads,
     FrontActs,
     FrontBinds,
@@ -143,6 +146,7 @@ pub const CALM: [Move; 9] = [
     BackConnects,
     BackUnmaps,
     BackBinds,
+    TimePasses,
     NodesGo,
 ];
 
@@ -169,7 +173,8 @@ impl World {
         mapped: 0,
         mapping: false,
         unmapping: false,
-        failures: 0,
+        tokens: BURST - 1,
+        held: false,
         torn: false,
     };
 
@@ -245,14 +250,29 @@ impl World {
             self.back.go(Phase::Up);
             self.mapping = true;
         } else {
-            self.failures = (self.failures + 1).min(FAILURES);
             self.back_writes(X::Closing);
         }
     }
 
-    /// B-16: the back waits for the toolstack.
-    pub fn has_given_up(&self) -> bool {
-        self.failures == FAILURES && self.back.own == X::Closed as u32 && self.online
+    /// B-16: the back has no token and waits for the time.
+    pub fn is_held(&self) -> bool {
+        self.held && self.tokens == 0 && self.online
+    }
+
+    /// What the back says it is.
+    pub fn back_is(&self, state: X) -> bool {
+        self.back.own == state as u32
+    }
+
+    /// Begins a set-up, if there is a token for it.
+    fn announce(&mut self) {
+        self.held = self.tokens == 0;
+        if self.held {
+            self.back_writes(X::Closed);
+        } else {
+            self.tokens -= 1;
+            self.back_writes(X::InitWait);
+        }
     }
 
     fn unmap(&mut self) {
@@ -272,12 +292,18 @@ impl World {
         {
             step = BackStep::Reset;
         }
-        if self.has_given_up() && peer != X::Unknown {
-            step = BackStep::Stay;
+        if self.held && self.online && peer != X::Unknown {
+            step = match self.tokens {
+                0 => BackStep::Stay,
+                _ => BackStep::Announce,
+            };
         }
         match step {
             BackStep::Stay => {}
-            BackStep::Announce => self.back_writes(X::InitWait),
+            BackStep::Announce => {
+                self.announce();
+                self.back.event |= rules.back_looks_again && !self.held;
+            }
             BackStep::Map => self.back_maps(),
             BackStep::Unmap => {
                 self.back_writes(X::Closing);
@@ -285,13 +311,12 @@ impl World {
             }
             BackStep::Reset if self.online => {
                 self.unmap();
-                if self.failures < FAILURES {
-                    self.back_writes(X::InitWait);
-                }
-                self.back.event |= rules.back_looks_again;
+                self.announce();
+                self.back.event |= rules.back_looks_again && !self.held;
             }
             BackStep::Reset | BackStep::Unregister => {
                 self.unmap();
+                self.held = false;
                 self.back.unbind(&mut self.front);
             }
         }
@@ -327,7 +352,6 @@ impl World {
             }
             BackConnects if self.mapping => {
                 self.mapping = false;
-                self.failures = 0;
                 self.back_writes(X::Connected);
             }
             BackUnmaps if self.unmapping => {
@@ -341,6 +365,7 @@ impl World {
             }
             BackUnbinds if back_idle => {
                 self.unmap();
+                self.held = false;
                 self.back.unbind(&mut self.front);
             }
             FrontBinds if !self.front.bound && self.online => {
@@ -349,9 +374,14 @@ impl World {
             }
             BackBinds if !self.back.bound && self.online => {
                 self.back.bound = true;
-                self.failures = 0;
+                self.tokens = BURST;
                 self.back.event = true;
-                self.back_writes(X::InitWait);
+                self.announce();
+            }
+            TimePasses if self.tokens < BURST => {
+                self.tokens += 1;
+                // The work item that waited for it looks.
+                self.back.event |= self.held && self.back.bound;
             }
             FrontHearsTwice if self.front.bound => self.front.event = true,
             BackHearsTwice if self.back.bound => self.back.event = true,
@@ -376,7 +406,7 @@ impl World {
 
     /// What all calm orders of events are to lead to.
     pub fn is_good(&self) -> bool {
-        if !self.online || self.has_given_up() {
+        if !self.online {
             return self.granted | self.leftover | self.mapped == 0;
         }
         let up = |s: &Side| s.phase() == Phase::Up && s.node == X::Connected as u32;

@@ -27,6 +27,19 @@ struct Entry {
 }
 
 impl Entry {
+    /// Nothing is known yet: it may do nothing, which is what a malformed value
+    /// means, an empty one among them.
+    fn new(domid: u16) -> Self {
+        Self {
+            domid,
+            numbers: Numbers::DEFAULT,
+            alias: None,
+            connect: Some(KVec::new()),
+            publish: Some(KVec::new()),
+            subscribe: Some(KVec::new()),
+        }
+    }
+
     /// The groups that it may be in, as `kind` says.
     fn groups(&self, kind: Kind) -> Option<&[u8]> {
         match kind {
@@ -43,14 +56,18 @@ pub(crate) struct Policies {
     entries: Mutex<KVec<Entry>>,
 }
 
-/// Reads one key of a domain, as it is: what is malformed allows nothing.
-fn read(hub: &Hub, domid: u16, key: Key) -> Option<KVec<u8>> {
-    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid)).ok()?;
-    let text = xenbus::read(&dir, key.name()).ok()?;
+/// Reads one key of a domain, as it is: what is malformed allows nothing. An error
+/// is not an absent key.
+fn read(hub: &Hub, domid: u16, key: Key) -> Result<Option<KVec<u8>>> {
+    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid))?;
+    let text = match xenbus::read(&dir, key.name()) {
+        Err(error) if error == ENOENT => return Ok(None),
+        text => text?,
+    };
     if !key.accepts(&text) && hub.may_say(domid) {
         pr_warn!("{}/{}/{}: malformed\n", policy::DOMAINS, domid, key.name());
     }
-    Some(text)
+    Ok(Some(text))
 }
 
 impl Policies {
@@ -60,30 +77,39 @@ impl Policies {
         })
     }
 
-    /// Reads all that is set for a domain, and gives its numbers.
+    /// Reads all that is set for a domain, and gives its numbers. What cannot be
+    /// read stays as it was.
     pub(crate) fn load(&self, hub: &Hub, domid: u16) -> Numbers {
-        // A malformed number leaves what was.
+        // A malformed number leaves what was, too.
         let mut numbers = self.numbers(domid);
         for key in Key::LIST {
             if key.range().is_some() {
-                numbers.set(key, read(hub, domid, key).as_deref());
+                if let Ok(text) = read(hub, domid, key) {
+                    numbers.set(key, text.as_deref());
+                }
             }
         }
-        let entry = Entry {
-            domid,
-            numbers,
-            alias: read(hub, domid, Key::Alias),
-            connect: read(hub, domid, Key::Connect),
-            publish: read(hub, domid, Key::Publish),
-            subscribe: read(hub, domid, Key::Subscribe),
-        };
+        let alias = read(hub, domid, Key::Alias);
+        let connect = read(hub, domid, Key::Connect);
+        let publish = read(hub, domid, Key::Publish);
+        let subscribe = read(hub, domid, Key::Subscribe);
         let mut entries = self.entries.lock();
-        match entries.iter_mut().find(|e| e.domid == domid) {
-            Some(place) => *place = entry,
-            None => {
-                // Without memory what holds without any key holds: it allows
-                // least.
-                let _ = entries.push(entry, GFP_KERNEL);
+        let known = entries.iter().any(|e| e.domid == domid);
+        if !known && entries.push(Entry::new(domid), GFP_KERNEL).is_err() {
+            // Without an entry it may do nothing.
+            return numbers;
+        }
+        if let Some(entry) = entries.iter_mut().find(|e| e.domid == domid) {
+            entry.numbers = numbers;
+            for (place, text) in [
+                (&mut entry.alias, alias),
+                (&mut entry.connect, connect),
+                (&mut entry.publish, publish),
+                (&mut entry.subscribe, subscribe),
+            ] {
+                if let Ok(text) = text {
+                    *place = text;
+                }
             }
         }
         numbers
@@ -119,7 +145,7 @@ impl Policies {
     pub(crate) fn may_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == from);
-        policy::may_join(entry.and_then(|e| e.groups(kind)), group)
+        entry.is_some_and(|e| policy::may_join(e.groups(kind), group))
     }
 
     /// Whether a guest has no right any more to be in a group that it is in.
@@ -153,7 +179,8 @@ impl Policies {
             alias: entry(to).and_then(|e| e.alias.as_deref()),
             port,
         };
-        policy::may_connect(entry(from).and_then(|e| e.connect.as_deref()), target)
+        // Of whom nothing is known, its tunnel ends: it may do nothing any more.
+        entry(from).is_some_and(|e| policy::may_connect(e.connect.as_deref(), target))
     }
 }
 

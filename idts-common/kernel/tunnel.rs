@@ -45,6 +45,7 @@ use crate::opening::Openings;
 use crate::segments::{self, Memory, Segments};
 use crate::shared::{Gate, Piece};
 use crate::stats::Stats;
+use crate::trial;
 use crate::wait::WaitQueue;
 use crate::work;
 use crate::xenbus::{Device, DeviceRef};
@@ -255,8 +256,8 @@ impl Tunnel {
         self.hub.remove(self);
         if let Some(flow) = self.flow() {
             self.hub.mover.leave(flow);
-            self.hub.policies.forget(self.peer);
         }
+        trial::delay(c"stop");
         let events = {
             let mut inner = self.inner.lock();
             // First the errno, then the gate: whoever finds it shut has one.
@@ -275,6 +276,11 @@ impl Tunnel {
         // Nobody queues them again, whoever still has the tunnel.
         work::disable_delayed::<_, 1>(self);
         work::disable::<_, 0>(self);
+        // Its last message is judged: not earlier, for without an entry other
+        // rights might hold than its own.
+        if self.flow().is_some() {
+            self.hub.policies.forget(self.peer);
+        }
     }
 
     /// Gives all memory back, newest first, after [`Self::stop`].

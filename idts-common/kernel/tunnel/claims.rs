@@ -20,6 +20,10 @@ impl Tunnel {
             return;
         };
         let numbers = self.hub.policies.load(&self.hub, self.peer);
+        if !self.gate.is_open() {
+            // It is being stopped, and may have been forgotten already.
+            self.hub.policies.forget(self.peer);
+        }
         self.hub.mover.set(flow, numbers.params);
         self.capped.store(self.hub.mover.is_capped(flow), Relaxed);
     }

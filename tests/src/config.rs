@@ -55,6 +55,10 @@ pub struct Config {
     pub own_cpus: bool,
     /// Domains only: no module loaded, no tunnel.
     pub bare: bool,
+    /// dom0's kernel and file system on the machine itself: no Xen, no guests.
+    pub plain: bool,
+    /// dom0 loads its module before xenstored runs; with `bare`.
+    pub early: bool,
     /// A network between the domains.
     pub net: bool,
     /// A guest whose tunnel is attached may reach every domain and join every group.
@@ -71,6 +75,8 @@ impl Default for Config {
             icount: false,
             own_cpus: false,
             bare: false,
+            plain: false,
+            early: false,
             net: false,
             allow: true,
         }

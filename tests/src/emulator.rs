@@ -91,13 +91,19 @@ fn arguments(place: &Place, images: &Images, config: &Config, port: u16) -> Resu
         "-device",
         "virtio-net-pci,netdev=host,disable-legacy=on,iommu_platform=on,romfile=".into(),
     );
-    add("-kernel", images.xen.display().to_string());
-    add("-append", config.xen_options());
     let (kernel, initrd) = (name(&images.kernel)?, name(&place.file("initrd.cpio"))?);
-    add(
-        "-initrd",
-        format!("{kernel} console=hvc0 net.ifnames=0,{initrd}"),
-    );
+    if config.plain {
+        add("-kernel", kernel);
+        add("-append", "console=ttyS0 net.ifnames=0".into());
+        add("-initrd", initrd);
+    } else {
+        add("-kernel", images.xen.display().to_string());
+        add("-append", config.xen_options());
+        add(
+            "-initrd",
+            format!("{kernel} console=hvc0 net.ifnames=0,{initrd}"),
+        );
+    }
     args.push("-no-reboot".into());
     args.push("-nodefaults".into());
     Ok(args)

@@ -11,8 +11,11 @@ use cpio::newc::{trailer, Builder};
 use crate::place::{private_file, Images};
 use crate::wire::TOKEN_FILE;
 
+/// Where it is, dom0 loads its module before xenstored runs.
+const EARLY: &str = "/etc/early";
+
 /// Writes the archive that dom0 boots from.
-pub fn compose(images: &Images, token: &str, to: &Path) -> Result<()> {
+pub fn compose(images: &Images, token: &str, early: bool, to: &Path) -> Result<()> {
     let mut out = private_file(to)?;
     for image in [&images.dom0, &images.dist] {
         let mut from = File::open(image).with_context(|| image.display().to_string())?;
@@ -25,7 +28,13 @@ pub fn compose(images: &Images, token: &str, to: &Path) -> Result<()> {
         mode: 0o600,
         content: token.as_bytes(),
     };
-    write_archive(&mut out, &[secret])?;
+    let early = early.then_some(Entry {
+        path: EARLY,
+        mode: 0o644,
+        content: b"",
+    });
+    let files: Vec<_> = [secret].into_iter().chain(early).collect();
+    write_archive(&mut out, &files)?;
     Ok(())
 }
 

@@ -55,15 +55,16 @@ fn boot(
     tell: Tell<'_>,
 ) -> Result<State> {
     let token = token()?;
-    initrd::compose(images, &token, &place.file("initrd.cpio"))?;
+    initrd::compose(images, &token, config.early, &place.file("initrd.cpio"))?;
     let time = if config.icount {
         ", counting instructions"
     } else {
         ""
     };
     let (cpus, memory) = (config.machine_cpus(), config.machine_memory());
+    let what = if config.plain { "Linux" } else { "Xen" };
     tell(&format!(
-        "starting Xen in the emulator: {cpus} CPUs, {memory} MiB{time}"
+        "starting {what} in the emulator: {cpus} CPUs, {memory} MiB{time}"
     ));
     let state = emulator::start(place, images, config, &token, &locks)?;
     place
@@ -98,7 +99,8 @@ fn finish(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
 
 fn wait_for_dom0(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
     let start = Instant::now();
-    let mut stages = STAGES.iter().peekable();
+    let no_xen = usize::from(testbed.config().plain);
+    let mut stages = STAGES.iter().skip(no_xen).peekable();
     while let Some((mark, meaning)) = stages.peek() {
         if serial(testbed.place()).contains(mark) {
             stages.next();

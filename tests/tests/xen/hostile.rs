@@ -21,7 +21,7 @@ use crate::lab::{Guest, Lab, GUESTS};
 use crate::run::{expect, Run};
 use crate::skips;
 
-const HOSTILE: &str = env!("CARGO_BIN_EXE_idts-hostile");
+pub const HOSTILE: &str = env!("CARGO_BIN_EXE_idts-hostile");
 pub const HOSTILE_THERE: &str = "/tmp/idts-hostile";
 /// Attacks of the default lane, with a PV guest, and of the long lane, with each type.
 const ATTACKS: u64 = 300;

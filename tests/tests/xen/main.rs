@@ -17,6 +17,7 @@ mod debug;
 mod demand;
 mod demo;
 mod domains;
+mod drivers;
 mod earlier;
 mod entry;
 mod errors;
@@ -29,6 +30,7 @@ mod idle;
 mod lab;
 mod leaks;
 mod lifecycle;
+mod loading;
 mod looks;
 mod neighbours;
 mod own_host;
@@ -137,6 +139,9 @@ const ONCE: &[(&str, Case)] = &[
     ("testbed::reload", bed_life::reload),
     ("versions::apart", versions::apart),
     (EARLIER, earlier::version),
+    ("drivers::flaps", drivers::flaps),
+    ("drivers::last_words", drivers::last_words),
+    ("drivers::gone_while_mapped", drivers::gone_while_mapped),
 ];
 
 /// What needs domains without modules.
@@ -151,6 +156,8 @@ const BARE: &[(&str, BareCase)] = &[
 const APART: &[(&str, ApartCase)] = &[
     ("demo", demo::demo),
     ("testbed::killed_emulator", bed_life::killed_emulator),
+    ("drivers::without_xen", loading::without_xen),
+    ("drivers::before_xenstored", loading::before_xenstored),
 ];
 
 /// What is done with a guest that the test makes: u3, of each type.

@@ -26,6 +26,38 @@ pub enum Verb {
     Storm(crate::storm::Storm),
     /// Names the cells of the matrix
     Cells,
+    /// As front, sets its tunnel up again and again
+    Flap(Flap),
+    /// As front, opens channels after it has said that it closes
+    LastWords(LastWords),
+    /// As back, keeps a page mapped until its input ends
+    Hold(Hold),
+}
+
+#[derive(Args)]
+pub struct Flap {
+    /// The guest's id
+    pub guest: u32,
+    /// How often
+    pub rounds: u32,
+}
+
+#[derive(Args)]
+pub struct LastWords {
+    /// The guest's id
+    pub guest: u32,
+    /// A port of the back's domain
+    pub port: u32,
+    /// For how many milliseconds
+    pub ms: u64,
+}
+
+#[derive(Args)]
+pub struct Hold {
+    /// The guest's id
+    pub guest: u32,
+    /// The grant reference
+    pub reference: u32,
 }
 
 #[derive(Args)]

@@ -8,6 +8,7 @@
 //! [`witness`] notes what the honest kernel says. The report of an attack is what was written, what
 //! PROTOCOL.md demands, and what came; the test that runs all this judges.
 
+mod alone;
 mod attack;
 mod cli;
 mod matrix;
@@ -63,6 +64,9 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::Victim(args) => victim::run(&args),
         Verb::Witness(args) => witness::run(&args),
         Verb::Storm(args) => storm::run(&args),
+        Verb::Flap(args) => alone::flap(&args),
+        Verb::LastWords(args) => alone::last_words(&args),
+        Verb::Hold(args) => alone::hold(&args),
         Verb::Cells => Ok(json!([Role::Front, Role::Back].map(|role| {
             let rows = matrix::rows(role);
             let cell = |row: &Row| json!({ "row": row.name, "columns": row.columns() });
@@ -126,7 +130,7 @@ fn play(role: Role, args: &cli::Play) -> Result<Value> {
         }
     }
     if let Some(session) = session {
-        player.end(Some(session), false)?;
+        player.end(Some(session))?;
     }
     player.leave()?;
     Ok(json!({ "side": format!("{role:?}"), "seed": args.seed, "attempts": attempts }))
@@ -143,7 +147,7 @@ fn attack_one(
     let (is_setup, hold) = (attack::is_setup(row), attack::hold_of(row));
     if is_setup || hold.is_some() {
         if let Some(session) = session.take() {
-            player.end(Some(session), false)?;
+            player.end(Some(session))?;
         }
     }
     let setup = player.setup + 1;
@@ -160,7 +164,7 @@ fn attack_one(
     };
     let outcome = attack::run(player, &mut current, row, column)?;
     if outcome.used_up {
-        player.end(Some(current), outcome.reaction == Reaction::Tunnel)?;
+        player.end(Some(current))?;
     } else {
         *session = Some(current);
     }

@@ -154,8 +154,7 @@ fn number(player: &mut Player, name: &'static str, column: Column) -> Result<Out
         }
         Setup::Up(session) => (Reaction::Ignored, Some(session)),
     };
-    let spoilt = !honest;
-    player.end(session, spoilt)?;
+    player.end(session)?;
     Ok(Outcome {
         reaction,
         must,
@@ -227,7 +226,7 @@ fn own_state(player: &mut Player, column: Column) -> Result<Outcome> {
     };
     // The device is gone where the state is no state.
     player.lost = player.role == Role::Front && !known && column != Column::Raced;
-    player.end(Some(session), true)?;
+    player.end(Some(session))?;
     Ok(Outcome {
         reaction,
         must: Must::Any,
@@ -278,7 +277,7 @@ fn mid_handshake(player: &mut Player) -> Result<Outcome> {
             }
         }
     }
-    player.end(session, true)?;
+    player.end(session)?;
     Ok(Outcome {
         reaction: Reaction::Ignored,
         must: Must::Any,

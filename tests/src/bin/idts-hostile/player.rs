@@ -22,8 +22,6 @@ pub mod state {
     pub const CLOSED: u32 = 6;
 }
 
-/// Set-ups that may be spoiled in a row before a good one: the back counts to three.
-const SPOILT_MAX: u32 = 2;
 /// Pages of the first segment, and of one more that attacks may add.
 pub const FIRST_PAGES: usize = (FIRST_WINDOWS * WINDOW_PAGES) as usize;
 pub const MORE_PAGES: usize = WINDOW_PAGES as usize;
@@ -54,7 +52,6 @@ pub struct Player {
     pub lost: bool,
     /// Back: pages of tunnels that are over, still mapped.
     pub kept: Vec<Mapped>,
-    spoilt: u32,
     /// Nodes that who plays by the rules does not write here, for he has one queue, and that may be
     /// there.
     left: Vec<&'static str>,
@@ -64,10 +61,21 @@ pub struct Player {
 
 impl Player {
     pub fn new(role: Role, args: &cli::Play) -> Result<Self> {
+        let mut player = Self::alone(role, args.guest, args.seed)?;
+        player.store.mark(0)?;
+        if role == Role::Front && player.store.peer_number("state") != state::INIT_WAIT {
+            // Somebody else left it so.
+            player.store.attach_anew()?;
+        }
+        Ok(player)
+    }
+
+    /// Without a witness.
+    pub fn alone(role: Role, guest: u32, seed: u64) -> Result<Self> {
         let events = Events::open()?;
         let peer = match role {
             Role::Front => 0,
-            Role::Back => args.guest,
+            Role::Back => guest,
         };
         let (mut pages, mut port) = (None, 0);
         if role == Role::Front {
@@ -75,18 +83,17 @@ impl Player {
             pages = Some((Granted::new(peer, 1, true)?, data));
             port = events.offer(peer)?;
         }
-        let mut player = Self {
+        Ok(Self {
             role,
-            guest: args.guest,
+            guest,
             peer,
-            store: Store::open(role, args.guest, 0)?,
+            store: Store::open(role, guest, 0)?,
             events,
-            rng: Rng::new(args.seed),
+            rng: Rng::new(seed),
             pages,
             port,
             lost: false,
             kept: Vec::new(),
-            spoilt: 0,
             // Of the real back, or of a player before.
             left: vec![
                 "min-version",
@@ -97,13 +104,7 @@ impl Player {
                 "event-channel-1",
             ],
             setup: 0,
-        };
-        player.store.mark(0)?;
-        if role == Role::Front && player.store.peer_number("state") != state::INIT_WAIT {
-            // Somebody else left it so.
-            player.store.attach_anew()?;
-        }
-        Ok(player)
+        })
     }
 
     /// Publishes what this side publishes, but for `lies`, and waits for the other side's verdict.
@@ -204,23 +205,14 @@ impl Player {
         Ok(session)
     }
 
-    /// Ends a set-up and waits until the next may begin. `broken`: it counts as spoilt.
-    pub fn end(&mut self, session: Option<Box<Session>>, broken: bool) -> Result<()> {
+    /// Ends a set-up and waits until the next may begin.
+    pub fn end(&mut self, session: Option<Box<Session>>) -> Result<()> {
         match self.role {
             Role::Front => self.end_front()?,
             Role::Back => self.end_back(session)?,
         }
         self.setup += 1;
-        self.store.mark(self.setup)?;
-        self.spoilt = if broken { self.spoilt + 1 } else { 0 };
-        if self.role == Role::Front && self.spoilt >= SPOILT_MAX {
-            let good = self.offer(&vec![], true)?;
-            if let Setup::Refused = good {
-                bail!("a good offer was refused");
-            }
-            self.end(None, false)?;
-        }
-        Ok(())
+        self.store.mark(self.setup)
     }
 
     /// The last thing: leaves the device as one may find it.
@@ -234,7 +226,6 @@ impl Player {
 
     fn end_front(&mut self) -> Result<()> {
         if std::mem::take(&mut self.lost) {
-            self.spoilt = 0;
             return self.store.attach_anew();
         }
         self.store.switch(state::CLOSING)?;
@@ -243,7 +234,6 @@ impl Player {
         let waiting = self.store.wait_state(&[state::INIT_WAIT], PATIENCE);
         if closed.is_err() || waiting.is_err() {
             self.store.attach_anew()?;
-            self.spoilt = 0;
         }
         Ok(())
     }

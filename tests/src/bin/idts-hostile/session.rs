@@ -68,7 +68,8 @@ pub struct Session {
     refs: Vec<u32>,
     /// Segments that the other side acknowledged.
     acknowledged: Vec<u32>,
-    opened: u32,
+    /// Channels that the other side opened, or had opened.
+    pub opened: u32,
     pings: u32,
     pongs: u32,
 }

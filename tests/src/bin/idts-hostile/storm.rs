@@ -71,7 +71,7 @@ pub fn run(args: &Storm) -> Result<Value> {
     let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
     let dead = matches!(args.kind, Kind::Dead);
     let answered = dead || session.ping(&mut player)? == Wait::Done;
-    player.end(Some(session), dead)?;
+    player.end(Some(session))?;
     player.leave()?;
     Ok(json!({ "sent": sent, "ms": ms, "answered": answered }))
 }

@@ -126,6 +126,12 @@ pub struct Up {
     /// No modules, no tunnels
     #[arg(long)]
     bare: bool,
+    /// No Xen: dom0's kernel and file system alone
+    #[arg(long, requires = "bare", conflicts_with = "net")]
+    plain: bool,
+    /// dom0's module is loaded before xenstored runs
+    #[arg(long, requires = "bare", conflicts_with = "plain")]
+    early: bool,
     /// A network between the domains, 10.99.0.0/24; the guests' devices are no part of IDTS
     #[arg(long)]
     net: bool,
@@ -137,13 +143,15 @@ pub struct Up {
 impl From<Up> for Config {
     fn from(up: Up) -> Config {
         Config {
-            guests: up.guests,
+            guests: if up.plain { 0 } else { up.guests },
             types: up.types,
             cpus: up.cpus,
             dom0_cpus: up.dom0_cpus,
             icount: up.icount,
             own_cpus: up.own_cpus,
             bare: up.bare,
+            plain: up.plain,
+            early: up.early,
             net: up.net,
             allow: !up.no_allow,
         }

@@ -16,11 +16,13 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/smp.h>
+#include <linux/tick.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <xen/grant_table.h>
+#include <trace/events/ipi.h> /* of smp_send_reschedule() */
 #include <xen/page.h>
 #include <xen/xen.h>
 #include <asm/xen/hypercall.h>
@@ -148,22 +150,33 @@ bool idts_has_waiters(struct wait_queue_head *queue)
 /*
  * Halts until the next interrupt while *word is value, if this task is all that
  * this CPU has to run, and the CPU is the one. Between the look and the halt no
- * interrupt can come: that is why it is C.
+ * interrupt can come: that is why it is C. A CPU without a tick has nothing that
+ * would end the halt when the task is to give up.
  */
 void idts_halt_while(const u32 *word, u32 value, unsigned int cpu)
 {
 	local_irq_disable();
-	if (READ_ONCE(*word) == value && raw_smp_processor_id() == cpu && !idts_cpu_is_wanted())
+	if (READ_ONCE(*word) == value && raw_smp_processor_id() == cpu &&
+	    !tick_nohz_full_cpu(cpu) && !idts_cpu_is_wanted())
 		safe_halt();	/* which enables interrupts */
 	else
 		local_irq_enable();
 }
 
-/* Ends such a halt: of another CPU, for on this one we are the interrupt. */
+/*
+ * Ends such a halt: of another CPU, for on this one we are the interrupt. The task
+ * is on its CPU and runs, so waking it does nothing, and the scheduler is not asked.
+ *
+ * A CPU goes offline by stop_machine(), which waits for each other one to schedule:
+ * none goes between the look and the interrupt while this one may not be preempted.
+ * One that went before has moved the task elsewhere, and with it what was halted.
+ */
 void idts_rouse(unsigned int cpu)
 {
-	if (cpu != raw_smp_processor_id())
-		arch_smp_send_reschedule(cpu);
+	preempt_disable();
+	if (cpu != smp_processor_id() && cpu_online(cpu))
+		smp_send_reschedule(cpu);
+	preempt_enable();
 }
 
 bool idts_net_bind_service(void)

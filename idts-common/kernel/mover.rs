@@ -268,7 +268,8 @@ impl Mover {
     /// Ends a halt in place.
     fn rouse(&self) {
         if self.halted.disarm() {
-            // SAFETY: A CPU that the worker ran on.
+            // SAFETY: Any context; a CPU that is there, online or not: the
+            // worker ran on it.
             unsafe { bindings::idts_rouse(self.cpu.load(Relaxed)) };
         }
     }

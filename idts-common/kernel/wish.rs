@@ -6,23 +6,35 @@
 //! dom0 may take a tunnel down that nobody uses, and set it up again when the
 //! domain asks. It says so in a node, and the domain answers in one of its own
 //! (PROTOCOL.md section 3.1). That is written by a work item: nobody waits for
-//! xenstore with a lock held.
+//! xenstore with a lock held. Any program can cause it, so that it is done at most
+//! so often; in between, what was read last holds, and what changes is written
+//! once.
 
 use idts_core::nodes;
+use idts_core::pace::Pace;
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
-use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+use kernel::time::msecs_to_jiffies;
+use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::opening::Wanted;
+use crate::patience::clock;
 use crate::tunnel::Tunnel;
-use crate::work::{disable, flush};
+use crate::work::{disable_delayed, flush_delayed};
 use crate::xenbus;
 
 /// Connects that may wait for a tunnel.
 const WAITING_MAX: usize = 256;
+
+/// How often xenstore is read, and how often it is written.
+const PACE: Pace = Pace {
+    burst: 16,
+    every_ns: 1_000_000_000,
+};
+const NS_PER_MS: u64 = 1_000_000;
 
 /// A connect that waits for a tunnel.
 struct Waiting {
@@ -38,6 +50,11 @@ struct State {
     waiting: KVec<Waiting>,
     /// What our node holds, if that is known.
     told: Option<&'static str>,
+    /// Whether dom0 heard us when that was read last.
+    heard: bool,
+    /// When reads and writes are free again.
+    reads: u64,
+    writes: u64,
 }
 
 impl State {
@@ -55,13 +72,13 @@ impl State {
 #[pin_data]
 pub(crate) struct Wish {
     #[pin]
-    work: Work<Wish>,
+    work: DelayedWork<Wish>,
     #[pin]
     state: Mutex<State>,
 }
 
-impl_has_work! {
-    impl HasWork<Self> for Wish { self.work }
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Wish { self.work }
 }
 
 impl Wish {
@@ -69,12 +86,15 @@ impl Wish {
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                work <- new_work!("idts_wish"),
+                work <- new_delayed_work!("idts_wish"),
                 state <- new_mutex!(State {
                     listens: false,
                     asks: false,
                     waiting: KVec::new(),
                     told: Some(""),
+                    heard: false,
+                    reads: 0,
+                    writes: 0,
                 }),
             }),
             GFP_KERNEL,
@@ -82,11 +102,20 @@ impl Wish {
     }
 
     /// Whether dom0 sets a tunnel up when it is asked for.
-    pub(crate) fn is_heard() -> bool {
+    pub(crate) fn is_heard(&self) -> bool {
+        {
+            let mut state = self.state.lock();
+            match PACE.take(state.reads, clock()) {
+                Some(next) => state.reads = next,
+                None => return state.heard,
+            }
+        }
         let (dir, node) = nodes::ON_DEMAND;
-        CString::try_from_fmt(fmt!("{dir}"))
+        let heard = CString::try_from_fmt(fmt!("{dir}"))
             .and_then(|dir| xenbus::read(&dir, node))
-            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_YES.as_bytes())
+            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_YES.as_bytes());
+        self.state.lock().heard = heard;
+        heard
     }
 
     /// Whether ports are bound now, with a tunnel or without.
@@ -154,15 +183,17 @@ impl Wish {
     fn tell(self: &Arc<Self>, state: &State) {
         if state.told != Some(state.word()) {
             // Already scheduled is fine: the work looks at what is to be told.
-            let _ = crate::queue().enqueue(self.clone());
+            let ms = PACE.wait(state.writes, clock()).div_ceil(NS_PER_MS);
+            let delay = msecs_to_jiffies(ms.try_into().unwrap_or(u32::MAX));
+            let _ = crate::queue().enqueue_delayed(self.clone(), delay);
         }
     }
 
     /// Finishes what is scheduled, at module exit.
     pub(crate) fn finish(self: &Arc<Self>) {
         // What is to be told yet is told.
-        flush(&self.work);
-        disable::<_, 0>(self);
+        flush_delayed(&self.work);
+        disable_delayed::<_, 0>(self);
     }
 }
 
@@ -177,6 +208,8 @@ impl WorkItem for Wish {
                 return;
             }
             state.told = Some(word);
+            let now = clock();
+            state.writes = PACE.take(state.writes, now).unwrap_or(state.writes);
             word
         };
         let (dir, node) = nodes::ASK;

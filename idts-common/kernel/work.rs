@@ -10,7 +10,7 @@ use kernel::alloc::flags::__GFP_ZERO;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
-use kernel::workqueue::{HasDelayedWork, HasWork, Queue, Work, WorkItem};
+use kernel::workqueue::{DelayedWork, HasDelayedWork, HasWork, Queue, Work, WorkItem};
 
 use crate::bindings;
 
@@ -70,6 +70,22 @@ where
     }
 }
 
+/// As [`disable`], but if it runs it may go on.
+pub(crate) fn disable_later<T, const ID: u64>(owner: &Arc<T>)
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    // SAFETY: As in `disable`.
+    let queued = unsafe {
+        let work = Work::raw_get(T::raw_get_work(Arc::as_ptr(owner).cast_mut()));
+        bindings::disable_work(work)
+    };
+    if queued {
+        // SAFETY: As `queued_reference` requires.
+        drop(unsafe { queued_reference(owner) });
+    }
+}
+
 /// As [`disable`], of a delayed item.
 pub(crate) fn disable_delayed<T, const ID: u64>(owner: &Arc<T>)
 where
@@ -106,6 +122,14 @@ unsafe fn queued_reference<T>(owner: &Arc<T>) -> Arc<T> {
 pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
     // SAFETY: A `Work` is initialised when it can be borrowed.
     unsafe { bindings::flush_work(Work::raw_get(work)) };
+}
+
+/// Runs a delayed work item now, if it is queued, and waits until it has. May
+/// sleep.
+pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>) {
+    // SAFETY: `DelayedWork` is transparent over the C structure, which is
+    // initialised when it can be borrowed.
+    unsafe { bindings::flush_delayed_work((&raw const *work).cast_mut().cast()) };
 }
 
 /// Types of which zeroes are a value: the empty one.

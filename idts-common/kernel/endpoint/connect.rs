@@ -19,7 +19,6 @@ use crate::opening::Wanted;
 use crate::patience::clock;
 use crate::tunnel::Tunnel;
 use crate::wait::Awaited;
-use crate::wish::Wish;
 
 /// How long a connect waits by default.
 const CONNECT_MS: u32 = 30_000;
@@ -258,7 +257,7 @@ impl Endpoint {
             Err(error) if self.hub.role == Role::Back || error != Errno::NetDown.into() => {
                 Err(error)
             }
-            Err(error) => Wish::is_heard().then_some(None).ok_or(error),
+            Err(error) => self.hub.wish.is_heard().then_some(None).ok_or(error),
         }
     }
 

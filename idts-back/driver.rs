@@ -233,6 +233,11 @@ impl Driver for Back {
     }
 
     fn restored(data: &Self::Data) {
-        data.link.lock().unmap();
+        let mut link = data.link.lock();
+        if let Some(tunnel) = link.tunnel.take() {
+            tunnel.lose(Errno::ConnReset);
+            tunnel.give_back();
+        }
+        link.phase = Phase::Down;
     }
 }

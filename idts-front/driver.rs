@@ -151,7 +151,13 @@ impl Driver for Front {
     fn restored(data: &Self::Data) {
         // The new domain's grant table is empty, and its events are unbound:
         // ending ours finds that out, and touches nobody else's.
-        data.link.lock().release();
+        let mut link = data.link.lock();
+        if let Some(tunnel) = link.tunnel.take() {
+            tunnel.lose(Errno::ConnReset);
+            tunnel.give_back();
+        }
+        link.phase = Phase::Down;
+        drop(link);
         data.hub.restored();
     }
 }

@@ -57,8 +57,9 @@ impl Gate {
     /// Shuts the gate and waits until everyone has left. May sleep.
     pub(crate) fn close(&self) {
         self.shut();
+        // Expedited: this may be the xenwatch thread, which all devices share.
         // SAFETY: No requirement but to be allowed to sleep, as documented.
-        unsafe { bindings::synchronize_rcu() };
+        unsafe { bindings::synchronize_rcu_expedited() };
     }
 }
 

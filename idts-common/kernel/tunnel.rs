@@ -11,6 +11,7 @@
 //! `inner`. The event handlers take none.
 
 mod claims;
+mod closer;
 mod pump;
 mod queues;
 mod terms;
@@ -21,7 +22,6 @@ use idts_core::log::Lines;
 use idts_core::nodes;
 use idts_core::region::Region;
 use idts_core::sched::FlowId;
-use idts_core::state::XenbusState;
 use idts_core::terms::Terms;
 use idts_core::wire::{self, page, Slot, BROKEN_MAX, QUEUES};
 use kernel::prelude::*;
@@ -31,6 +31,7 @@ use kernel::workqueue::{
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_work, DelayedWork, Work,
 };
 
+use self::closer::Closer;
 use self::queues::Ear;
 pub(crate) use self::queues::Lane;
 pub use self::terms::{announce, was_refused};
@@ -92,6 +93,7 @@ pub struct Tunnel {
     pub(crate) device: Option<DeviceRef>,
     /// Which channel is whose, for the event handlers.
     pub(crate) table: Table,
+    closer: Option<Arc<Closer>>,
     page: Piece,
     /// Back: grant reference of the control page that is mapped.
     reference: u32,
@@ -145,6 +147,7 @@ impl Tunnel {
         let book = work::zeroed::<Region>()?;
         let peer = device.map_or(0, |d| d.peer());
         let account = hub.account(peer)?;
+        let closer = device.map(|d| Closer::new(d.into())).transpose()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
@@ -155,6 +158,7 @@ impl Tunnel {
                 hub: hub.clone(),
                 device: device.map(DeviceRef::from),
                 table: Table::new(),
+                closer,
                 page,
                 reference,
                 terms,
@@ -253,6 +257,22 @@ impl Tunnel {
     /// Ends the tunnel: marks it dead, tells everyone, and waits for accesses
     /// under way, none of which sleeps. May be called twice.
     pub fn stop(self: &Arc<Self>, errno: Errno) {
+        if let Some(closer) = &self.closer {
+            closer.end();
+        }
+        self.end(errno);
+    }
+
+    /// The same while xenstore does not answer, for the domain was restored. What
+    /// waits for it comes to nothing: the nodes are gone.
+    pub fn lose(self: &Arc<Self>, errno: Errno) {
+        if let Some(closer) = &self.closer {
+            closer.end_later();
+        }
+        self.end(errno);
+    }
+
+    fn end(self: &Arc<Self>, errno: Errno) {
         self.hub.remove(self);
         if let Some(flow) = self.flow() {
             self.hub.mover.leave(flow);
@@ -338,10 +358,10 @@ impl Tunnel {
         Violation::ALL.get(index).copied()
     }
 
-    /// Asks the peer to close the device.
+    /// Asks the peer to close the device. With any lock held.
     pub(crate) fn switch_closing(&self) {
-        if let Some(device) = &self.device {
-            device.switch(XenbusState::Closing);
+        if let Some(closer) = &self.closer {
+            closer.ask();
         }
     }
 

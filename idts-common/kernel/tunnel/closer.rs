@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Asking the peer to close the device, where a lock is held or in haste.
+//!
+//! Xenstore may take long to answer, and as the domain is being saved it does not
+//! until all devices are resumed, which wait for the locks. So a work item asks.
+
+use idts_core::state::XenbusState;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+
+use crate::work;
+use crate::xenbus::DeviceRef;
+
+/// Switches a device to Closing.
+#[pin_data]
+pub(crate) struct Closer {
+    device: DeviceRef,
+    #[pin]
+    work: Work<Closer>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Closer { self.work }
+}
+
+impl Closer {
+    pub(super) fn new(device: DeviceRef) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                device,
+                work <- new_work!("idts_closer"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Has it done soon.
+    pub(super) fn ask(self: &Arc<Self>) {
+        let _ = crate::queue().enqueue(self.clone());
+    }
+
+    /// Does not do it any more; done or not it is then.
+    pub(super) fn end(self: &Arc<Self>) {
+        work::disable::<_, 0>(self);
+    }
+
+    /// The same, but leaves one that waits for xenstore waiting.
+    pub(super) fn end_later(self: &Arc<Self>) {
+        work::disable_later::<_, 0>(self);
+    }
+}
+
+impl WorkItem for Closer {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.device.switch(XenbusState::Closing);
+    }
+}

@@ -4,6 +4,7 @@
 
 use idts_core::log::Lines;
 use idts_core::pace::Pace;
+use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
@@ -40,6 +41,10 @@ fn pace() -> Pace {
 
 const NS_PER_MS: u64 = 1_000_000;
 
+/// Why there is no tunnel for one domain more. One flow is dom0's with itself.
+const FULL: &CStr = c"255 domains have a tunnel, which is the most";
+const _: () = assert!(FLOWS == 256);
+
 struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
@@ -57,6 +62,7 @@ struct Link {
 struct Said {
     connected: Lines,
     failed: Lines,
+    full: Lines,
     held: Lines,
     refused: Lines,
     unfit: Lines,
@@ -216,7 +222,12 @@ impl Driver for Back {
                 Ok(_) if link.held => return Next::Again(link.wait_ms()),
                 Ok(next) => return next,
                 Err(error) => {
-                    if may_say(&mut link.said.failed, device.peer()) {
+                    // It is mapped, and the scheduler has no place for it.
+                    if error == ENOSPC && link.phase == Phase::Up {
+                        if may_say(&mut link.said.full, device.peer()) {
+                            device.tell(error, FULL);
+                        }
+                    } else if may_say(&mut link.said.failed, device.peer()) {
                         dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                     }
                     link.unmap();

@@ -91,6 +91,19 @@ impl Device {
         switch(self.as_raw(), state);
     }
 
+    /// Says what went wrong, in the log and, for the toolstack, in xenstore.
+    pub fn tell(&self, error: Error, text: &CStr) {
+        // SAFETY: The device is valid, and the format is of one C string.
+        unsafe {
+            bindings::xenbus_dev_error(
+                self.as_raw(),
+                error.to_errno(),
+                c"%s".as_char_ptr(),
+                text.as_char_ptr(),
+            )
+        };
+    }
+
     /// Tells the shutdown path that this frontend is closed, and switches to
     /// Closed.
     pub fn frontend_closed(&self) {

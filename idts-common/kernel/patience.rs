@@ -6,8 +6,10 @@
 //! Falling asleep and being woken costs more than a short wait, so a short wait
 //! is spent looking. The time adapts to whether that pays, as the kernel's halt
 //! polling does (Documentation/virt/guest-halt-polling.rst); core/patience.rs
-//! has the rule. Halting in place costs no work at all, but keeps the timer's
-//! tick: it is left out after a wait that outlasted one.
+//! has the rule. Halting in place is what the idle task does, without the switch
+//! there and back, in which most of a sleep's cost lies under Xen. It costs no work
+//! at all, but keeps the timer's tick: it is left out after a wait that outlasted
+//! one. What it saves, and its price, is in tests/BENCH.md.
 
 use idts_core::patience::{longest_ns, next_ns, SHORTEST_NS};
 use kernel::prelude::*;

@@ -5,15 +5,25 @@
 //!
 //! One process at a time is the module's helper, for all tunnels. An event handler
 //! leaves a mark on its tunnel and calls the helper; without one it wakes the
-//! worker, as it does in any case a little later, for a helper of low priority
-//! must not hold others up.
+//! worker, as it does in any case a little later, for a helper must not hold others
+//! up.
+//!
+//! What it handles is also what other domains send, on its own time, and while it
+//! holds a tunnel's lock others wait for it. So it handles no more in one wait than
+//! the answer that it waits for may be behind, and none whose priority is below
+//! normal helps at all; the rest is the worker's.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
+use crate::bindings;
 use crate::hub::Hub;
 use crate::patience::{ticks, Patience};
 use crate::wait::{Armed, Awaited, WaitQueue, Woken};
+
+/// Looks for a message of a process in one wait, at most. That of a connect or an
+/// accept alone takes a handful.
+const LOOKS_MAX: usize = 128;
 
 /// A module's helper.
 #[pin_data]
@@ -82,18 +92,36 @@ impl Drop for Office<'_> {
 
 impl Hub {
     /// Waits until `news` come by whoever handles messages, at most for `jiffies`,
-    /// and handles them meanwhile. `None`: somebody else helps.
+    /// and handles some of them meanwhile. `None`: others are to do that.
     pub(crate) fn help(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Option<Result<Woken>> {
-        let _office = Office::take(self)?;
-        Some(self.help_until(news, jiffies))
+        // SAFETY: No requirements in a process.
+        if !unsafe { bindings::idts_may_help() } {
+            return None;
+        }
+        let office = Office::take(self)?;
+        Some(self.help_until(office, news, jiffies))
     }
 
-    fn help_until(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Result<Woken> {
+    fn help_until(
+        &self,
+        office: Office<'_>,
+        news: Awaited<'_>,
+        jiffies: Option<isize>,
+    ) -> Result<Woken> {
         let help = &self.help;
         let start = ticks();
+        let mut office = Some(office);
+        let mut looks = LOOKS_MAX;
         loop {
-            let call = Awaited::arm(&help.call);
-            self.take_mail();
+            let mut call = None;
+            if office.is_some() {
+                call = Some(Awaited::arm(&help.call));
+                self.take_mail(&mut looks);
+            }
+            if looks == 0 && office.is_some() {
+                self.pass_mail_on();
+                (office, call) = (None, None);
+            }
             if news.came() {
                 return Ok(Woken::True);
             }
@@ -101,6 +129,10 @@ impl Hub {
             if left.is_some_and(|left| left <= 0) {
                 return Ok(Woken::TimedOut);
             }
+            let Some(call) = call else {
+                help.queue.wait(left, || news.came())?;
+                continue;
+            };
             help.patience.wait(call, help.cpu.load(Relaxed), || {
                 let called = || call.came() || news.came();
                 help.queue.wait(left, called).map(|_| ())

@@ -184,6 +184,12 @@ bool idts_net_bind_service(void)
 	return capable(CAP_NET_BIND_SERVICE);
 }
 
+/* A process of normal priority or above, of no policy that makes it wait. */
+bool idts_may_help(void)
+{
+	return current->policy == SCHED_NORMAL && task_nice(current) <= 0;
+}
+
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags)
 {

@@ -43,6 +43,7 @@ bool idts_has_waiters(struct wait_queue_head *queue);
 void idts_halt_while(const u32 *word, u32 value, unsigned int cpu);
 void idts_rouse(unsigned int cpu);
 bool idts_net_bind_service(void);
+bool idts_may_help(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags);
 

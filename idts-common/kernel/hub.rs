@@ -276,10 +276,14 @@ impl Hub {
             .map(|e| e.tunnel.clone())
     }
 
-    /// Handles the messages of all tunnels that have some.
-    pub(crate) fn take_mail(&self) {
-        while let Some(tunnel) = self.next_mail() {
-            if tunnel.handle_all() {
+    /// Handles messages of the tunnels that have some, with so many looks, which are
+    /// counted off.
+    pub(crate) fn take_mail(&self, most: &mut usize) {
+        while *most > 0 {
+            let Some(tunnel) = self.next_mail() else {
+                return;
+            };
+            if tunnel.handle(most) {
                 self.leave_to_worker(|t| Arc::ptr_eq(t, &tunnel));
             }
         }

@@ -180,11 +180,7 @@ impl Tunnel {
     }
 
     /// Handles one message: a private copy of its slot.
-    pub(crate) fn handle(
-        self: &Arc<Self>,
-        inner: &mut Inner,
-        slot: &Slot,
-    ) -> Result<(), Violation> {
+    pub(crate) fn hear(self: &Arc<Self>, inner: &mut Inner, slot: &Slot) -> Result<(), Violation> {
         match self.role {
             Role::Back => self.hear_front(inner, FrontMessage::decode(slot)?),
             Role::Front => self.hear_back(inner, BackMessage::decode(slot)?),

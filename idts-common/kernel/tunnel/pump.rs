@@ -129,11 +129,13 @@ impl Tunnel {
         Ok(there && inner.outbox.len() < OUTBOX_MAX)
     }
 
-    /// Handles messages until there are none; `true`: there is more to do.
-    fn pump(self: &Arc<Self>, inner: &mut Inner) -> Result<bool, Violation> {
-        for _ in 0..BATCH {
+    /// Handles messages until there are none, or so many looks for one are counted
+    /// off; `true`: there is more to do.
+    fn pump(self: &Arc<Self>, inner: &mut Inner, most: &mut usize) -> Result<bool, Violation> {
+        while *most > 0 {
+            *most = most.saturating_sub(1);
             match self.next_message(inner)? {
-                Some(slot) => self.handle(inner, &slot)?,
+                Some(slot) => self.hear(inner, &slot)?,
                 None => {
                     self.flush(inner);
                     if !self.arm(inner)? {
@@ -150,11 +152,17 @@ impl Tunnel {
 impl Tunnel {
     /// Handles the messages that there are, but not too many at once; `true`:
     /// there are more.
-    pub(crate) fn handle_all(self: &Arc<Self>) -> bool {
+    fn handle_batch(self: &Arc<Self>) -> bool {
+        let mut most = BATCH;
+        self.handle(&mut most)
+    }
+
+    /// The same with `most` looks, which are counted off.
+    pub(crate) fn handle(self: &Arc<Self>, most: &mut usize) -> bool {
         let mut inner = self.inner.lock();
         let more = match self.too_many_broken() {
             Some(violation) => Err(violation),
-            None => self.pump(&mut inner),
+            None => self.pump(&mut inner, most),
         };
         more.unwrap_or_else(|violation| {
             self.break_down(&mut inner, violation);
@@ -184,7 +192,7 @@ impl WorkItem for Tunnel {
 
     fn run(this: Arc<Tunnel>) {
         this.takes_mail();
-        if this.handle_all() && this.gate.is_open() {
+        if this.handle_batch() && this.gate.is_open() {
             this.schedule();
         }
     }
@@ -194,7 +202,7 @@ impl WorkItem<1> for Tunnel {
     type Pointer = Arc<Tunnel>;
 
     fn run(this: Arc<Tunnel>) {
-        if this.takes_mail() && this.handle_all() && this.gate.is_open() {
+        if this.takes_mail() && this.handle_batch() && this.gate.is_open() {
             this.schedule();
         }
     }

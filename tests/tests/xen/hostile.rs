@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
+use crate::domains::set;
 use crate::lab::{Guest, Lab, GUESTS};
 use crate::run::{expect, Run};
 use crate::skips;
@@ -41,6 +42,7 @@ const BROKEN_MAX: u64 = 64;
 /// u3 plays the front; the honest side is dom0.
 pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {
     with_hostile_guest(lab, guest, |id| {
+        set(lab, guest.name, "subscribe=hostile")?;
         let victim = lab.start("dom0", &[HOSTILE_THERE, "victim", "--listen", "7000"])?;
         play(lab, guest, &Sides::new(true, guest, id), victim)
     })

@@ -147,6 +147,9 @@ const DEEDS: [&str; 5] = [
     "grants of others",
 ];
 
+/// What the front alone can do: groups are the back's.
+const FRONT_DEEDS: [&str; 1] = ["lying subscriber"];
+
 /// All rows for who plays `role`.
 pub fn rows(role: Role) -> Vec<Row> {
     let side = match role {
@@ -159,7 +162,11 @@ pub fn rows(role: Role) -> Vec<Row> {
     rows.extend(records());
     rows.extend(nodes(side));
     rows.extend(rules(role));
-    rows.extend(DEEDS.map(|name| Row {
+    let fronts: &[&str] = match role {
+        Role::Front => &FRONT_DEEDS,
+        Role::Back => &[],
+    };
+    rows.extend(DEEDS.iter().chain(fronts).map(|name| Row {
         name: format!("deed: {name}"),
         target: Target::Deed { name },
     }));

@@ -290,6 +290,7 @@ fn mid_handshake(player: &mut Player) -> Result<Outcome> {
 pub fn deed(player: &mut Player, session: &mut Session, name: &str) -> Result<Outcome> {
     match name {
         "event storm" => storm(player, session),
+        "lying subscriber" => rule::lying_subscriber(player, session),
         "channel after channel" => rule::channel_after_channel(player, session),
         "never acknowledging" => never_acknowledge(player, session),
         "grants of others" => grants_of_others(player, session),

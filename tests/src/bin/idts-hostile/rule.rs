@@ -5,7 +5,7 @@ use anyhow::{bail, Result};
 use idts_core::control::Role;
 use idts_core::mem::SharedMem;
 use idts_core::wire::{
-    code, line, page, BackMessage, ChannelId, FrontMessage, Refusal, Slot, PAGE,
+    code, group, line, page, BackMessage, ChannelId, FrontMessage, Kind, Refusal, Slot, PAGE,
 };
 
 use crate::attack::{settle, value_of, Must, Outcome, Reaction};
@@ -13,8 +13,10 @@ use crate::matrix::Column;
 use crate::message::name;
 use crate::player::{Player, FIRST_PAGES};
 use crate::race::Race;
-use crate::session::{closed_slot, spare_open, windows, Session, Wait, NOBODY};
+use crate::session::{chan_of, closed_slot, spare_open, windows, Session, Wait, NOBODY};
 
+/// The group that the honest side publishes, see `victim`.
+pub const GROUP: &[u8] = b"hostile";
 /// A channel number that nothing else has.
 const SPARE: u32 = 4091;
 
@@ -230,6 +232,32 @@ pub fn channel_after_channel(player: &mut Player, session: &mut Session) -> Resu
         }
     }
     bail!("the tunnel bears all")
+}
+
+/// Joins an honest program's group, with leave to hold it up, and says that more was read than was
+/// ever written. That ends it at once, and not when its time is over, without a word of a violation.
+pub fn lying_subscriber(player: &mut Player, session: &mut Session) -> Result<Outcome> {
+    let must = Must::Channel("consumer-index");
+    let mut open = spare_open(SPARE, group::TARGET);
+    open.kind = Kind::Subscribe;
+    open.ports.source = group::BLOCK;
+    let chan = chan_of(&open, Role::Front);
+    for at in (0..line::PAIR).step_by(4) {
+        session.data.store(open.lines_offset + at, 0);
+    }
+    session.chans.push(chan);
+    session.send(player, name(GROUP).encode())?;
+    session.send(player, FrontMessage::Open(open).encode())?;
+    let data = session.data;
+    let written = move || data.load(chan.peer + line::PROD);
+    let wait = session.wait(player, |_| written() != 0)?;
+    if wait != Wait::Done {
+        return Ok(Outcome::of(wait, must, 0));
+    }
+    let value = written().wrapping_add(chan.size);
+    data.store_release(chan.own + line::CONS, value);
+    let wait = session.wait(player, |s| s.chans[2].closed)?;
+    Ok(of_channel(wait, must, value))
 }
 
 /// The outcome where a channel was awaited to end.

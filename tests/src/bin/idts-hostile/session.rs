@@ -440,7 +440,8 @@ pub fn spare_open(id: u32, target: u32) -> Open {
     open
 }
 
-fn chan_of(open: &Open, role: Role) -> Chan {
+/// The channel that an opening makes.
+pub fn chan_of(open: &Open, role: Role) -> Chan {
     let (front, back) = (open.lines_offset, open.lines_offset + line::SIZE);
     let (own, peer, ring) = match role {
         Role::Front => (front, back, open.front_ring),

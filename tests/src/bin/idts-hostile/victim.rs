@@ -11,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use idts::{Address, Bind, Channel, Connect};
+use idts::{Address, Bind, Channel, Connect, Publish};
 use serde_json::{json, Value};
 
 use crate::cli;
+use crate::rule::GROUP;
 
 /// The size of every ring: small, so that a writer soon waits.
 const RING: u32 = 4096;
@@ -38,6 +39,9 @@ impl Tally {
 
 pub fn run(args: &cli::Victim) -> Result<Value> {
     let tally = Arc::new(Tally::default());
+    if args.listen.is_some() {
+        thread::spawn(publish);
+    }
     for records in [false, true] {
         let tally = Arc::clone(&tally);
         if let Some(port) = args.listen {
@@ -62,6 +66,18 @@ pub fn run(args: &cli::Victim) -> Result<Value> {
     tally.over.store(true, Ordering::Relaxed);
     let ends = tally.ends.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(json!({ "channels": tally.channels.load(Ordering::Relaxed), "ends": *ends }))
+}
+
+/// Publishes records to who may hold it up.
+fn publish() {
+    let group = String::from_utf8_lossy(GROUP).into_owned();
+    loop {
+        let publisher = Publish::to(&*group).may_block(true).open();
+        while publisher.as_ref().is_ok_and(|p| p.send(&[7; 100]).is_ok()) {
+            thread::sleep(PAUSE);
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Connects for as long as the program lives.

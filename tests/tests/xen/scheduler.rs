@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The scheduler as the bottleneck: four guests, each with more to send than a total cap lets
-//! through, once to dom0 and once to each other. What each gets is counted by the backend, per
+//! through, once to dom0, once to each other, and once with a publisher among them. What each gets is counted by the backend, per
 //! second of a clock that counts instructions, so that the machine's mood is not in the figures.
 
 use anyhow::{ensure, Context, Result};
@@ -18,6 +18,9 @@ const TOTAL: u64 = 8 << 20;
 const OWN: u64 = 1 << 20;
 /// How far a share may be off.
 const SHARE: f64 = 0.05;
+/// The same of one of four that publishes: its records are more than a turn's end allows for.
+const FAN_SHARE: f64 = 0.04;
+const SUBSCRIBERS: usize = 8;
 /// How far a cap may be off.
 const CAP: f64 = 0.03;
 /// How long a policy works before it is measured, and for how long it is, in seconds.
@@ -49,7 +52,60 @@ pub fn shares(lab: &Lab) -> Result<()> {
         measure(lab).with_context(|| if relayed { "relayed" } else { "to dom0" })?;
         flows.into_iter().try_for_each(stop)?;
     }
+    fan_out(lab).context("a publisher")?;
     configure(lab, &["scheduler", "rate=0"])
+}
+
+/// A publisher pays for each copy: what goes to its many subscribers is no more in all than what
+/// each of the others sends to one.
+fn fan_out(lab: &Lab) -> Result<()> {
+    const GROUP: &str = "fan";
+    for guest in GUESTS {
+        configure(lab, &["set", guest, "weight="])?;
+    }
+    for key in ["publish", "subscribe"] {
+        configure(lab, &["set", "u1", &format!("{key}={GROUP}")])?;
+    }
+    let mut runs = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let argv = ["idts", "subscribe", GROUP, "--on-lag", "block", "--json"];
+        let run = lab.start("u1", &argv)?;
+        run.wait_line("subscribed to")?;
+        runs.push(run);
+    }
+    let argv = [
+        "idts",
+        "publish",
+        GROUP,
+        "--may-block",
+        "--count",
+        "1000000000",
+        "--size",
+        "16384",
+    ];
+    let publisher = lab.start("u1", &argv)?;
+    publisher.wait_line("publishing to")?;
+    let mut flows = Vec::new();
+    for (from, to) in [("u2", "u3"), ("u3", "u4"), ("u4", "u2")] {
+        flows.push(flow(lab, from, to)?);
+    }
+    let seen = look_twice(lab, WINDOW)?;
+    flows.into_iter().try_for_each(stop)?;
+    publisher.stop()?;
+    for run in runs {
+        run.end()?;
+    }
+    // What came out of the publisher's tunnel went back into it, so many times.
+    let (copied, others) = (seen.grown("relayed_out")?, seen.grown("relayed_in")?);
+    let moved = [copied[0], others[1], others[2], others[3]];
+    let whole: u64 = moved.iter().sum();
+    let shares = moved.map(|bytes| bytes as f64 / whole as f64);
+    eprintln!("a publisher to {SUBSCRIBERS} among three: {shares:.3?} of {whole} bytes");
+    ensure!(
+        shares.iter().all(|share| (share - 0.25).abs() <= FAN_SHARE),
+        "with a publisher to {SUBSCRIBERS} shares are {shares:?}"
+    );
+    Ok(())
 }
 
 /// Every policy in turn, while data flows.
@@ -141,6 +197,42 @@ fn watch(lab: &Lab) -> Result<Shares> {
 
 /// What the backend counts in so many seconds of the domain's own time.
 fn watch_for(lab: &Lab, seconds: f64) -> Result<Shares> {
+    let seen = look_twice(lab, seconds)?;
+    let float = |values: Vec<u64>| values.into_iter().map(|value| value as f64).collect();
+    let capped = seen.after["scheduler"]["rate"] != 0;
+    Ok(Shares {
+        seconds: seen.seconds,
+        served: float(seen.grown(if capped {
+            "flow_served_bytes"
+        } else {
+            "rx_bytes"
+        })?),
+        backlogs: seen.grown("flow_backlogs")?,
+        backlogged: float(seen.grown("flow_backlogged_ns")?),
+    })
+}
+
+/// All counters, before and after a while.
+struct Looks {
+    seconds: f64,
+    before: Value,
+    after: Value,
+}
+
+impl Looks {
+    /// By how much a counter grew, guest by guest.
+    fn grown(&self, name: &str) -> Result<Vec<u64>> {
+        let counter = |stats: &Value, index: usize| {
+            let value = stats["domains"][index]["counters"][name].as_u64();
+            value.with_context(|| format!("no {name} of guest {index} in {stats}"))
+        };
+        (0..GUESTS.len())
+            .map(|index| Ok(counter(&self.after, index)? - counter(&self.before, index)?))
+            .collect()
+    }
+}
+
+fn look_twice(lab: &Lab, seconds: f64) -> Result<Looks> {
     let look = "cat /proc/uptime; tunnel-mgr stats --json";
     let script = format!("sleep {SETTLE}; {look}; sleep {seconds}; {look}");
     let said = lab.tb.sh("dom0", &script)?.stdout_text();
@@ -152,26 +244,10 @@ fn watch_for(lab: &Lab, seconds: f64) -> Result<Shares> {
         Ok((uptime, serde_json::from_str(stats)?))
     };
     let (before, after) = (look()?, look()?);
-    let grown = |name: &str| -> Result<Vec<u64>> {
-        let counter = |stats: &Value, index: usize| {
-            let value = stats["domains"][index]["counters"][name].as_u64();
-            value.with_context(|| format!("no {name} of guest {index} in {stats}"))
-        };
-        (0..GUESTS.len())
-            .map(|index| Ok(counter(&after.1, index)? - counter(&before.1, index)?))
-            .collect()
-    };
-    let float = |values: Vec<u64>| values.into_iter().map(|value| value as f64).collect();
-    let capped = after.1["scheduler"]["rate"] != 0;
-    Ok(Shares {
+    Ok(Looks {
         seconds: after.0 - before.0,
-        served: float(grown(if capped {
-            "flow_served_bytes"
-        } else {
-            "rx_bytes"
-        })?),
-        backlogs: grown("flow_backlogs")?,
-        backlogged: float(grown("flow_backlogged_ns")?),
+        before: before.1,
+        after: after.1,
     })
 }
 

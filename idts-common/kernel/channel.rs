@@ -43,6 +43,8 @@ pub(crate) enum Stop {
     Deaf,
     /// The record does not fit into the ring.
     TooLong,
+    /// A cap lets nothing move before the tunnel's next turn; it had so many.
+    Turn(u32),
     /// The channel is broken: [`Channel::fate`] tells why.
     Broken,
 }
@@ -71,6 +73,14 @@ pub(crate) struct Rx {
     pub(crate) truncated: u64,
 }
 
+/// What a try read.
+pub(crate) struct Got {
+    /// Bytes that the user has.
+    pub(crate) given: usize,
+    /// Bytes that are out of the ring: of a record all.
+    pub(crate) taken: u32,
+}
+
 /// What poll wants to know.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Readiness {
@@ -78,6 +88,10 @@ pub(crate) struct Readiness {
     pub(crate) readable: bool,
     /// A write would not block.
     pub(crate) writable: bool,
+    /// A read would move bytes.
+    pub(crate) gives: bool,
+    /// A write would move bytes.
+    pub(crate) takes: bool,
     /// The peer writes no more.
     pub(crate) read_ended: bool,
     /// Nothing moves any more, either way.
@@ -255,7 +269,7 @@ impl Channel {
         to: &mut IovIterDest<'_>,
         limit: u32,
         reader: Reader<'_>,
-    ) -> Result<usize, Stop> {
+    ) -> Result<Got, Stop> {
         if self.kind.has_records() {
             return self.try_read_record(to, reader);
         }
@@ -291,7 +305,18 @@ impl Channel {
         }
         rx.bytes = rx.bytes.wrapping_add(total.into());
         self.tunnel.stats.rx_bytes.add(total.into());
-        Ok(total as usize)
+        Ok(Got {
+            given: total as usize,
+            taken: total,
+        })
+    }
+
+    /// Waits a while for something to read, as [`Self::try_read`] does, and takes
+    /// nothing.
+    pub(crate) fn await_data(&self, reader: Reader<'_>) -> Result<(), Stop> {
+        let mut rx = self.rx.lock();
+        let live = self.enter_to_read()?;
+        self.refill_or_arm(&mut rx.ring, &live, reader)
     }
 
     /// Publishes `bytes`; says whether to notify the peer.
@@ -542,6 +567,8 @@ impl Channel {
         let gone = Readiness {
             readable: true,
             writable: true,
+            gives: false,
+            takes: false,
             read_ended: true,
             hung_up: true,
             error: true,
@@ -566,9 +593,12 @@ impl Channel {
         };
         let read_ended = flags & line::FIN != 0 || own & line::DEAF != 0;
         let write_ended = flags & line::DEAF != 0 || own & line::FIN != 0;
+        let room = free >= tx.want.max(tx.ring.size() / 4);
         Readiness {
             readable: there > 0 || read_ended,
-            writable: write_ended || free >= tx.want.max(tx.ring.size() / 4),
+            writable: room || write_ended,
+            gives: there > 0,
+            takes: room && !write_ended,
             read_ended,
             hung_up: read_ended && write_ended,
             error: flags & line::RESET != 0,
@@ -643,6 +673,7 @@ impl Channel {
     pub(crate) fn revoke(&self) {
         self.end(line::FIN | line::DEAF | line::RESET, Some(Errno::ConnReset));
         self.waiter.kick();
+        self.tunnel.look_up();
     }
 
     /// The last words of a channel that its application closed.

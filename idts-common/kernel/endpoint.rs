@@ -7,6 +7,7 @@
 //! fault: no lock, no mapping. Called by [`crate::chardev`], and by
 //! [`crate::tunnel`] when the peer answers.
 
+mod caps;
 mod connect;
 mod data;
 mod info;

@@ -549,10 +549,23 @@ impl Mover {
         claim
     }
 
-    /// Gives back what a claim left over.
-    pub(crate) fn refund(&self, id: FlowId, unused: u32) {
+    /// Whether a program's claim would be granted now. If not, its flow waits.
+    pub(crate) fn may_claim(self: &Arc<Self>, id: FlowId) -> bool {
+        let may = self.inner.lock().sched.may_claim(id, clock());
+        if !may {
+            self.kick();
+        }
+        may
+    }
+
+    /// A program that claimed so many bytes moved so many.
+    pub(crate) fn settle(&self, id: FlowId, claimed: u32, used: u32) {
+        let (unused, extra) = (claimed.saturating_sub(used), used.saturating_sub(claimed));
         if unused > 0 {
             self.inner.lock().sched.refund(id, unused);
+        }
+        if extra > 0 {
+            self.inner.lock().sched.charge(id, extra, clock());
         }
     }
 

@@ -8,7 +8,7 @@ use idts_core::record::{check, framed, longest, HEADER};
 use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
-use crate::channel::{Channel, Reader, Stop};
+use crate::channel::{Channel, Got, Reader, Stop};
 use crate::shared::Live;
 
 impl Channel {
@@ -28,7 +28,7 @@ impl Channel {
         &self,
         to: &mut IovIterDest<'_>,
         reader: Reader<'_>,
-    ) -> Result<usize, Stop> {
+    ) -> Result<Got, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
         self.refill_or_arm(&mut rx.ring, &live, reader)?;
@@ -53,7 +53,10 @@ impl Channel {
         rx.truncated = rx.truncated.wrapping_add((want < len).into());
         self.notify(&live, notify);
         self.tunnel.stats.rx_bytes.add(len.into());
-        Ok(want as usize)
+        Ok(Got {
+            given: want as usize,
+            taken: len,
+        })
     }
 
     /// Writes the user's buffer as one record.

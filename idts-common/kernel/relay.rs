@@ -283,7 +283,7 @@ impl Relay {
             Some(Stall::Stop(stop)) => stop,
         };
         match stop {
-            Stop::Blocked | Stop::Fault(_) => {}
+            Stop::Blocked | Stop::Fault(_) | Stop::Turn(_) => {}
             Stop::End => {
                 sink.shutdown(line::FIN);
                 *ended = true;

@@ -31,6 +31,7 @@ use kernel::workqueue::{
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_work, DelayedWork, Work,
 };
 
+pub(crate) use self::claims::ALL;
 use self::closer::Closer;
 use self::queues::Ear;
 pub(crate) use self::queues::Lane;
@@ -108,6 +109,8 @@ pub struct Tunnel {
     capped: Atomic<bool>,
     /// Turns that were handed to this domain's own programs, and who waits.
     turns: Atomic<u32>,
+    /// Somebody who does not sleep waits for the next.
+    turn_armed: Atomic<bool>,
     #[pin]
     turn: WaitQueue,
     /// The worker waits for an event of the control ring.
@@ -167,6 +170,7 @@ impl Tunnel {
                 flow: SetOnce::new(),
                 capped: Atomic::new(false),
                 turns: Atomic::new(0),
+                turn_armed: Atomic::new(false),
                 turn <- WaitQueue::new(),
                 armed: Atomic::new(0),
                 broken_channels: Atomic::new(0),

@@ -29,17 +29,13 @@ impl Endpoint {
         let reader = (!nonblock).then_some(&self.reading);
         loop {
             let news = Awaited::of(&channel.waiter.read);
-            let claimed = match channel.tunnel.is_capped() {
-                false => u32::MAX,
-                true => match channel.levels().0 {
-                    0 => u32::MAX,
-                    there => channel.tunnel.claim(there.min(len_u32(to.len())))?,
-                },
-            };
-            let result = channel.try_read(to, claimed, reader);
-            channel
-                .tunnel
-                .settle(claimed, result.as_ref().map_or(0, |n| *n));
+            let claimed = self.claim_to_read(channel, len_u32(to.len()), reader);
+            let result = claimed.and_then(|claimed| {
+                let result = channel.try_read(to, claimed, reader);
+                let taken = result.as_ref().map_or(0, |got| got.taken);
+                channel.tunnel.settle(claimed, taken);
+                result.map(|got| got.given)
+            });
             match result {
                 Ok(n) => {
                     if !to.is_empty() && channel.kind == Kind::Stream && channel.has_more() {
@@ -47,8 +43,11 @@ impl Endpoint {
                         // the next read. One that fails is told then.
                         let _ = fault_in_writable(to, 1);
                     }
-                    if (nonblock || self.polled.load(Relaxed)) && channel.levels().0 == 0 {
-                        self.watch_read(channel);
+                    if nonblock || self.polled.load(Relaxed) {
+                        match channel.levels().0 {
+                            0 => self.watch_read(channel),
+                            _ => self.watch_turn(channel),
+                        }
                     }
                     return Ok(n);
                 }
@@ -57,7 +56,8 @@ impl Endpoint {
                     return Err(channel.fate().into())
                 }
                 Err(Stop::Fault(need)) => fault_in_writable(to, need)?,
-                Err(Stop::Blocked) if nonblock => return Err(EAGAIN),
+                Err(Stop::Blocked | Stop::Turn(_)) if nonblock => return Err(EAGAIN),
+                Err(Stop::Turn(seen)) => channel.tunnel.wait_turn(seen, channel)?,
                 Err(Stop::Blocked) => self.wait_for(channel, &self.reading, news)?,
             }
         }
@@ -71,29 +71,21 @@ impl Endpoint {
         }
         let mut total = 0usize;
         while !from.is_empty() {
-            let claimed = match channel.tunnel.is_capped() {
-                false => Ok(u32::MAX),
-                true => match channel.levels().1 {
-                    0 => Ok(u32::MAX),
-                    free => channel.tunnel.claim(free.min(len_u32(from.len()))),
-                },
-            };
-            let result = match claimed {
-                Ok(claimed) => {
-                    let result = channel.try_write(from, claimed);
-                    let moved = result.as_ref().map_or(0, |n| *n);
-                    channel.tunnel.settle(claimed, moved);
-                    result
-                }
-                Err(_) if total > 0 => break,
-                Err(error) => return Err(error),
-            };
+            let claimed = self.claim_to_write(channel, len_u32(from.len()), nonblock);
+            let result = claimed.and_then(|claimed| {
+                let result = channel.try_write(from, claimed);
+                let moved = result.as_ref().map_or(0, |n| *n as u32);
+                channel.tunnel.settle(claimed, moved);
+                result
+            });
             let error = match result {
                 Ok(n) => {
                     total = total.wrapping_add(n);
                     continue;
                 }
                 Err(Stop::Fault(need)) => fault_in_readable(from, need).err(),
+                Err(Stop::Turn(_)) if nonblock => Some(EAGAIN),
+                Err(Stop::Turn(seen)) => channel.tunnel.wait_turn(seen, channel).err(),
                 Err(Stop::Blocked) => self.blocked_write(channel, from.len(), nonblock).err(),
                 // What was written comes first; the next write tells the rest.
                 Err(_) if total > 0 => break,

@@ -48,6 +48,7 @@ impl Endpoint {
         if !ready.writable && channel.arm_write(channel.room_for_poll()) {
             ready = channel.readiness();
         }
+        self.hold_back(channel, &mut ready);
         events(ready)
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Waiter {
     pub(crate) write: Armed,
     /// For an end of the peer's, whatever there is to read and to write.
     pub(crate) ends: Armed,
+    /// For the tunnel's next turn, where a cap lets nothing move.
+    pub(crate) turn: Armed,
     /// Set once there is somebody. Before that nobody waits.
     whom: SetOnce<Arc<dyn Wake>>,
     /// Where the lines lie, and what of them was seen.
@@ -41,6 +43,7 @@ impl Waiter {
             read: Armed::new(),
             write: Armed::new(),
             ends: Armed::new(),
+            turn: Armed::new(),
             whom: SetOnce::new(),
             lines,
             watch,
@@ -79,11 +82,19 @@ impl Waiter {
         }
     }
 
+    /// It is the tunnel's turn: wakes who waits for that.
+    pub(crate) fn tell_turn(&self) {
+        if self.turn.disarm() {
+            self.wake();
+        }
+    }
+
     /// Wakes everyone, whatever they wait for.
     pub(crate) fn kick(&self) {
         self.read.disarm();
         self.write.disarm();
         self.ends.disarm();
+        self.turn.disarm();
         self.wake();
     }
 

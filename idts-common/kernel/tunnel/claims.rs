@@ -7,11 +7,16 @@
 //! asks.
 
 use idts_core::sched::{Claim, FlowId, FlowStats};
+use idts_core::wire::CHANNELS;
 use kernel::prelude::*;
-use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::{Full, Relaxed};
 
 use super::Tunnel;
+use crate::channel::{Channel, Stop};
 use crate::patience::clock;
+
+/// A claim where there is no cap.
+pub(crate) const ALL: u32 = u32::MAX;
 
 impl Tunnel {
     /// Back: obeys what is set for the domain.
@@ -33,35 +38,51 @@ impl Tunnel {
         self.capped.load(Relaxed)
     }
 
-    /// What this domain's program may move now of `want` bytes: all, without a
-    /// cap; otherwise it waits for its turn, even with O_NONBLOCK, as a read of
-    /// a disk does. [`Self::settle`] gives the rest back.
-    pub(crate) fn claim(&self, want: u32) -> Result<u32> {
-        loop {
-            if !self.capped.load(Relaxed) {
-                return Ok(u32::MAX);
-            }
-            let Some(flow) = self.flow() else {
-                return Ok(u32::MAX);
-            };
-            let seen = self.turns.load(Relaxed);
-            match self.hub.mover.claim(flow, want) {
-                Claim::Granted(bytes) => return Ok(bytes),
-                Claim::Free | Claim::Gone => return Ok(u32::MAX),
-                Claim::Queued => {
-                    self.turn.wait(None, || self.turns.load(Relaxed) != seen)?;
-                }
-            }
+    /// What this domain's program may move now of `want` bytes, at least 1: all,
+    /// without a cap; otherwise what it is granted, and it may have to wait for a
+    /// turn first. [`Self::settle`] ends the claim.
+    pub(crate) fn claim(&self, want: u32) -> Result<u32, Stop> {
+        let seen = self.turns.load(Relaxed);
+        let claim = self.flow().map(|flow| self.hub.mover.claim(flow, want));
+        match claim.unwrap_or(Claim::Gone) {
+            Claim::Granted(bytes) => Ok(bytes),
+            Claim::Free | Claim::Gone => Ok(ALL),
+            Claim::Queued => Err(Stop::Turn(seen)),
         }
     }
 
-    /// Gives back what is left of a claim.
-    pub(crate) fn settle(&self, claimed: u32, used: usize) {
-        if claimed != u32::MAX {
-            if let Some(flow) = self.flow() {
-                let unused = claimed.saturating_sub(used as u32);
-                self.hub.mover.refund(flow, unused);
-            }
+    /// Whether a claim would be granted now; if not, a turn comes.
+    pub(crate) fn may_claim(&self) -> bool {
+        let flow = self.flow();
+        flow.is_none_or(|flow| self.hub.mover.may_claim(flow))
+    }
+
+    /// Sleeps until there was a turn after so many, or `channel` is over.
+    pub(crate) fn wait_turn(&self, seen: u32, channel: &Channel) -> Result {
+        let is_over = || channel.error() != 0 || self.turns.load(Relaxed) != seen;
+        self.turn.wait(None, is_over).map(|_| ())
+    }
+
+    /// Has those who sleep for a turn see whether their channel is over.
+    pub(crate) fn look_up(&self) {
+        self.turn.wake_all();
+    }
+
+    /// Has the next turn told to who does not sleep for it at `channel`.
+    pub(crate) fn arm_turn(&self, channel: &Channel) {
+        channel.waiter.turn.arm();
+        // Full: whoever has a turn after this sees it.
+        self.turn_armed.xchg(true, Full);
+    }
+
+    /// Ends a claim: gives back what was not used, and pays for what a record was
+    /// longer.
+    pub(crate) fn settle(&self, claimed: u32, used: u32) {
+        if claimed == ALL {
+            return;
+        }
+        if let Some(flow) = self.flow() {
+            self.hub.mover.settle(flow, claimed, used);
         }
     }
 
@@ -85,5 +106,15 @@ impl Tunnel {
     pub(crate) fn grant_turn(&self) {
         self.turns.add(1, Relaxed);
         self.turn.wake_all();
+        if self.turn_armed.xchg(false, Full) {
+            for word in 0..CHANNELS / 64 {
+                let mut open = self.table.open(word);
+                while open != 0 {
+                    let id = word.wrapping_mul(64).wrapping_add(open.trailing_zeros());
+                    open &= open.wrapping_sub(1);
+                    self.table.with(id, |waiter| waiter.tell_turn());
+                }
+            }
+        }
     }
 }

@@ -361,6 +361,82 @@ fn ask_xenstore(lab: &Lab, domain: &str, request: &str) -> Result<String> {
     Ok(lab.tb.sh(domain, &script)?.stdout_text())
 }
 
+/// A record is not divided, but it is paid for: two ways, a record in each.
+fn records_under_cap(lab: &Lab, guest: &Guest) -> Result<()> {
+    const RATE: f64 = 1048576.0;
+    const RECORD: u64 = 1 << 20;
+    let port = lab.port();
+    let echo = ["idts", "echo", &port.to_string(), "--record"];
+    let echo = start(lab, "dom0", &echo, "listening on")?;
+    let (target, size) = (lab.address("dom0", port)?, RECORD.to_string());
+    let ping = [
+        "idts", "ping", &target, "-c", "1000000", "-s", &size, "--record",
+    ];
+    let result = with_setting(lab, guest.name, ("rate", "1M"), || {
+        let ping = lab.start(guest.name, &ping)?;
+        while lab.counter("dom0", guest.name, "rx_bytes")? == 0 {
+            ensure!(ping.is_running(), "no record came: {}", ping.end()?.stderr);
+        }
+        let (seconds, bytes) = measure(lab, guest, &["rx_bytes", "tx_bytes"])?;
+        ping.stop()?;
+        // What was owed before may be paid within, and one more begun.
+        let most = RATE * (seconds + 0.05) * 1.02 + 65536.0 + RECORD as f64;
+        ensure!(
+            bytes as f64 <= most,
+            "records: {bytes} bytes in {seconds} s under {RATE} a second"
+        );
+        Ok(())
+    });
+    echo.stop()?;
+    result
+}
+
+/// A read without blocking never waits for a cap, and poll tells of the next turn.
+fn nonblocking_under_cap(lab: &Lab, guest: &Guest) -> Result<()> {
+    for more in [&[][..], &["--edge"]] {
+        let port = lab.port();
+        let argv = ["capped", &port.to_string(), "--bytes", "196608"];
+        let argv: Vec<_> = argv.iter().chain(more).copied().collect();
+        with_setting(lab, guest.name, ("rate", "64K"), || {
+            let reader = lab.serve("dom0", &argv)?;
+            let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
+            let report = reader.report().context("without blocking under a cap")?;
+            sender.stop()?;
+            ensure!(
+                report["denied"] != 0 && report["lied"] == 0,
+                "without blocking under a cap: {report}"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// How much the backend's counters grow in a while, and how long that is.
+fn measure(lab: &Lab, guest: &Guest, counters: &[&str]) -> Result<(f64, u64)> {
+    let stats = format!("tunnel-mgr stats {} --json", guest.name);
+    // The clock is read around the counters: however slow they are to come, no more time
+    // has passed between them.
+    let clock = "cat /proc/uptime";
+    let script = format!("{clock}; {stats}; sleep 2; {stats}; {clock}");
+    let said = lab.tb.sh("dom0", &script)?;
+    let said = said.stdout_text();
+    let lines: Vec<_> = said.lines().collect();
+    let [start, before, after, end] = lines[..] else {
+        anyhow::bail!("stats say {said}");
+    };
+    let time = |text: &str| text.split(' ').next().unwrap_or("").parse::<f64>();
+    let bytes = |text: &str| -> Result<u64> {
+        let stats: serde_json::Value = serde_json::from_str(text)?;
+        let counter = |name: &&str| {
+            let value = stats["domains"][0]["counters"][*name].as_u64();
+            value.with_context(|| format!("no {name} in {text}"))
+        };
+        counters.iter().map(counter).sum()
+    };
+    Ok((time(end)? - time(start)?, bytes(after)? - bytes(before)?))
+}
+
 /// The domain's cap and the total one come and go while data flows, and are in the counters that
 /// `tunnel-mgr stats` shows.
 pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
@@ -369,28 +445,8 @@ pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
     let receiver = lab.serve("dom0", &["recv", &port.to_string()])?;
     let sender = lab.exercise(guest.name, &["send", &lab.address("dom0", port)?])?;
     sender.wait_progress()?;
-    let measure = || -> Result<(f64, u64)> {
-        let stats = format!("tunnel-mgr stats {} --json", guest.name);
-        // The clock is read around the counters: however slow they are to come, no more time
-        // has passed between them.
-        let clock = "cat /proc/uptime";
-        let script = format!("{clock}; {stats}; sleep 2; {stats}; {clock}");
-        let said = lab.tb.sh("dom0", &script)?;
-        let said = said.stdout_text();
-        let lines: Vec<_> = said.lines().collect();
-        let [start, before, after, end] = lines[..] else {
-            anyhow::bail!("stats say {said}");
-        };
-        let time = |text: &str| text.split(' ').next().unwrap_or("").parse::<f64>();
-        let bytes = |text: &str| -> Result<u64> {
-            let stats: serde_json::Value = serde_json::from_str(text)?;
-            let value = stats["domains"][0]["counters"]["rx_bytes"].as_u64();
-            value.with_context(|| format!("no rx_bytes in {text}"))
-        };
-        Ok((time(end)? - time(start)?, bytes(after)? - bytes(before)?))
-    };
     let capped = |what: &str| -> Result<()> {
-        let (seconds, bytes) = measure()?;
+        let (seconds, bytes) = measure(lab, guest, &["rx_bytes"])?;
         // A twentieth of a second's tokens may have been there; what a slow machine does not
         // move is no fault.
         let most = RATE as f64 * (seconds + 0.05) * 1.02 + 65536.0;
@@ -413,5 +469,6 @@ pub fn rates(lab: &Lab, guest: &Guest) -> Result<()> {
     sender.wait_progress()?;
     sender.stop()?;
     receiver.end()?;
-    Ok(())
+    records_under_cap(lab, guest)?;
+    nonblocking_under_cap(lab, guest)
 }

@@ -35,6 +35,8 @@ pub enum Verb {
     Poll(Poll),
     /// The other end of `poll`
     PollServe(PollServe),
+    /// Takes a stream without blocking, under a cap
+    Capped(Capped),
     /// Makes each system call once, on a stream
     Calls(Calls),
     /// The other end of `calls`
@@ -197,6 +199,17 @@ pub struct PollServe {
     pub rounds: u64,
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[arg(long)]
+    pub edge: bool,
+}
+
+#[derive(Args)]
+pub struct Capped {
+    pub port: u32,
+    /// How many
+    #[arg(long)]
+    pub bytes: u64,
+    /// By an edge-triggered epoll that is set up once
     #[arg(long)]
     pub edge: bool,
 }

@@ -6,6 +6,7 @@
 //! the pattern wants; 2 usage. The test judges the report, this program only notes.
 
 mod calls;
+mod capped;
 mod cli;
 mod crowd;
 mod cycle;
@@ -54,6 +55,7 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::CycleServe(args) => cycle::serve(&args),
         Verb::Poll(args) => polling::client(&args),
         Verb::PollServe(args) => polling::serve(&args),
+        Verb::Capped(args) => capped::serve(&args),
         Verb::Calls(args) => calls::client(&args),
         Verb::CallsServe(args) => calls::serve(&args),
         Verb::Records(args) => calls::records(&args),

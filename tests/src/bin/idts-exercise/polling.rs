@@ -18,14 +18,14 @@ use crate::pattern::Pattern;
 use crate::probe::{self, HUNG};
 
 /// A channel that waits by poll or epoll, and counts.
-struct Polled {
-    channel: Channel,
+pub struct Polled {
+    pub channel: Channel,
     epoll: Option<OwnedFd>,
     waits: u64,
 }
 
 impl Polled {
-    fn new(channel: Channel, edge: bool) -> Result<Self> {
+    pub fn new(channel: Channel, edge: bool) -> Result<Self> {
         channel.set_nonblocking(true)?;
         let epoll = if edge {
             Some(edge_triggered(&channel)?)
@@ -40,7 +40,7 @@ impl Polled {
         })
     }
 
-    fn wait(&mut self, wanted: PollFlags) -> Result<()> {
+    pub fn wait(&mut self, wanted: PollFlags) -> Result<()> {
         self.waits += 1;
         match &self.epoll {
             None => probe::wait(&self.channel, wanted).map(drop),

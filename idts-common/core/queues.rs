@@ -52,25 +52,21 @@ impl Queues {
         let bit = |w: u32| 1u64.wrapping_shl(w);
         (0..WORDS).filter(ours).fold(0, |all, w| all | bit(w))
     }
-
-    /// The numbers of a queue's channels, from the lowest; not the control
-    /// ring's.
-    fn numbers(self, queue: u32) -> impl Iterator<Item = u32> {
-        (queue..WORDS)
-            .step_by(self.0.get() as usize)
-            .flat_map(|w| {
-                let first = w.wrapping_mul(WORD);
-                first..first.wrapping_add(WORD)
-            })
-            .skip_while(|id| *id == 0)
-    }
 }
 
-/// How many channels each queue has.
+/// Which numbers channels have, and how many each queue has.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     queues: Queues,
     used: [u32; QUEUES as usize],
+    /// A bit for each number, as in the doorbells.
+    taken: [u64; WORDS as usize],
+}
+
+/// The number of the lowest bit of word `w`.
+fn lowest(w: u32, bits: u64) -> Option<u32> {
+    let number = w.wrapping_mul(WORD).wrapping_add(bits.trailing_zeros());
+    (bits != 0).then_some(number)
 }
 
 impl Spread {
@@ -79,25 +75,43 @@ impl Spread {
         Self {
             queues,
             used: [0; QUEUES as usize],
+            taken: [0; WORDS as usize],
         }
     }
 
-    fn used_mut(&mut self, id: u32) -> Option<&mut u32> {
-        self.used.get_mut(self.queues.of(id) as usize)
+    /// Notes whether a number is taken. False if it was so before.
+    fn mark(&mut self, id: u32, taken: bool) -> bool {
+        let bit = 1u64.wrapping_shl(id % WORD);
+        let Some(word) = self.taken.get_mut((id / WORD) as usize) else {
+            return false;
+        };
+        let was = *word & bit != 0;
+        *word = if taken { *word | bit } else { *word & !bit };
+        was != taken
     }
 
     /// Channel `id` came to be.
     pub fn add(&mut self, id: u32) {
-        if let Some(used) = self.used_mut(id) {
-            *used = used.saturating_add(1);
+        if self.mark(id, true) {
+            if let Some(used) = self.used.get_mut(self.queues.of(id) as usize) {
+                *used = used.saturating_add(1);
+            }
         }
     }
 
     /// Channel `id` is no more.
     pub fn remove(&mut self, id: u32) {
-        if let Some(used) = self.used_mut(id) {
-            *used = used.saturating_sub(1);
+        if self.mark(id, false) {
+            if let Some(used) = self.used.get_mut(self.queues.of(id) as usize) {
+                *used = used.saturating_sub(1);
+            }
         }
+    }
+
+    /// The free numbers of a word, as bits; the control ring's is not free.
+    fn free(&self, w: u32) -> u64 {
+        let taken = self.taken.get(w as usize).copied().unwrap_or(u64::MAX);
+        !(taken | u64::from(w == 0))
     }
 
     /// Channels of a queue.
@@ -112,10 +126,21 @@ impl Spread {
 
     /// The number for a new channel: the lowest free one of the queue that has
     /// the fewest channels; of another if that has none.
-    pub fn next(&self, is_free: impl Fn(u32) -> bool) -> Option<u32> {
+    pub fn next(&self) -> Option<u32> {
         let queues = 0..self.queues.count();
         let least = queues.min_by_key(|q| self.channels(*q)).unwrap_or(0);
-        let lowest = self.queues.numbers(least).find(|id| is_free(*id));
-        lowest.or_else(|| (1..CHANNELS).find(|id| is_free(*id)))
+        let ours = (least..WORDS).step_by(self.queues.count() as usize);
+        let first = |w| lowest(w, self.free(w));
+        ours.chain(0..WORDS).find_map(first)
+    }
+
+    /// The lowest even number that is free with the one after it.
+    pub fn next_pair(&self) -> Option<u32> {
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let first = |w| {
+            let free = self.free(w);
+            lowest(w, free & free.wrapping_shr(1) & EVEN)
+        };
+        (0..WORDS).find_map(first)
     }
 }

@@ -57,11 +57,16 @@ fn every_number_is_given_once() {
     for queues in [1, 3, QUEUES].map(|n| Queues::new(n).unwrap()) {
         let mut spread = Spread::new(queues);
         let mut used = [false; CHANNELS as usize];
-        while let Some(id) = spread.next(|id| !used[id as usize]) {
+        while let Some(id) = spread.next() {
+            assert!(!used[id as usize], "{queues:?}: {id} again");
             used[id as usize] = true;
             spread.add(id);
         }
         assert!(!used[0] && used[1..].iter().all(|u| *u), "{queues:?}");
+        spread.remove(77);
+        spread.remove(77);
+        assert_eq!(spread.total(), CHANNELS - 2);
+        assert_eq!(spread.next(), Some(77));
     }
 }
 
@@ -69,10 +74,28 @@ fn every_number_is_given_once() {
 fn numbers_of_one_queue_go_up() {
     let mut spread = Spread::new(Queues::ONE);
     for wanted in 1..10 {
-        let id = spread.next(|id| id >= wanted).unwrap();
+        let id = spread.next().unwrap();
         assert_eq!(id, wanted);
         spread.add(id);
+        spread.add(id);
     }
+    assert_eq!(spread.total(), 9, "a number is taken once");
+}
+
+#[test]
+fn pairs_are_given_once_too() {
+    let mut spread = Spread::new(Queues::ONE);
+    spread.add(5);
+    for wanted in (2..CHANNELS).step_by(2).filter(|id| *id != 4) {
+        assert_eq!(spread.next_pair(), Some(wanted));
+        spread.add(wanted);
+        spread.add(wanted + 1);
+    }
+    assert_eq!(spread.next_pair(), None);
+    spread.remove(65);
+    assert_eq!(spread.next_pair(), None, "only one of two");
+    spread.remove(64);
+    assert_eq!(spread.next_pair(), Some(64));
 }
 
 proptest! {
@@ -85,7 +108,7 @@ proptest! {
         for end in ends {
             let count = |q| used.iter().filter(|id| queues.of(**id) == q).count() as u32;
             let least = (0..queues.count()).map(count).min().unwrap();
-            let id = spread.next(|id| !used.contains(&id)).unwrap();
+            let id = spread.next().unwrap();
             let queue = queues.of(id);
             prop_assert_eq!(count(queue), least);
             prop_assert_eq!(spread.channels(queue), least);

@@ -8,7 +8,7 @@ use idts_core::error::Violation;
 use idts_core::life::{Answer, Number};
 use idts_core::queues::{Queues, Spread};
 use idts_core::sequence::{find_request, Naming};
-use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Request, CHANNELS, SEGMENTS};
+use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Request, SEGMENTS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -145,11 +145,6 @@ impl Openings {
         self.places.iter_mut().filter_map(|p| p.record.as_mut())
     }
 
-    fn is_free(&self, id: u32) -> bool {
-        let place = self.places.get(id as usize);
-        place.is_none_or(|p| p.number.is_free())
-    }
-
     /// Number `id` with its next generation.
     fn next(&mut self, id: u32) -> Result<ChannelId> {
         self.reserve(id)?;
@@ -163,15 +158,14 @@ impl Openings {
     /// A free number, so that channels spread over the queues, with its next
     /// generation.
     pub(super) fn next_id(&mut self) -> Result<ChannelId> {
-        let id = self.spread.next(|id| self.is_free(id)).ok_or(ENOSPC)?;
+        let id = self.spread.next().ok_or(ENOSPC)?;
         self.next(id)
     }
 
     /// Two numbers for the ends of a channel inside this domain: a free even one,
     /// and the one after it.
     pub(crate) fn next_pair(&mut self) -> Result<[ChannelId; 2]> {
-        let both_free = |id: &u32| self.is_free(*id) && self.is_free(id.wrapping_add(1));
-        let id = (2..CHANNELS).step_by(2).find(both_free).ok_or(ENOSPC)?;
+        let id = self.spread.next_pair().ok_or(ENOSPC)?;
         Ok([self.next(id)?, self.next(id.wrapping_add(1))?])
     }
 

@@ -8,8 +8,9 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`], [`patience`],
-//! [`policy`], [`sched`], [`log`]. The document that all of it implements is `PROTOCOL.md`.
+//! [`life`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
+//! [`patience`], [`policy`], [`sched`], [`log`], [`ledger`], [`book`]. The document that all of it
+//! implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
@@ -22,10 +23,12 @@
 )]
 
 pub mod armed;
+pub mod book;
 pub mod control;
 pub mod doorbell;
 pub mod error;
 pub mod index;
+pub mod ledger;
 pub mod life;
 pub mod log;
 pub mod mem;

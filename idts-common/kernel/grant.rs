@@ -58,7 +58,7 @@ fn take(counter: &Atomic<i64>, n: usize, budget: i64) -> Result {
     Ok(())
 }
 
-/// Contiguous zeroed pages of ours that one peer may map.
+/// Zeroed pages of ours, contiguous as addresses, that one peer may map.
 pub(crate) struct GrantedPages {
     base: NonNull<u8>,
     pages: usize,
@@ -76,7 +76,7 @@ impl GrantedPages {
         take(&GRANTED, pages, grant_budget())?;
         let bytes = pages.wrapping_mul(PAGE);
         // SAFETY: No requirements; the result is checked.
-        let base = unsafe { bindings::idts_alloc_zeroed(bytes) };
+        let base = unsafe { bindings::idts_alloc_zeroed(bytes, false) };
         let Some(base) = NonNull::new(base.cast::<u8>()) else {
             GRANTED.fetch_sub(pages as i64, Relaxed);
             return Err(ENOMEM);
@@ -86,7 +86,7 @@ impl GrantedPages {
             let address = unsafe { base.as_ptr().add(page.wrapping_mul(PAGE)) };
             // SAFETY: `address` is a page of ours, whole and zeroed.
             let reference = unsafe {
-                let frame = bindings::idts_virt_to_gfn(address.cast());
+                let frame = bindings::idts_gfn(address.cast());
                 bindings::gnttab_grant_foreign_access(peer, frame, 0)
             };
             if reference < 0 {
@@ -160,13 +160,11 @@ impl Drop for GrantedPages {
         }
         // SAFETY: The block was allocated with this size. A page that is still
         // granted outlives it, by the kernel's reference.
-        unsafe {
-            bindings::free_pages_exact(self.base.as_ptr().cast(), self.pages.wrapping_mul(PAGE))
-        };
+        unsafe { bindings::idts_free(self.base.as_ptr().cast(), self.pages.wrapping_mul(PAGE)) };
     }
 }
 
-/// Contiguous zeroed pages for a channel inside one domain.
+/// Zeroed pages, contiguous as addresses, for a channel inside one domain.
 pub(crate) struct LocalPages {
     base: NonNull<u8>,
     bytes: usize,
@@ -178,11 +176,12 @@ unsafe impl Send for LocalPages {}
 unsafe impl Sync for LocalPages {}
 
 impl LocalPages {
-    /// Allocates `bytes`, a multiple of a page and at most a window.
+    /// Allocates `bytes`, a multiple of a page and at most a window; this process's
+    /// memory cgroup pays.
     pub(crate) fn new(bytes: u32) -> Result<Self> {
         let bytes = bytes as usize;
         // SAFETY: No requirements; the result is checked.
-        let base = unsafe { bindings::idts_alloc_zeroed(bytes) };
+        let base = unsafe { bindings::idts_alloc_zeroed(bytes, true) };
         let base = NonNull::new(base.cast::<u8>()).ok_or(ENOMEM)?;
         Ok(Self { base, bytes })
     }
@@ -198,7 +197,7 @@ impl LocalPages {
 impl Drop for LocalPages {
     fn drop(&mut self) {
         // SAFETY: Allocated with this size.
-        unsafe { bindings::free_pages_exact(self.base.as_ptr().cast(), self.bytes) };
+        unsafe { bindings::idts_free(self.base.as_ptr().cast(), self.bytes) };
     }
 }
 

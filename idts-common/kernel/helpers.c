@@ -19,6 +19,7 @@
 #include <linux/tick.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <xen/grant_table.h>
@@ -28,6 +29,13 @@
 #include <asm/xen/hypercall.h>
 
 #include "helpers.h"
+
+#ifdef IDTS_TRIAL
+/* trial.c */
+unsigned int idts_trial(unsigned int which, unsigned int real);
+#else
+#define idts_trial(which, real) (real)
+#endif
 
 /* The entries of /dev/idts are chardev.rs'. */
 int idts_open(struct inode *inode, struct file *file);
@@ -75,14 +83,39 @@ unsigned int idts_grants_per_frame(void)
 	return XEN_PAGE_SIZE / sizeof(union grant_entry_v2);
 }
 
-unsigned long idts_virt_to_gfn(void *address)
+/* The frame of a page of idts_alloc_zeroed(). */
+unsigned long idts_gfn(void *address)
 {
+	if (is_vmalloc_addr(address))
+		return xen_page_to_gfn(vmalloc_to_page(address));
 	return virt_to_gfn(address);
 }
 
-void *idts_alloc_zeroed(size_t bytes)
+/*
+ * Whole zeroed pages: side by side in memory too, if such can be had without
+ * effort, or else page by page behind one mapping. No task is killed for them,
+ * neither of the domain nor of a memory cgroup, which pays for them if account
+ * is set.
+ */
+void *idts_alloc_zeroed(size_t bytes, bool account)
 {
-	return alloc_pages_exact(bytes, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+	gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN;
+	void *base;
+
+	if (account)
+		gfp |= __GFP_ACCOUNT;
+	if (bytes <= PAGE_SIZE)
+		return alloc_pages_exact(bytes, gfp | __GFP_RETRY_MAYFAIL);
+	base = idts_trial(3, 0) ? NULL : alloc_pages_exact(bytes, gfp | __GFP_NORETRY);
+	return base ?: __vmalloc(bytes, gfp | __GFP_RETRY_MAYFAIL);
+}
+
+void idts_free(void *base, size_t bytes)
+{
+	if (is_vmalloc_addr(base))
+		vfree(base);
+	else
+		free_pages_exact(base, bytes);
 }
 
 void idts_pagefault_disable(void)

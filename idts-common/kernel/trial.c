@@ -9,8 +9,11 @@
 #include <linux/moduleparam.h>
 #include <linux/string.h>
 
-/* Lowest version, highest version, features. */
-static unsigned int trial[3];
+/*
+ * Lowest version, highest version, features; 1 if there are no pages side by
+ * side in memory.
+ */
+static unsigned int trial[4];
 static unsigned int given;
 module_param_array(trial, uint, &given, 0444);
 

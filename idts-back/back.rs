@@ -5,6 +5,7 @@
 use idts_kernel::hub::parameter;
 use idts_kernel::loaded::Loaded;
 use idts_kernel::patience::Waiting;
+use idts_kernel::payer::bound;
 use kernel::prelude::*;
 
 mod driver;
@@ -16,6 +17,11 @@ struct IdtsBack {
 impl kernel::Module for IdtsBack {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let name = <Self as kernel::ModuleMetadata>::NAME;
+        bound(
+            parameter(module_parameters::user_memory.value()),
+            parameter(module_parameters::user_endpoints.value()),
+            parameter(module_parameters::home_memory.value()),
+        );
         let waiting = Waiting {
             poll_us: parameter(module_parameters::poll_us.value()),
             halt: parameter(module_parameters::halt.value()) != 0,
@@ -53,6 +59,18 @@ module! {
         setup_ms: u32 {
             default: 5000,
             description: "After that, how long it waits for each, in milliseconds; 0: not at all",
+        },
+        user_memory: u32 {
+            default: 64,
+            description: "MiB of rings that a user without CAP_SYS_RESOURCE may have",
+        },
+        user_endpoints: u32 {
+            default: 2048,
+            description: "Endpoints, which are open files and connections that wait, that a user without CAP_SYS_RESOURCE may have",
+        },
+        home_memory: u32 {
+            default: 0,
+            description: "MiB of rings, of all users, between programs of this domain; 0: an eighth of its memory",
         },
     },
 }

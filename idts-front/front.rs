@@ -6,6 +6,7 @@ use idts_kernel::hub::parameter;
 use idts_kernel::loaded::Loaded;
 use idts_kernel::opening::keep_idle;
 use idts_kernel::patience::Waiting;
+use idts_kernel::payer::bound;
 use kernel::prelude::*;
 
 mod driver;
@@ -18,6 +19,11 @@ impl kernel::Module for IdtsFront {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let name = <Self as kernel::ModuleMetadata>::NAME;
         keep_idle(parameter(module_parameters::idle_ms.value()));
+        bound(
+            parameter(module_parameters::user_memory.value()),
+            parameter(module_parameters::user_endpoints.value()),
+            0,
+        );
         let waiting = Waiting {
             poll_us: parameter(module_parameters::poll_us.value()),
             halt: parameter(module_parameters::halt.value()) != 0,
@@ -47,6 +53,14 @@ module! {
         idle_ms: u32 {
             default: 3000,
             description: "How long shared memory that no channel uses is kept for the next one, in milliseconds",
+        },
+        user_memory: u32 {
+            default: 64,
+            description: "MiB of rings that a user without CAP_SYS_RESOURCE may have",
+        },
+        user_endpoints: u32 {
+            default: 2048,
+            description: "Endpoints, which are open files and connections that wait, that a user without CAP_SYS_RESOURCE may have",
         },
     },
 }

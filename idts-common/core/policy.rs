@@ -34,6 +34,8 @@ pub const MEMORY_MAX: u64 = wire::SEGMENTS as u64 * wire::RING_MAX as u64;
 /// Bytes of a data region, at most, without a limit of its own: 16 MiB of rings,
 /// and 1 MiB for lines.
 pub const MEMORY_DEFAULT: u64 = 17 << 20;
+/// Percent of a data region, at most, that one other domain asked for.
+pub const PEER_DEFAULT: u32 = 75;
 /// Most channels of a tunnel.
 pub const CHANNELS_MAX: u64 = wire::CHANNELS as u64 - 1;
 
@@ -57,6 +59,8 @@ pub enum Key {
     Channels,
     /// How many bytes its data region may have.
     Memory,
+    /// How many percent of that one other domain may ask for.
+    Peer,
     /// The name under which other domains may connect to it.
     Alias,
     /// Where its programs may connect to.
@@ -69,12 +73,13 @@ pub enum Key {
 
 impl Key {
     /// Every key.
-    pub const LIST: [Self; 9] = [
+    pub const LIST: [Self; 10] = [
         Self::Weight,
         Self::Priority,
         Self::Rate,
         Self::Channels,
         Self::Memory,
+        Self::Peer,
         Self::Alias,
         Self::Connect,
         Self::Publish,
@@ -89,6 +94,7 @@ impl Key {
             Self::Rate => "rate",
             Self::Channels => "limit-channels",
             Self::Memory => "limit-memory",
+            Self::Peer => "limit-peer",
             Self::Alias => "alias",
             Self::Connect => "connect",
             Self::Publish => "publish",
@@ -109,6 +115,7 @@ impl Key {
             Self::Rate => "number, 0 (no cap) to 1099511627776",
             Self::Channels => "number, 0 to 4095",
             Self::Memory => "number, 131072 to 134217728",
+            Self::Peer => "number, 1 to 100",
             Self::Alias => "NAME",
             Self::Connect => "all, none, dom0, or a list of dom0 and DOM:PORTS",
             Self::Publish | Self::Subscribe => "all, none, or a list of NAME and PREFIX*",
@@ -124,6 +131,7 @@ impl Key {
             Self::Rate => Some((0, sched::RATE_MAX, 0)),
             Self::Channels => Some((0, CHANNELS_MAX, CHANNELS_MAX)),
             Self::Memory => Some((MEMORY_MIN, MEMORY_MAX, MEMORY_DEFAULT)),
+            Self::Peer => Some((1, 100, PEER_DEFAULT as u64)),
             Self::Alias | Self::Connect | Self::Publish | Self::Subscribe => None,
         }
     }
@@ -136,6 +144,7 @@ impl Key {
             Self::Rate => "0",
             Self::Channels => "4095",
             Self::Memory => "17825792",
+            Self::Peer => "75",
             Self::Alias => "",
             Self::Connect => "dom0",
             Self::Publish | Self::Subscribe => "none",
@@ -168,6 +177,8 @@ pub struct Numbers {
     pub channels: u32,
     /// Bytes of the data region, at most.
     pub memory: u64,
+    /// Percent of these bytes that one other domain may ask for.
+    pub peer: u32,
 }
 
 impl Numbers {
@@ -176,6 +187,7 @@ impl Numbers {
         params: Params::DEFAULT,
         channels: CHANNELS_MAX as u32,
         memory: MEMORY_DEFAULT,
+        peer: PEER_DEFAULT,
     };
 
     /// Takes the value of a key, or, with none, what holds without it. False,
@@ -192,6 +204,7 @@ impl Numbers {
             Key::Priority => self.params.priority = value as u8,
             Key::Rate => self.params.rate = value,
             Key::Channels => self.channels = value as u32,
+            Key::Peer => self.peer = value as u32,
             _ => self.memory = value,
         }
         true

@@ -58,14 +58,34 @@ impl Addr {
     }
 }
 
+/// Which connections a listen wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// How many may wait.
+    pub backlog: u32,
+    /// Their kind.
+    pub kind: Kind,
+    /// The largest ring that one may have.
+    pub max_ring: u32,
+}
+
 impl Listen {
-    /// How many connections may wait, and of which kind they are.
-    pub fn check(&self) -> Option<(u32, Kind)> {
+    /// What it asks for.
+    pub fn check(&self) -> Option<Listening> {
         let backlog = match self.backlog {
             0 => BACKLOG_DEFAULT,
             asked => asked.min(uapi::BACKLOG_MAX),
         };
-        Some((backlog, plain(self.flags)?))
+        let max_ring = match self.max_ring {
+            0 => uapi::RING_MAX,
+            size => ring_size(size)?,
+        };
+        let kind = plain(self.flags)?;
+        (self.reserved == 0).then_some(Listening {
+            backlog,
+            kind,
+            max_ring,
+        })
     }
 }
 

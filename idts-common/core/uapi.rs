@@ -22,10 +22,12 @@ pub const RING_MAX: u32 = 4 * 1024 * 1024;
 /// Longest backlog.
 pub const BACKLOG_MAX: u32 = 128;
 
+/// Bit of [`Version::features`]: [`Listen::max_ring`].
+pub const FEATURE_MAX_RING: u64 = 1;
 /// Bit of [`Version::features`]: a connect goes on when a signal ended the waiting.
 pub const FEATURE_GOES_ON: u64 = 2;
 /// All that this driver has.
-pub const FEATURES: u64 = FEATURE_GOES_ON;
+pub const FEATURES: u64 = FEATURE_MAX_RING | FEATURE_GOES_ON;
 
 /// The driver is the frontend.
 pub const ROLE_FRONT: u32 = 1;
@@ -128,6 +130,10 @@ pub struct Listen {
     pub backlog: u32,
     /// [`RECORD`].
     pub flags: u32,
+    /// The largest ring that a connection may have; 0 for any.
+    pub max_ring: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// `struct idts_accept`.

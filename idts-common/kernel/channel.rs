@@ -16,7 +16,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::errno::Errno;
-use crate::grant::LocalPages;
+use crate::home::Local;
 use crate::link::waiter::Waiter;
 use crate::link::watch::Watch;
 use crate::patience::Patience;
@@ -130,7 +130,7 @@ pub(crate) struct Channel {
     /// Events sent for this channel.
     pub(crate) events: Atomic<u32>,
     /// Inside one domain: the memory, which no tunnel holds.
-    _local: Option<Arc<KVec<LocalPages>>>,
+    _local: Option<Arc<Local>>,
 }
 
 impl Channel {
@@ -143,7 +143,7 @@ impl Channel {
         lines: Lines,
         memory: Memory,
         sizes: (u32, u32),
-        local: Option<Arc<KVec<LocalPages>>>,
+        local: Option<Arc<Local>>,
     ) -> Result<Arc<Self>> {
         let (tx_size, rx_size) = sizes;
         let waiter = Waiter::new(memory.lines, Watch::new(lines, rx_size))?;
@@ -165,7 +165,7 @@ impl Channel {
                 events: Atomic::new(0),
                 _local: local,
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 

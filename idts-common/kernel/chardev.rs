@@ -24,6 +24,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::bindings;
 use crate::endpoint::Endpoint;
 use crate::hub::Hub;
+use crate::payer::Payer;
 
 /// `FIONREAD` (asm-generic/ioctls.h).
 const FIONREAD: u32 = 0x541b;
@@ -151,7 +152,12 @@ unsafe fn transfer<'a>(iocb: *mut bindings::kiocb) -> (ArcBorrow<'a, Endpoint>, 
 /// Called by the VFS, on a file of ours.
 #[no_mangle]
 unsafe extern "C" fn idts_open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    match Hub::current().and_then(Endpoint::new) {
+    let made = Hub::current().and_then(|hub| {
+        // SAFETY: The VFS passes a file that this process is opening.
+        let payer = unsafe { Payer::current(file, &hub.users)? };
+        Endpoint::open(hub, &payer)
+    });
+    match made {
         Ok(endpoint) => {
             // SAFETY: The VFS passes a file that is being opened.
             unsafe {
@@ -323,8 +329,7 @@ fn dispatch(
         }
         nr::LISTEN => {
             let listen: uapi::Listen = arg.read()?;
-            let (backlog, kind) = listen.check().ok_or(EINVAL)?;
-            endpoint.listen(backlog, kind)
+            endpoint.listen(listen.check().ok_or(EINVAL)?)
         }
         nr::ACCEPT => accept(&endpoint, fops, arg, nonblock),
         nr::CONNECT => owned().connect(&arg.read()?, nonblock),

@@ -29,6 +29,7 @@ use crate::errno::Errno;
 use crate::hub::Hub;
 use crate::link::waiter::Wake;
 use crate::patience::Patience;
+use crate::payer::{Payer, Seat};
 use crate::tunnel::Tunnel;
 use crate::wait::{Armed, Awaited, WaitQueue, Woken};
 
@@ -50,6 +51,8 @@ enum State {
     Bound,
     Listening {
         kind: Kind,
+        /// The largest ring that is taken.
+        max_ring: u32,
         backlog: usize,
         queue: KVec<Arc<Endpoint>>,
         refused: u32,
@@ -78,6 +81,8 @@ struct Inner {
 #[pin_data]
 pub(crate) struct Endpoint {
     hub: Arc<Hub>,
+    /// Its place in the book; none of a leg, which is no program's.
+    seat: Option<Seat>,
     sleepers: Arc<Sleepers>,
     /// State changes: a connection to accept, an answer to connect.
     change: Armed,
@@ -95,19 +100,22 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// A new idle endpoint.
-    pub(crate) fn new(hub: Arc<Hub>) -> Result<Arc<Self>> {
-        Self::make(hub, None)
+    /// A new idle endpoint of a file.
+    pub(crate) fn open(hub: Arc<Hub>, payer: &Arc<Payer>) -> Result<Arc<Self>> {
+        let seat = payer.seat(|| hub.reaper.flush())?;
+        payer.charge(|| Self::make(hub, None, Some(seat)))
     }
 
-    fn make(hub: Arc<Hub>, leg: Option<Arc<Leg>>) -> Result<Arc<Self>> {
+    /// Whoever is charged at the time pays.
+    fn make(hub: Arc<Hub>, leg: Option<Arc<Leg>>, seat: Option<Seat>) -> Result<Arc<Self>> {
         let sleepers = Arc::pin_init(
             pin_init!(Sleepers { queue <- WaitQueue::new() }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         Arc::pin_init(
             pin_init!(Self {
                 hub,
+                seat,
                 sleepers,
                 change: Armed::new(),
                 reading: Patience::new(),
@@ -125,13 +133,18 @@ impl Endpoint {
                     peer: uapi::Addr::default(),
                 }),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
+    /// Who pays for it and for what it asks; nobody for a leg.
+    pub(crate) fn payer(&self) -> Option<&Arc<Payer>> {
+        self.seat.as_ref().map(Seat::payer)
+    }
+
     /// A connected endpoint that waits for accept.
-    pub(crate) fn accepted(hub: Arc<Hub>, channel: Arc<Channel>) -> Result<Arc<Self>> {
-        let endpoint = Self::new(hub)?;
+    pub(crate) fn accepted(hub: Arc<Hub>, channel: Arc<Channel>, seat: Seat) -> Result<Arc<Self>> {
+        let endpoint = Self::make(hub, None, Some(seat))?;
         endpoint.accept_end(channel);
         Ok(endpoint)
     }

@@ -176,8 +176,8 @@ unsafe impl Send for LocalPages {}
 unsafe impl Sync for LocalPages {}
 
 impl LocalPages {
-    /// Allocates `bytes`, a multiple of a page and at most a window; this process's
-    /// memory cgroup pays.
+    /// Allocates `bytes`, a multiple of a page and at most a window; whoever is
+    /// charged at the time pays ([`crate::payer`]).
     pub(crate) fn new(bytes: u32) -> Result<Self> {
         let bytes = bytes as usize;
         // SAFETY: No requirements; the result is checked.

@@ -19,10 +19,11 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::{Attempt, Endpoint};
 use crate::patience::clock;
+use crate::payer;
 use crate::relay::{copy_record, Moved, Stall, Then};
 use crate::tunnel::Tunnel;
 
-/// Groups at once.
+/// Groups at once, of all users together.
 const GROUPS_MAX: usize = 256;
 /// Subscribers of a group.
 const SUBSCRIBERS_MAX: usize = 256;
@@ -140,7 +141,7 @@ impl Groups {
                     under_way: None,
                 }),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         .map_err(|_: Error| Refusal::NoSpace)?;
         list.push(group.clone(), GFP_KERNEL)
@@ -155,10 +156,16 @@ impl Groups {
 
     /// Lets a leg into its group, and tells who asked.
     pub(crate) fn join(&self, leg: &Arc<Endpoint>, member: &Member) -> Option<Arc<Group>> {
-        let joined = member
-            .may_join()
-            .and_then(|()| self.find(&member.name))
-            .and_then(|group| group.add(leg, member).map(|()| group));
+        let find = || self.find(&member.name);
+        let found = member.may_join().and_then(|()| match &member.asker {
+            Asker::Local(attempt, _) => {
+                let payer = attempt.endpoint.payer().map(|p| &**p);
+                payer::charge(payer, find)
+            }
+            Asker::Front(..) => find(),
+        });
+        let joined = found.and_then(|group| group.add(leg, member).map(|()| group));
+
         let refusal = joined.as_ref().err().copied();
         match &member.asker {
             Asker::Front(tunnel, id) => tunnel.answer(*id, refusal),

@@ -6,19 +6,24 @@
 #include <linux/anon_inodes.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
+#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/irqflags.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/smp.h>
 #include <linux/tick.h>
 #include <linux/uaccess.h>
+#include <linux/uidgid.h>
 #include <linux/uio.h>
+#include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -227,4 +232,47 @@ struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags)
 {
 	return anon_inode_getfile("[idts]", fops, private, O_RDWR | flags);
+}
+
+/* The memory cgroup of this process; NULL where there are none. */
+void *idts_memcg_get(void)
+{
+	return get_mem_cgroup_from_mm(current->mm);
+}
+
+void idts_memcg_put(void *memcg)
+{
+	mem_cgroup_put(memcg);
+}
+
+/* That of whatever no program asked for. */
+void *idts_memcg_root(void)
+{
+#ifdef CONFIG_MEMCG
+	return root_mem_cgroup;
+#else
+	return NULL;
+#endif
+}
+
+/* Has what is allocated from now on charged to a cgroup; gives who was charged. */
+void *idts_memcg_charge(void *memcg)
+{
+	return set_active_memcg(memcg);
+}
+
+u32 idts_opener(const struct file *file)
+{
+	return from_kuid(&init_user_ns, file->f_cred->fsuid);
+}
+
+/* Not having it is no event for the audit. */
+bool idts_sys_resource(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_RESOURCE);
+}
+
+u64 idts_total_memory(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
 }

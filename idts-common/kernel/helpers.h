@@ -47,5 +47,12 @@ bool idts_net_bind_service(void);
 bool idts_may_help(void);
 struct file *idts_anon_file(const struct file_operations *fops, void *private,
 			    int flags);
+void *idts_memcg_get(void);
+void idts_memcg_put(void *memcg);
+void *idts_memcg_root(void);
+void *idts_memcg_charge(void *memcg);
+u32 idts_opener(const struct file *file);
+bool idts_sys_resource(void);
+u64 idts_total_memory(void);
 
 #endif

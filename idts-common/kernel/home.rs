@@ -5,6 +5,7 @@
 //! It has no peer, no grants and no events: a notification looks the other end
 //! up. Its channels' numbers go in pairs, which differ in the lowest bit.
 
+use idts_core::book::Place;
 use idts_core::ring::Lines;
 use idts_core::sched::Params;
 use idts_core::terms::Terms;
@@ -13,15 +14,23 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::channel::{Channel, Memory as ChannelMemory};
-use crate::endpoint::{Attempt, Endpoint};
+use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::grant::LocalPages;
 use crate::groups::{Asker, Member};
 use crate::hub::Hub;
 use crate::opening::Wanted;
+use crate::payer::Rings;
 use crate::segments::Memory;
 use crate::shared::{Piece, RingMemory};
 use crate::tunnel::Tunnel;
+
+/// What the two ends of a channel lie in, as long as one of them is there.
+pub(crate) struct Local {
+    _pages: KVec<LocalPages>,
+    /// Whoever asked for the channel has them in the book.
+    _rings: Rings,
+}
 
 /// Both ends of a channel: the one that asked, the other.
 type Pair = (Arc<Channel>, Arc<Channel>);
@@ -33,9 +42,9 @@ fn ring(size: u32, pages: &mut KVec<LocalPages>) -> Result<(RingMemory, RingMemo
     while left > 0 {
         let block = LocalPages::new(left.min(WINDOW))?;
         for pieces in &mut pieces {
-            pieces.push(block.piece(), GFP_KERNEL)?;
+            pieces.push(block.piece(), GFP_KERNEL_ACCOUNT)?;
         }
-        pages.push(block, GFP_KERNEL)?;
+        pages.push(block, GFP_KERNEL_ACCOUNT)?;
         left = left.saturating_sub(WINDOW);
     }
     let [ours, theirs] = pieces;
@@ -51,15 +60,19 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// A new channel, both ends of it.
-    fn pair(self: &Arc<Self>, wanted: &Wanted) -> Result<Pair> {
+    /// A new channel, both ends of it; whoever is charged at the time pays.
+    fn pair(self: &Arc<Self>, wanted: &Wanted, rings: Rings) -> Result<Pair> {
         let mut pages = KVec::new();
         let lines = LocalPages::new(PAGE)?;
         let at = lines.piece();
-        pages.push(lines, GFP_KERNEL)?;
+        pages.push(lines, GFP_KERNEL_ACCOUNT)?;
         let (tx, tx_other) = ring(wanted.tx, &mut pages)?;
         let (rx, rx_other) = ring(wanted.rx, &mut pages)?;
-        let pages = Arc::new(pages, GFP_KERNEL)?;
+        let local = Local {
+            _pages: pages,
+            _rings: rings,
+        };
+        let local = Arc::new(local, GFP_KERNEL_ACCOUNT)?;
         let mut inner = self.inner.lock();
         let [our_id, their_id] = inner.openings.next_pair()?;
         self.table.prepare(our_id.id)?;
@@ -88,7 +101,7 @@ impl Tunnel {
                 lines,
                 memory,
                 sizes,
-                Some(pages.clone()),
+                Some(local.clone()),
             )
         };
         let ours = end(our_id, false, tx, rx)?;
@@ -110,11 +123,14 @@ impl Tunnel {
             Some(_) => None,
             None => Some(
                 self.hub
-                    .bound(wanted.ports.target, 0)
-                    .ok_or(Errno::ConnRefused)?,
+                    .listener(wanted.ports.target, 0, wanted.largest())?,
             ),
         };
-        let (ours, theirs) = self.pair(&wanted).map_err(|_| Errno::NoSpace)?;
+        let payer = attempt.endpoint.payer().ok_or(Errno::NoSpace)?;
+        let bytes = wanted.bytes().wrapping_add(PAGE);
+        let rings = payer.rings(Place::Home, bytes, || self.hub.reaper.flush())?;
+        let pair = payer.charge(|| self.pair(&wanted, rings));
+        let (ours, theirs) = pair.map_err(|error| payer.got_none(error))?;
         crate::trial::delay(c"home-connect");
         let undo = |errno| {
             self.close(&ours);
@@ -128,13 +144,15 @@ impl Tunnel {
                 how: wanted.ports.source,
                 asker: Asker::Local(attempt.clone(), ours.clone()),
             };
-            return match self.make_member(&theirs, member) {
+            return match payer.charge(|| self.make_member(&theirs, member)) {
                 Ok(()) => Ok(()),
                 Err(why) => undo(why.into()),
             };
         }
-        let Ok(child) = Endpoint::accepted(self.hub.clone(), theirs.clone()) else {
-            return undo(Errno::NoSpace);
+        let child = match listener.as_ref().map(|l| l.child(&theirs)) {
+            Some(Ok(child)) => child,
+            Some(Err(why)) => return undo(why.into()),
+            None => return undo(Errno::ConnRefused),
         };
         match listener.map(|l| l.offer(child)) {
             Some(Ok(())) => {

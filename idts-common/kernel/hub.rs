@@ -8,9 +8,11 @@
 use core::borrow::Borrow;
 
 use idts_core::control::Role;
+use idts_core::wire::Refusal;
 use idts_core::{uapi, wire};
 use kernel::debugfs;
 use kernel::prelude::*;
+use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
@@ -22,15 +24,16 @@ use crate::help::Help;
 use crate::mover::Mover;
 use crate::opening::Wanted;
 use crate::patience::Waiting;
+use crate::payer::{self, Users};
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
-use crate::stats::{Report, SchedulerReport};
+use crate::stats::{Counter, Report, SchedulerReport};
 use crate::tunnel::Tunnel;
 use crate::wish::Wish;
 use crate::work::OwnQueue;
 use crate::xenbus::Watch;
 
-/// Ports that may be bound at once.
+/// Ports that may be bound at once, by all users together.
 const PORTS_MAX: usize = 4096;
 
 struct Entry {
@@ -40,14 +43,14 @@ struct Entry {
 }
 
 struct Port {
-    number: u32,
     /// Who may connect, or `DOMID_ANY`.
     peer: u16,
     endpoint: Arc<Endpoint>,
 }
 
 struct Ports {
-    bound: KVec<Port>,
+    bound: RBTree<u32, Port>,
+    count: usize,
     next_ephemeral: u32,
 }
 
@@ -73,6 +76,12 @@ pub struct Hub {
     /// Who publishes and subscribes.
     #[pin]
     pub(crate) groups: Groups,
+    /// What users have.
+    pub(crate) users: Arc<Users>,
+    /// Connections with larger rings than their listener takes.
+    pub(crate) rings_too_large: Counter,
+    /// Binds for which there were too many ports.
+    pub(crate) no_port: Counter,
     /// Back: the tunnel of this domain with itself.
     #[pin]
     home: Mutex<Option<Arc<Tunnel>>>,
@@ -96,6 +105,8 @@ pub struct Installed {
     _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
     /// The debugfs file of the rules that domains broke.
     _violations: Option<Pin<KBox<debugfs::File<AccountsReport>>>>,
+    /// The debugfs file of the users.
+    _users: Option<Pin<KBox<debugfs::File<payer::Report>>>>,
     hub: Arc<Hub>,
     /// Goes last.
     _queue: OwnQueue,
@@ -124,6 +135,7 @@ impl Installed {
             watch: None,
             _scheduler: None,
             _violations: hub.report_violations(),
+            _users: hub.report_users(),
             hub,
             _queue: queue,
         };
@@ -163,6 +175,7 @@ impl Hub {
         let mover = Mover::new()?;
         let wish = Wish::new()?;
         let accounts = Accounts::new()?;
+        let users = Users::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
@@ -173,10 +186,14 @@ impl Hub {
                 accounts,
                 policies <- Policies::new(),
                 groups <- Groups::new(),
+                users,
+                rings_too_large: Counter::new(),
+                no_port: Counter::new(),
                 home <- new_mutex!(None),
                 tunnels <- new_mutex!(KVec::new()),
                 ports <- new_mutex!(Ports {
-                    bound: KVec::new(),
+                    bound: RBTree::new(),
+                    count: 0,
                     next_ephemeral: uapi::PORT_EPHEMERAL,
                 }),
                 debugfs: debugfs::Dir::new(c"idts"),
@@ -210,6 +227,12 @@ impl Hub {
     /// it spoiled for instance. If not, it is counted.
     pub fn may_say(&self, domid: u16) -> bool {
         self.account(domid).is_ok_and(|account| account.may_say())
+    }
+
+    fn report_users(self: &Arc<Self>) -> Option<Pin<KBox<debugfs::File<payer::Report>>>> {
+        let report = Ok(payer::Report(self.clone()));
+        let file = self.debugfs.read_only_file::<_, Error>(c"users", report);
+        KBox::pin_init(file, GFP_KERNEL).ok()
     }
 
     /// Makes a tunnel reachable.
@@ -252,7 +275,7 @@ impl Hub {
     /// Front: tells dom0 whether ports are bound.
     fn tell_ports(&self) {
         if self.role == Role::Front {
-            let any = !self.ports.lock().bound.is_empty();
+            let any = self.ports.lock().count > 0;
             self.wish.ports(any, self.tunnel(0).is_some());
         }
     }
@@ -376,10 +399,11 @@ impl Hub {
     /// Binds an endpoint to a port; 0 asks for one. Returns the port.
     pub(crate) fn bind(&self, port: u32, peer: u16, endpoint: &Arc<Endpoint>) -> Result<u32> {
         let mut ports = self.ports.lock();
-        if ports.bound.len() >= PORTS_MAX {
+        if ports.count >= PORTS_MAX {
+            self.no_port.add(1);
             return Err(Errno::NoSpace.into());
         }
-        let taken = |ports: &Ports, n| ports.bound.iter().any(|p| p.number == n);
+        let taken = |ports: &Ports, n| ports.bound.get(&n).is_some();
         let number = if port != 0 {
             if taken(&ports, port) {
                 return Err(Errno::AddrInUse.into());
@@ -394,14 +418,13 @@ impl Hub {
                 }
             }
         };
-        ports.bound.push(
-            Port {
-                number,
-                peer,
-                endpoint: endpoint.clone(),
-            },
-            GFP_KERNEL,
-        )?;
+        let port = Port {
+            peer,
+            endpoint: endpoint.clone(),
+        };
+        let node = RBTreeNode::new(number, port, GFP_KERNEL_ACCOUNT)?;
+        ports.bound.insert(node);
+        ports.count = ports.count.wrapping_add(1);
         drop(ports);
         self.tell_ports();
         Ok(number)
@@ -410,23 +433,38 @@ impl Hub {
     /// Frees a port.
     pub fn unbind(&self, port: u32) {
         let mut ports = self.ports.lock();
-        let entry = ports
-            .bound
-            .iter()
-            .position(|p| p.number == port)
-            .map(|i| ports.bound.remove(i));
+        let entry = ports.bound.remove(&port);
+        if entry.is_some() {
+            ports.count = ports.count.saturating_sub(1);
+        }
         drop(ports);
         drop(entry);
         self.tell_ports();
     }
 
     /// The endpoint bound to a port, for a connection from domain `peer`.
-    pub(crate) fn bound(&self, port: u32, peer: u16) -> Option<Arc<Endpoint>> {
+    fn bound(&self, port: u32, peer: u16) -> Option<Arc<Endpoint>> {
         let ports = self.ports.lock();
         ports
             .bound
-            .iter()
-            .find(|p| p.number == port && (p.peer == uapi::DOMID_ANY || p.peer == peer))
+            .get(&port)
+            .filter(|p| p.peer == uapi::DOMID_ANY || p.peer == peer)
             .map(|p| p.endpoint.clone())
+    }
+
+    /// The endpoint that is to get a connection from domain `peer`, the larger
+    /// ring of which has `ring` bytes.
+    pub(crate) fn listener(
+        &self,
+        port: u32,
+        peer: u16,
+        ring: u32,
+    ) -> Result<Arc<Endpoint>, Refusal> {
+        let listener = self.bound(port, peer).ok_or(Refusal::Refused)?;
+        if ring > listener.max_ring() {
+            self.rings_too_large.add(1);
+            return Err(Refusal::NoSpace);
+        }
+        Ok(listener)
     }
 }

@@ -6,7 +6,8 @@
 //! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`], [`user`],
 //! [`link`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
 //! [`channel`] with [`records`], [`endpoint`] with [`patience`] and [`help`], [`hub`],
-//! [`reaper`], [`wish`], [`stats`], [`accounts`]. For the back: [`mover`] with [`relay`] and [`groups`],
+//! [`reaper`], [`wish`], [`stats`], [`accounts`], [`payer`], [`asks`]. For the back: [`mover`]
+//! with [`relay`] and [`groups`],
 //! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
 //!
 //! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
@@ -24,6 +25,7 @@
 const __LOG_PREFIX: &[u8] = b"idts\0";
 
 mod accounts;
+mod asks;
 mod bindings;
 mod channel;
 mod chardev;
@@ -42,6 +44,7 @@ pub mod log;
 mod mover;
 pub mod opening;
 pub mod patience;
+pub mod payer;
 mod policy;
 mod reaper;
 mod records;

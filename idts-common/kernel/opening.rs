@@ -14,19 +14,24 @@ mod rights;
 
 pub use self::region::keep_idle;
 
+use idts_core::book::{share, Asker, Place};
 use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::region::LinesAt;
 use idts_core::ring::Lines;
-use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Request, Slot};
+use idts_core::wire::{
+    line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Request, Slot,
+};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use self::book::Pending;
+use self::book::{Costs, Pending};
 pub(crate) use self::book::{Openings, Wanted};
+use crate::asks::{Question, Share};
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
+use crate::payer::Rings;
 use crate::tunnel::{Inner, Tunnel};
 
 /// Openings that may be under way at once.
@@ -80,10 +85,12 @@ impl Tunnel {
             domain,
             kind,
         };
+        let costs = self.own_costs(&inner, &attempt.endpoint, &wanted)?;
         let pending = Pending {
             attempt: Some(attempt.clone()),
             request,
             name,
+            costs,
         };
         self.pend(&mut inner, pending)?;
         match self.role {
@@ -92,6 +99,55 @@ impl Tunnel {
         }
         self.flush(&mut inner);
         Ok(())
+    }
+
+    /// What an endpoint's wish costs: its program, and, in the back, the domain
+    /// that asks, its share of the region.
+    fn own_costs(
+        &self,
+        inner: &Inner,
+        endpoint: &Endpoint,
+        wanted: &Wanted,
+    ) -> Result<Costs, Errno> {
+        let payer = endpoint.payer();
+        let domain = match self.role {
+            Role::Back => Some(wanted.domain as u16),
+            Role::Front => None,
+        };
+        let asker = match (payer, domain) {
+            (Some(payer), _) => Asker::User(payer.uid()),
+            (None, domain) => Asker::Domain(domain.unwrap_or(0)),
+        };
+        let question = Some(self.ask(inner, asker)?);
+        let share = domain.map(|domain| self.share(inner, domain, wanted.bytes()));
+        let rings = payer.map(|payer| payer.rings(Place::Region, wanted.bytes(), || ()));
+        Ok(Costs {
+            rings: rings
+                .transpose()
+                .inspect_err(|_| self.stats.no_space.add(1))?,
+            share: share.transpose()?,
+            question,
+        })
+    }
+
+    /// Somebody asks; so many may at once.
+    fn ask(&self, inner: &Inner, by: Asker) -> Result<Question, Errno> {
+        inner.openings.asks.ask(by).ok_or_else(|| {
+            self.stats.too_many_asked.add(1);
+            self.stats.no_space.add(1);
+            Errno::NoSpace
+        })
+    }
+
+    /// Back: a domain takes a part of the front's region.
+    fn share(&self, inner: &Inner, by: u16, bytes: u32) -> Result<Share, Errno> {
+        let numbers = self.hub.policies.numbers(self.peer);
+        let most = share(numbers.memory, numbers.peer);
+        inner.openings.asks.share(by, bytes, most).ok_or_else(|| {
+            self.stats.no_share.add(1);
+            self.stats.no_space.add(1);
+            Errno::NoSpace
+        })
     }
 
     fn pend(&self, inner: &mut Inner, pending: Pending) -> Result<(), Errno> {
@@ -145,6 +201,9 @@ impl Tunnel {
             self.forget(inner, id);
             return;
         }
+        if let Some(record) = inner.openings.record(id) {
+            record.costs.share = None;
+        }
         let message = match self.role {
             Role::Front => FrontMessage::Closed(id).encode(),
             Role::Back => BackMessage::Closed(id).encode(),
@@ -171,6 +230,7 @@ impl Tunnel {
         if let Some(record) = inner.openings.record(id) {
             record.channel.peer_closed();
             record.channel.waiter.kick();
+            record.costs.share = None;
         }
         if over {
             self.forget(inner, id);
@@ -275,11 +335,29 @@ impl Tunnel {
         )
     }
 
+    /// Who listens for a channel that the peer asks for.
+    fn listener(&self, ports: Ports, from: u32, rings: [u32; 2]) -> Result<Arc<Endpoint>, Refusal> {
+        let [front, back] = rings;
+        self.hub
+            .listener(ports.target, from as u16, front.max(back))
+    }
+
+    /// The rings of such a channel, which are at the cost of whoever listens.
+    fn host(&self, ports: Ports, from: u32, rings: [u32; 2]) -> Result<Rings, Refusal> {
+        let [front, back] = rings;
+        let listener = self.listener(ports, from, rings)?;
+        let payer = listener.payer().ok_or(Refusal::Refused)?;
+        let bytes = front.saturating_add(back);
+        let taken = payer.rings(Place::Region, bytes, || ());
+        taken.map_err(|_| Refusal::NoSpace)
+    }
+
     /// Gives a channel that the peer asked for to whoever listens.
-    fn hand_over(&self, channel: &Arc<Channel>) -> Result<(), ()> {
-        let listener = self.hub.bound(channel.ports.target, self.peer).ok_or(())?;
-        let child = Endpoint::accepted(self.hub.clone(), channel.clone()).map_err(|_| ())?;
-        listener.offer(child).map_err(|_| ())
+    fn hand_over(&self, channel: &Arc<Channel>, open: &Open) -> Result<(), Refusal> {
+        let rings = [open.front_ring.len, open.back_ring.len];
+        let listener = self.listener(channel.ports, channel.far.into(), rings)?;
+        let child = listener.child(channel)?;
+        listener.offer(child).map_err(|_| Refusal::Refused)
     }
 
     /// Has events of a channel told to whoever waits at it. Before anybody may wait, and

@@ -22,7 +22,7 @@ use crate::link::table::Unlisted;
 use crate::patience::clock;
 use crate::trial;
 use crate::tunnel::Tunnel;
-use crate::work::disable_delayed;
+use crate::work::{disable_delayed, flush_delayed};
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
@@ -232,6 +232,12 @@ impl Reaper {
     /// Blocks of pages that wait for the peer.
     pub(crate) fn waiting(&self) -> usize {
         self.lists.lock().pages.len()
+    }
+
+    /// Runs what is scheduled, now. It is never cancelled, for scheduled work
+    /// owns a reference to this reaper.
+    pub(crate) fn flush(&self) {
+        flush_delayed(&self.work);
     }
 
     /// Finishes all work, at module exit: nothing runs afterwards, whoever asks

@@ -126,7 +126,7 @@ impl Segments {
             let len = slice.len.wrapping_sub(done).min(WINDOW);
             let offset = slice.offset.wrapping_add(done);
             let piece = self.piece(slice.segment, offset, len).ok_or(EINVAL)?;
-            pieces.push(piece, GFP_KERNEL)?;
+            pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
             done = done.wrapping_add(len);
         }
         Ok(RingMemory::new(pieces))

@@ -68,6 +68,10 @@ counters! {
     refused,
     /// Openings that failed for want of room within the limits.
     no_space,
+    /// Openings beyond what an asker may leave unanswered.
+    too_many_asked,
+    /// Openings beyond the share of the region that a domain may ask for.
+    no_share,
     /// Times that an application went to sleep on a channel.
     sleeps,
     /// Times that it looked a little longer instead, and that paid.

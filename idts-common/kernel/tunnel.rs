@@ -37,6 +37,7 @@ use self::queues::Ear;
 pub(crate) use self::queues::Lane;
 pub use self::terms::{announce, was_refused};
 use crate::accounts::Account;
+use crate::asks::Asks;
 use crate::errno::Errno;
 use crate::evtchn::EventChannel;
 use crate::grant::{GrantedPages, MappedPages};
@@ -151,6 +152,7 @@ impl Tunnel {
         let peer = device.map_or(0, |d| d.peer());
         let account = hub.account(peer)?;
         let closer = device.map(|d| Closer::new(d.into())).transpose()?;
+        let asks = Asks::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 role,
@@ -183,7 +185,7 @@ impl Tunnel {
                     outbox: KVVec::new(),
                     book,
                     segments: Segments::new(),
-                    openings: Openings::new(terms.queues),
+                    openings: Openings::new(terms.queues, asks),
                     broken: None,
                     control: Some(control),
                     events: KVec::new(),

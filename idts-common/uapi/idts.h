@@ -63,6 +63,8 @@ struct idts_version {
 	__u64 features;
 };
 
+/* @max_ring of struct idts_listen. */
+#define IDTS_FEATURE_MAX_RING	1
 /* A connect goes on when a signal ended the waiting: see struct idts_connect. */
 #define IDTS_FEATURE_GOES_ON	2
 
@@ -82,10 +84,18 @@ struct idts_version {
  * struct idts_listen - start to listen on the bound port (IDTS_IOC_LISTEN).
  * @backlog: connections that may wait for accept; 0 asks for the default.
  * @flags: IDTS_RECORD to take connections of that kind instead of streams.
+ * @max_ring: the largest ring, either way, that a connection may have; 0: any.
+ *	Who asks for a larger one gets ENOSPC. (IDTS_FEATURE_MAX_RING.)
+ * @reserved: 0.
+ *
+ * Whoever opened this endpoint pays for the connections that wait and for
+ * those that are taken.
  */
 struct idts_listen {
 	__u32 backlog;
 	__u32 flags;
+	__u32 max_ring;
+	__u32 reserved;
 };
 
 /**

@@ -21,6 +21,7 @@ pub struct Bind {
     domain: Option<u16>,
     backlog: u32,
     records: bool,
+    max_ring: u32,
 }
 
 impl Bind {
@@ -31,6 +32,7 @@ impl Bind {
             domain: None,
             backlog: 0,
             records: false,
+            max_ring: 0,
         }
     }
 
@@ -52,11 +54,21 @@ impl Bind {
         self
     }
 
+    /// Takes connections with rings of this many bytes at most, a power of two;
+    /// whoever asks for more gets ENOSPC. 0, as without it: any. Who listens pays
+    /// for the rings, and the peer chooses them.
+    pub const fn max_ring(mut self, bytes: u32) -> Self {
+        self.max_ring = bytes;
+        self
+    }
+
     /// Takes the port and listens on it.
     ///
     /// # Errors
     /// [`Error::Open`]; [`Error::Listen`] with EADDRINUSE when the port is
-    /// taken, EACCES when it is below 1024 and the caller lacks the right.
+    /// taken, EACCES when it is below 1024 and the caller lacks the right, EINVAL
+    /// when [`Bind::max_ring`] is no size of a ring, E2BIG when the driver is too
+    /// old for it.
     pub fn listen(&self) -> Result<Listener> {
         let failed = |errno: Errno| Error::Listen {
             port: self.port,
@@ -71,7 +83,13 @@ impl Bind {
             port: self.port,
         };
         sys::bind(&fd, addr).map_err(failed)?;
-        sys::listen(&fd, self.backlog, self.records).map_err(failed)?;
+        let listen = sys::Listen {
+            backlog: self.backlog,
+            flags: sys::record_flag(self.records),
+            max_ring: self.max_ring,
+            reserved: 0,
+        };
+        sys::listen(&fd, listen).map_err(failed)?;
         let port = match self.port {
             0 => sys::info(&fd).map_err(failed)?.local.port,
             port => port,

@@ -63,11 +63,7 @@ pub fn bind(fd: impl AsFd, addr: Addr) -> Result<()> {
     unsafe { set::<IOC_BIND, Addr>(fd, addr) }
 }
 
-pub fn listen(fd: impl AsFd, backlog: u32, records: bool) -> Result<()> {
-    let listen = Listen {
-        backlog,
-        flags: record_flag(records),
-    };
+pub fn listen(fd: impl AsFd, listen: Listen) -> Result<()> {
     // SAFETY: the opcode is of a call that reads a `Listen`.
     unsafe { set::<IOC_LISTEN, Listen>(fd, listen) }
 }

@@ -127,6 +127,7 @@ Keys:
   rate=SIZE          cap, in bytes a second; 0 for none [0]
   limit-channels=N   channels that may be open [4095]
   limit-memory=SIZE  size of the shared memory, 128K to 128M [17M]
+  limit-peer=N       percent of it that one other domain may ask for [75]
   alias=NAME         name under which other domains may connect to it
   connect=RULES      where it may connect to [dom0]
   publish=GROUPS     groups that it may publish [none]

@@ -83,6 +83,7 @@ fn numbers_are_taken_or_left() {
         (Key::Rate, "1000"),
         (Key::Channels, "9"),
         (Key::Memory, "200000"),
+        (Key::Peer, "50"),
     ] {
         assert!(numbers.set(key, Some(text.as_bytes())));
         for bad in ["", "x", "99999999999999", "-1", " 5", "5 "] {
@@ -94,11 +95,12 @@ fn numbers_are_taken_or_left() {
         priority: 5,
         rate: 1000,
     };
-    let (channels, memory) = (9, 200_000);
+    let (channels, memory, peer) = (9, 200_000, 50);
     let expected = Numbers {
         params,
         channels,
         memory,
+        peer,
     };
     assert_eq!(numbers, expected);
     assert!(numbers.set(Key::Weight, None));

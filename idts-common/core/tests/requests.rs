@@ -8,7 +8,7 @@
 use idts_core::requests::{ring_size, Wanted};
 use idts_core::uapi::{
     Accept, Addr, Connect, Group, Listen, Transact, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX,
-    NONBLOCK,
+    NONBLOCK, RING_MAX,
 };
 use idts_core::wire::{Kind, Name};
 
@@ -47,11 +47,25 @@ fn ports() {
 
 #[test]
 fn listens() {
-    let asked = |backlog, flags| Listen { backlog, flags }.check();
-    assert_eq!(asked(0, 0), Some((16, Kind::Stream)));
-    assert_eq!(asked(1, 1), Some((1, Kind::Record)));
-    assert_eq!(asked(u32::MAX, 0), Some((BACKLOG_MAX, Kind::Stream)));
-    assert_eq!(asked(1, 2), None);
+    let listen = |backlog, flags, max_ring, reserved| Listen {
+        backlog,
+        flags,
+        max_ring,
+        reserved,
+    };
+    let asked = |backlog, flags, max_ring| {
+        let listening = listen(backlog, flags, max_ring, 0).check()?;
+        Some((listening.backlog, listening.kind, listening.max_ring))
+    };
+    assert_eq!(asked(0, 0, 0), Some((16, Kind::Stream, RING_MAX)));
+    assert_eq!(asked(1, 1, 4096), Some((1, Kind::Record, 4096)));
+    let most = Some((BACKLOG_MAX, Kind::Stream, RING_MAX));
+    assert_eq!(asked(u32::MAX, 0, RING_MAX), most);
+    assert_eq!(asked(1, 2, 0), None);
+    for size in [1, 4095, 4097, 5000, RING_MAX + 1, 2 * RING_MAX] {
+        assert_eq!(asked(1, 0, size), None, "{size}");
+    }
+    assert_eq!(listen(1, 0, 0, 1).check(), None);
 }
 
 #[test]

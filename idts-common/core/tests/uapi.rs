@@ -110,7 +110,7 @@ fn structures() {
     let rust = layouts! {
         "idts_addr" => Addr { domid, reserved, port }
         "idts_version" => Version { uapi, role, features }
-        "idts_listen" => Listen { backlog, flags }
+        "idts_listen" => Listen { backlog, flags, max_ring, reserved }
         "idts_accept" => Accept { flags, fd, peer }
         "idts_connect" => Connect { peer, tx_ring, rx_ring, timeout_ms, flags, alias }
         "idts_info" => Info {
@@ -140,6 +140,7 @@ fn constants() {
         "IDTS_RING_MIN" => RING_MIN,
         "IDTS_RING_MAX" => RING_MAX,
         "IDTS_BACKLOG_MAX" => BACKLOG_MAX,
+        "IDTS_FEATURE_MAX_RING" => FEATURE_MAX_RING,
         "IDTS_FEATURE_GOES_ON" => FEATURE_GOES_ON,
         "IDTS_ROLE_FRONT" => ROLE_FRONT,
         "IDTS_ROLE_BACK" => ROLE_BACK,

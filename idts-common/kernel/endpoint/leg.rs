@@ -59,7 +59,7 @@ impl Leg {
                 next: Atomic::new(core::ptr::null_mut()),
                 owner <- new_mutex!(None),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -79,7 +79,7 @@ impl Endpoint {
     /// A new leg.
     pub(crate) fn leg(hub: Arc<Hub>) -> Result<Arc<Self>> {
         let leg = Leg::new(hub.mover.clone())?;
-        Self::make(hub, Some(leg))
+        Self::make(hub, Some(leg), None)
     }
 
     /// A leg at the end of a channel that the peer opened.

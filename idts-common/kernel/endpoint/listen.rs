@@ -2,11 +2,14 @@
 
 //! Ports: bind, listen, accept.
 
-use idts_core::wire::Kind;
+use idts_core::requests::Listening;
+use idts_core::wire::{Refusal, RING_MAX};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use super::{Endpoint, State};
+use crate::channel::Channel;
+use crate::payer;
 use crate::wait::Awaited;
 
 impl Endpoint {
@@ -16,31 +19,60 @@ impl Endpoint {
         if !matches!(inner.state, State::Idle) {
             return Err(EINVAL);
         }
-        inner.port = self.hub.bind(port, peer, self)?;
+        let bind = || self.hub.bind(port, peer, self);
+        inner.port = payer::charge(self.payer().map(|p| &**p), bind)?;
         inner.bound = true;
         inner.state = State::Bound;
         Ok(())
     }
 
     /// Listens on the bound port.
-    pub(crate) fn listen(&self, backlog: u32, wanted: Kind) -> Result {
-        let backlog = backlog as usize;
+    pub(crate) fn listen(&self, wanted: Listening) -> Result {
+        let backlog = wanted.backlog as usize;
+        let queue = || KVec::with_capacity(backlog, GFP_KERNEL_ACCOUNT);
         let mut inner = self.inner.lock();
         match &mut inner.state {
             State::Listening {
-                backlog: b, kind, ..
-            } if *kind == wanted => *b = backlog,
+                backlog: b,
+                max_ring,
+                kind,
+                ..
+            } if *kind == wanted.kind => {
+                *b = backlog;
+                *max_ring = wanted.max_ring;
+            }
             State::Bound => {
                 inner.state = State::Listening {
-                    kind: wanted,
+                    kind: wanted.kind,
+                    max_ring: wanted.max_ring,
                     backlog,
-                    queue: KVec::with_capacity(backlog, GFP_KERNEL)?,
+                    queue: payer::charge(self.payer().map(|p| &**p), queue)?,
                     refused: 0,
                 }
             }
             _ => return Err(EINVAL),
         }
         Ok(())
+    }
+
+    /// The largest ring that it takes.
+    pub(crate) fn max_ring(&self) -> u32 {
+        match self.inner.lock().state {
+            State::Listening { max_ring, .. } => max_ring,
+            _ => RING_MAX,
+        }
+    }
+
+    /// The end of a channel that came in, at the cost of whoever listens.
+    pub(crate) fn child(&self, channel: &Arc<Channel>) -> Result<Arc<Endpoint>, Refusal> {
+        let payer = self.payer().ok_or(Refusal::Refused)?;
+        // Whoever handles the message cannot wait for room.
+        let seat = payer.seat(|| ()).map_err(|_| Refusal::NoSpace)?;
+        let make = || Endpoint::accepted(self.hub.clone(), channel.clone(), seat);
+        payer.charge(make).map_err(|error| {
+            payer.got_none(error);
+            Refusal::NoSpace
+        })
     }
 
     /// Queues a connected endpoint for accept. Gives it back if nobody listens
@@ -53,6 +85,7 @@ impl Endpoint {
                 backlog,
                 queue,
                 refused,
+                ..
             } = &mut inner.state
             else {
                 return Err(child);

@@ -48,7 +48,7 @@ impl Waiter {
             lines,
             watch,
         };
-        Ok(Arc::new(waiter, GFP_KERNEL)?)
+        Ok(Arc::new(waiter, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Has news told to `whom`, from now on and for ever.

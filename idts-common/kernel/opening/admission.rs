@@ -10,12 +10,13 @@ use idts_core::wire::{BackMessage, ChannelId, Name, Open, Refusal};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::book::Record;
+use super::book::{Costs, Record};
 use super::free;
 use crate::channel::Channel;
 use crate::endpoint::{Endpoint, Owner};
 use crate::errno::Errno;
 use crate::groups::{Asker, Member};
+use crate::payer::{self, Rings};
 use crate::relay::Relay;
 use crate::tunnel::{Inner, Tunnel};
 
@@ -32,7 +33,7 @@ impl Tunnel {
         };
         inner.openings.number(id)?.open(generation, answer)?;
         let (open, group) = self.named(inner, open)?;
-        let pending = match open.tag {
+        let mut pending = match open.tag {
             0 => None,
             tag => Some(inner.openings.take_pending(tag)?),
         };
@@ -44,7 +45,22 @@ impl Tunnel {
         let Ok(kept) = kept else {
             return self.decline(inner, &open, Refusal::NoSpace);
         };
-        let Ok(channel) = self.make_channel(inner, &open, self.peer) else {
+        let costs = match &mut pending {
+            Some(pending) => Costs {
+                question: None,
+                ..core::mem::take(&mut pending.costs)
+            },
+            None => match self.may_open(inner, &open, group) {
+                Ok(rings) => Costs {
+                    rings,
+                    ..Costs::default()
+                },
+                Err(why) => return self.decline(inner, &open, why),
+            },
+        };
+        let payer = costs.rings.as_ref().map(Rings::payer);
+        let make = || self.make_channel(inner, &open, self.peer);
+        let Ok(channel) = payer::charge(payer, make) else {
             // An answer to us cannot be declined.
             return match pending {
                 None => self.decline(inner, &open, Refusal::NoSpace),
@@ -53,7 +69,7 @@ impl Tunnel {
         };
         self.list(&channel);
         if pending.is_none() {
-            if let Err(why) = self.admit(inner, &channel, &open, group) {
+            if let Err(why) = self.admit(&channel, &open, group) {
                 self.unlist(&channel);
                 return self.decline(inner, &open, why);
             }
@@ -63,6 +79,7 @@ impl Tunnel {
             channel: channel.clone(),
             group: kept,
             waiter: None,
+            costs,
         });
         match pending {
             Some(pending) => {
@@ -102,16 +119,14 @@ impl Tunnel {
     /// Gives a channel to whom the front wants, or begins to.
     fn admit(
         self: &Arc<Self>,
-        inner: &Inner,
         channel: &Arc<Channel>,
         open: &Open,
         group: Option<Name>,
     ) -> Result<(), Refusal> {
-        self.may_open(inner, open, group)?;
         match group {
             Some(name) => self.join(channel, open, name),
             None if open.domain != 0 => self.relay(channel, open),
-            None => self.hand_over(channel).map_err(|()| Refusal::Refused),
+            None => self.hand_over(channel, open),
         }
     }
 
@@ -130,8 +145,14 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Whether policy and limits let the front open a channel.
-    fn may_open(&self, inner: &Inner, open: &Open, group: Option<Name>) -> Result<(), Refusal> {
+    /// Whether policy and limits let the front open a channel. Whoever listens for
+    /// it here pays for its rings.
+    fn may_open(
+        &self,
+        inner: &Inner,
+        open: &Open,
+        group: Option<Name>,
+    ) -> Result<Option<Rings>, Refusal> {
         let policies = &self.hub.policies;
         let allowed = match group {
             Some(name) => policies.may_join(self.peer, open.kind, name.text()),
@@ -145,7 +166,16 @@ impl Tunnel {
             self.stats.no_space.add(1);
             return Err(Refusal::NoSpace);
         }
-        Ok(())
+        if group.is_some() || open.domain != 0 {
+            return Ok(None);
+        }
+        let rings = [open.front_ring.len, open.back_ring.len];
+        let host = self.host(open.ports, self.peer.into(), rings);
+        host.map(Some).inspect_err(|why| {
+            if *why == Refusal::NoSpace {
+                self.stats.no_space.add(1);
+            }
+        })
     }
 
     /// Begins to ask the domain that the front wants; its answer is owed.
@@ -179,7 +209,7 @@ impl Tunnel {
         member: Member,
     ) -> Result<(), Refusal> {
         let no_space = |_| Refusal::NoSpace;
-        let member = Arc::new(member, GFP_KERNEL).map_err(|_| Refusal::NoSpace)?;
+        let member = Arc::new(member, GFP_KERNEL_ACCOUNT).map_err(|_| Refusal::NoSpace)?;
         let leg = Endpoint::accepted_leg(self.hub.clone(), channel.clone()).map_err(no_space)?;
         leg.belongs_to(Owner::Joining(leg.clone(), member));
         leg.kick();

@@ -13,10 +13,23 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use super::region::{Growing, Incoming};
+use crate::asks::{Asks, Question, Share};
 use crate::channel::Channel;
 use crate::endpoint::Attempt;
 use crate::errno::Errno;
 use crate::patience::clock;
+use crate::payer::Rings;
+
+/// What an opening, then a channel, has in books, until it is dropped.
+#[derive(Default)]
+pub(super) struct Costs {
+    /// This side's program pays for the rings.
+    pub(super) rings: Option<Rings>,
+    /// Back: a domain asked for them, until one side closes.
+    pub(super) share: Option<Share>,
+    /// It was not answered yet.
+    pub(super) question: Option<Question>,
+}
 
 /// A channel of the tunnel.
 pub(super) struct Record {
@@ -26,6 +39,7 @@ pub(super) struct Record {
     pub(super) group: Option<KBox<Name>>,
     /// Front: the attempt that waits for the back's answer, if it still does.
     pub(super) waiter: Option<Attempt>,
+    pub(super) costs: Costs,
 }
 
 /// A channel number.
@@ -50,6 +64,18 @@ pub(crate) struct Wanted {
     pub(crate) name: Option<Name>,
 }
 
+impl Wanted {
+    /// The size of the larger ring.
+    pub(crate) fn largest(&self) -> u32 {
+        self.tx.max(self.rx)
+    }
+
+    /// Bytes of both rings.
+    pub(crate) fn bytes(&self) -> u32 {
+        self.tx.saturating_add(self.rx)
+    }
+}
+
 /// An opening that has no channel yet.
 pub(super) struct Pending {
     /// Who waits: nobody any more, or, in the front, the back itself.
@@ -57,6 +83,7 @@ pub(super) struct Pending {
     /// The back's request; with tag 0 the front's own wish.
     pub(super) request: Request,
     pub(super) name: Option<Name>,
+    pub(super) costs: Costs,
 }
 
 /// Everything about opening and closing that a tunnel keeps.
@@ -64,6 +91,8 @@ pub(crate) struct Openings {
     places: KVVec<Place>,
     pub(super) pending: KVec<Pending>,
     pub(super) last_tag: u32,
+    /// Who asked.
+    pub(super) asks: Arc<Asks>,
     /// Front: the segment that the back has not mapped yet.
     pub(super) growing: Option<Growing>,
     /// Front: segments that the back has not unmapped yet.
@@ -81,12 +110,13 @@ pub(crate) struct Openings {
 }
 
 impl Openings {
-    pub(crate) const fn new(queues: Queues) -> Self {
+    pub(crate) const fn new(queues: Queues, asks: Arc<Asks>) -> Self {
         Self {
             spread: Spread::new(queues),
             places: KVVec::new(),
             pending: KVec::new(),
             last_tag: 0,
+            asks,
             growing: None,
             retiring: 0,
             used: [0; SEGMENTS as usize],
@@ -209,6 +239,7 @@ impl Openings {
                 channel,
                 group: None,
                 waiter,
+                costs: Costs::default(),
             },
             Answer::Given,
         );

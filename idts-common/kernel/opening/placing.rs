@@ -2,6 +2,7 @@
 
 //! The front's part of opening: it alone gives channels numbers and slices.
 
+use idts_core::book::Asker;
 use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::life::Answer;
@@ -12,8 +13,9 @@ use idts_core::wire::{
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::book::{Pending, Record};
+use super::book::{Costs, Pending, Record};
 use super::free;
+use crate::payer::{self, Rings};
 use crate::tunnel::{Inner, Tunnel};
 
 impl Tunnel {
@@ -64,23 +66,30 @@ impl Tunnel {
 
     /// The back asks for a channel, for whoever listens here.
     pub(super) fn requested(self: &Arc<Self>, inner: &mut Inner, request: Request) {
-        let Request {
-            tag, ports, domain, ..
-        } = request;
+        match self.take_request(inner, request) {
+            Err(why) => self.refuse(inner, request.tag, why),
+            Ok(()) => self.place_pending(inner),
+        }
+    }
+
+    fn take_request(&self, inner: &mut Inner, request: Request) -> Result<(), Refusal> {
+        let Request { ports, domain, .. } = request;
+        let sizes = [request.front_size, request.back_size];
+        let rings = self.host(ports, domain, sizes)?;
+        let no_space = |_| Refusal::NoSpace;
+        let question = self.ask(inner, Asker::Domain(domain as u16));
+        let costs = Costs {
+            rings: Some(rings),
+            question: Some(question.map_err(no_space)?),
+            ..Costs::default()
+        };
         let asked = Pending {
             attempt: None,
             request,
             name: None,
+            costs,
         };
-        let refusal = if self.hub.bound(ports.target, domain as u16).is_none() {
-            Some(Refusal::Refused)
-        } else {
-            self.pend(inner, asked).err().map(|_| Refusal::NoSpace)
-        };
-        match refusal {
-            Some(why) => self.refuse(inner, tag, why),
-            None => self.place_pending(inner),
-        }
+        self.pend(inner, asked).map_err(no_space)
     }
 
     /// Ends an opening that cannot be placed.
@@ -141,9 +150,10 @@ impl Tunnel {
             Some(_) => DOMID_ANY,
             None => open.domain as u16,
         };
+        let payer = pending.costs.rings.as_ref().map(Rings::payer);
         let channel = inner.openings.next_id().and_then(|id| {
             open.channel = id;
-            self.make_channel(inner, &open, far)
+            payer::charge(payer, || self.make_channel(inner, &open, far))
         });
         let Ok(channel) = channel else {
             free(inner, &open);
@@ -155,17 +165,19 @@ impl Tunnel {
             channel.reset_lines(&live);
         }
         self.list(&channel);
+        let mut costs = pending.costs;
         let (answer, waiter) = if tag == 0 {
             (Answer::Awaited, pending.attempt)
-        } else if self.hand_over(&channel).is_ok() {
-            self.stats.opened.add(1);
-            (Answer::Given, None)
-        } else {
+        } else if let Err(why) = self.hand_over(&channel, &open) {
             self.unlist(&channel);
             free(inner, &open);
             self.tend(inner);
-            self.refuse(inner, tag, Refusal::Refused);
+            self.refuse(inner, tag, why);
             return;
+        } else {
+            self.stats.opened.add(1);
+            costs.question = None;
+            (Answer::Given, None)
         };
         inner.openings.begin(
             Record {
@@ -173,6 +185,7 @@ impl Tunnel {
                 channel,
                 group: None,
                 waiter,
+                costs,
             },
             answer,
         );
@@ -194,6 +207,7 @@ impl Tunnel {
         let Some(record) = inner.openings.record(id) else {
             return Ok(());
         };
+        record.costs.question = None;
         let (channel, waiter) = (record.channel.clone(), record.waiter.take());
         if let Some(why) = refusal {
             self.stats.refused.add(1);

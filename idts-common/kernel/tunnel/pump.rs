@@ -15,6 +15,7 @@ use kernel::workqueue::WorkItem;
 
 use super::{Inner, Tunnel};
 use crate::errno::Errno;
+use crate::payer;
 
 /// Messages handled before the worker lets others run.
 const BATCH: usize = 64;
@@ -160,9 +161,10 @@ impl Tunnel {
     /// The same with `most` looks, which are counted off.
     pub(crate) fn handle(self: &Arc<Self>, most: &mut usize) -> bool {
         let mut inner = self.inner.lock();
+        // Whoever helps pays for nobody's messages.
         let more = match self.too_many_broken() {
             Some(violation) => Err(violation),
-            None => self.pump(&mut inner, most),
+            None => payer::charge(None, || self.pump(&mut inner, most)),
         };
         more.unwrap_or_else(|violation| {
             self.break_down(&mut inner, violation);

@@ -113,6 +113,7 @@ mod tests {
             ("weight=0", "not number, 1 to 1024"),
             ("weight=1K", "not number"),
             ("limit-memory=1K", "not number, 131072"),
+            ("limit-peer=0", "not number, 1 to 100"),
             ("alias=Web", "not NAME"),
             ("connect=web", "not all, none, dom0"),
         ] {

@@ -125,11 +125,18 @@ pub fn fuzz_one(data: &[u8]) {
             let asked = Listen {
                 backlog: input.count(),
                 flags: flags(&input),
+                max_ring: size(&input),
+                reserved: input.byte().into(),
             };
             let found = asked.check();
-            assert_eq!(found.is_some(), asked.flags <= 1);
-            if let Some((backlog, kind)) = found {
-                assert!((1..=BACKLOG_MAX).contains(&backlog) && kind as u32 == asked.flags);
+            let ring = asked.max_ring;
+            let fits = asked.flags <= 1 && asked.reserved == 0 && (ring == 0 || is_ring(ring));
+            assert_eq!(found.is_some(), fits);
+            if let Some(listening) = found {
+                let backlog = listening.backlog;
+                assert!(listening.max_ring == ring || (ring, listening.max_ring) == (0, RING_MAX));
+                assert!(listening.kind as u32 == asked.flags);
+                assert!((1..=BACKLOG_MAX).contains(&backlog));
                 let same = backlog == asked.backlog || asked.backlog > BACKLOG_MAX;
                 assert!(same || (asked.backlog, backlog) == (0, BACKLOG_DEFAULT));
             }

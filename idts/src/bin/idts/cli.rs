@@ -94,6 +94,9 @@ pub struct Recv {
     /// Let only this domain (id) connect
     #[arg(long, value_name = "DOM")]
     pub from: Option<u16>,
+    /// Refuse a sender that wants a larger ring, 4K to 4M [default: take any]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub max_ring: Option<u32>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -140,6 +143,9 @@ pub struct Echo {
     /// Take channels of records
     #[arg(long)]
     pub record: bool,
+    /// Refuse peers that want larger rings, 4K to 4M [default: take any]
+    #[arg(long, value_name = "SIZE", value_parser = ring)]
+    pub max_ring: Option<u32>,
 }
 
 /// Measure round trips to `idts echo`.

@@ -12,7 +12,7 @@ use crate::cli::Echo;
 use crate::open;
 
 pub fn run(args: &Echo) -> Result<()> {
-    let bind = open::bind(args.port, args.record);
+    let bind = open::bind(args.port, args.record).max_ring(args.max_ring.unwrap_or(0));
     if args.once {
         return serve(open::accept_one(&bind)?);
     }

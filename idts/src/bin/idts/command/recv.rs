@@ -14,7 +14,7 @@ pub fn run(args: &Recv) -> Result<()> {
     sink::clean_up_on_signals().context("cannot wait for signals")?;
     // Before anybody can connect: a FILE that cannot be is known at once.
     let sink = FileSink::create(&args.file).with_context(|| format!("cannot write {name}"))?;
-    let mut bind = open::bind(args.port, false);
+    let mut bind = open::bind(args.port, false).max_ring(args.max_ring.unwrap_or(0));
     if let Some(domain) = args.from {
         bind = bind.from_domain(domain);
     }

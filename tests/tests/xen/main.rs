@@ -32,6 +32,7 @@ mod leaks;
 mod lifecycle;
 mod loading;
 mod looks;
+mod memory;
 mod neighbours;
 mod own_host;
 mod policy;
@@ -108,6 +109,11 @@ const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("groups::members", groups::members),
     ("domains::alias", domains::alias),
     ("demand::idle", demand::idle),
+    ("memory::users", memory::users),
+    ("memory::home", memory::home),
+    ("memory::listeners", memory::listeners),
+    ("memory::peers", memory::peers),
+    ("memory::questions", memory::questions),
     ("policy::connect", policy::connect),
     ("policy::malformed", policy::malformed),
     ("policy::lists", policy::lists),
@@ -142,6 +148,7 @@ const ONCE: &[(&str, Case)] = &[
     ("drivers::flaps", drivers::flaps),
     ("drivers::last_words", drivers::last_words),
     ("drivers::gone_while_mapped", drivers::gone_while_mapped),
+    ("memory::scattered", memory::scattered),
 ];
 
 /// What needs domains without modules.

@@ -20,13 +20,18 @@ const NEWER: &str = "1,2,0x80000001";
 const OLDER: &str = "1,1,0";
 const LATER: &str = "2,2,1";
 
+/// Brings the other build into a domain.
+pub fn push_trial(lab: &Lab, domain: &str) -> Result<()> {
+    let module = format!("{}.ko", module_of(domain));
+    let path = skips::top().join("target/trial").join(&module);
+    lab.tb.push(&path, domain, &format!("/tmp/{module}"))
+}
+
 /// Each side in turn is another build than the other.
 pub fn apart(lab: &Lab, guest: &Guest) -> Result<()> {
     let both = ["dom0", guest.name];
     for domain in both {
-        let module = format!("{}.ko", module_of(domain));
-        let path = skips::top().join("target/trial").join(&module);
-        lab.tb.push(&path, domain, &format!("/tmp/{module}"))?;
+        push_trial(lab, domain)?;
     }
     let queues = lab.counter("dom0", guest.name, "queues")?;
     for domain in both {
@@ -75,7 +80,8 @@ fn wait_waiting(lab: &Lab, guest: &Guest) -> Result<()> {
     })
 }
 
-fn reload(lab: &Lab, domain: &str, trial: Option<&str>) -> Result<()> {
+/// Unloads a domain's module and loads another.
+pub fn reload(lab: &Lab, domain: &str, trial: Option<&str>) -> Result<()> {
     lab.rmmod(domain)?;
     load(lab, domain, trial)
 }

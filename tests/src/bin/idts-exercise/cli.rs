@@ -73,6 +73,8 @@ pub enum Verb {
     Connect(Connect),
     /// Listens, and notes what came of it
     Listen(Listen),
+    /// Makes many of something until one fails, and keeps them until a line comes on standard input
+    Hold(Hold),
 }
 
 #[derive(Args)]
@@ -298,6 +300,40 @@ pub struct Listen {
     /// Without any capability
     #[arg(long)]
     pub unprivileged: bool,
+    /// The largest ring that is taken
+    #[arg(long, default_value_t = 0)]
+    pub max_ring: u32,
+    /// Listens with the structure of the first driver, of 8 bytes
+    #[arg(long, conflicts_with = "max_ring")]
+    pub first: bool,
+    /// As this user
+    #[arg(long)]
+    pub user: Option<u32>,
+}
+
+/// Without a name or an address: open files.
+#[derive(Args)]
+pub struct Hold {
+    /// So many at most
+    pub count: usize,
+    /// Subscriptions to this group
+    #[arg(long, conflicts_with = "to")]
+    pub group: Option<String>,
+    /// Connections to this address
+    #[arg(long)]
+    pub to: Option<Address>,
+    /// Connections that are asked for and not waited for; what is refused at once fails
+    #[arg(long, requires = "to")]
+    pub nonblock: bool,
+    /// Size of the rings
+    #[arg(long, default_value_t = 0)]
+    pub ring: u32,
+    /// As this user
+    #[arg(long)]
+    pub user: Option<u32>,
+    /// In this cgroup
+    #[arg(long)]
+    pub cgroup: Option<String>,
 }
 
 #[derive(Args)]

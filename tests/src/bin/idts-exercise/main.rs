@@ -12,6 +12,7 @@ mod crowd;
 mod cycle;
 mod fault;
 mod hangup;
+mod hold;
 mod many;
 mod pattern;
 mod polling;
@@ -74,5 +75,6 @@ fn run(verb: Verb) -> Result<Value> {
         Verb::TableServe(args) => table::hand::serve(&args),
         Verb::Connect(args) => probe::connect(&args),
         Verb::Listen(args) => probe::listen(&args),
+        Verb::Hold(args) => hold::hold(&args),
     }
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::thread::{set_capabilities, CapabilitySet, CapabilitySets};
 use serde_json::{json, Value};
 
-use crate::cli;
+use crate::{cli, hold};
 
 /// Whatever takes longer hangs.
 pub const HUNG: Duration = Duration::from_secs(600);
@@ -167,7 +167,14 @@ pub fn listen(args: &cli::Listen) -> Result<Value> {
         };
         set_capabilities(None, sets).context("dropping all capabilities")?;
     }
-    match Bind::new(args.port).backlog(args.backlog).listen() {
+    if let Some(user) = args.user {
+        hold::become_user(user)?;
+    }
+    if args.first {
+        return hold::listen_first(args);
+    }
+    let bind = Bind::new(args.port).backlog(args.backlog);
+    match bind.max_ring(args.max_ring).listen() {
         Err(error) => Ok(json!({ "error": name(error.raw_os_error()) })),
         Ok(_) if !args.hold => Ok(json!({ "error": Value::Null })),
         Ok(listener) => {

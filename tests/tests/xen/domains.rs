@@ -75,7 +75,10 @@ pub fn relay(lab: &Lab, guest: &Guest) -> Result<()> {
         let make = "dd if=/dev/urandom of=/tmp/out bs=1000 count=3001 2>/dev/null; rm -f /tmp/in";
         lab.tb.sh(guest.name, make)?;
         let before = lab.counter("dom0", guest.name, "relayed_in")?;
-        let recv = ["idts", "recv", &port_text, "/tmp/in", "--json"];
+        // For that domain alone.
+        let from = lab.id(guest.name)?.to_string();
+        let recv = ["idts", "recv", &port_text, "/tmp/in", "--from", &from];
+        let recv: Vec<_> = recv.into_iter().chain(["--json"]).collect();
         let receiver = start(lab, there, &recv, "listening on")?;
         let argv = [
             "idts", "send", "/tmp/out", &target, "--wait", "60", "--json",

@@ -14,6 +14,7 @@ mod close;
 #[path = "../common/mod.rs"]
 mod common;
 mod doorbells;
+mod news;
 
 use common::{AtomicMem, Weak, Without};
 use idts_core::mem::SharedMem;

@@ -24,6 +24,9 @@ pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {
     with_hostile_guest(lab, guest, |id| {
         let victim = lab.start("dom0", &[HOSTILE_THERE, "victim", "--listen", "7000"])?;
         victim.wait_line("ready")?;
+        let number = id.to_string();
+        let witness = lab.start("dom0", &[HOSTILE_THERE, "witness", &number, &number])?;
+        witness.wait_line("ready")?;
         for kind in ["dead", "control", "idle", "messages"] {
             storm(lab, guest, id, kind).with_context(|| format!("storm: {kind}"))?;
             for (from, to) in ways(&honest) {
@@ -31,6 +34,7 @@ pub fn front(lab: &Lab, guest: &Guest) -> Result<()> {
             }
         }
         let mut victim = victim;
+        witness.report()?;
         victim.tell("enough")?;
         victim.report().map(drop)
     })

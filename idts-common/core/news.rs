@@ -62,10 +62,13 @@ impl Seen {
     /// it is for him to find the violation.
     pub fn compare(&mut self, now: Seen, own: Own) -> News {
         let flags = now.flags & line::KNOWN & !self.flags;
-        let (data, room) = (now.prod != self.prod, now.cons != self.cons);
+        // What is there to read is news, too: after 4 GiB without a mark an index is
+        // what it was.
+        let moved = now.prod != self.prod;
+        let (data, room) = (moved || now.prod != own.cons, now.cons != self.cons);
         let mut worth = flags.count_ones();
         self.flags |= flags;
-        if data && self.may_produce(now.prod, own) {
+        if moved && self.may_produce(now.prod, own) {
             self.prod = now.prod;
             worth = worth.wrapping_add(1);
         }

@@ -161,7 +161,10 @@ impl Endpoint {
         inner.peer = uapi::Addr::default();
         // A group has no address.
         if !channel.kind.is_group() {
-            inner.port = local;
+            // A port that is bound stays this endpoint's, whatever was asked before.
+            if !inner.bound {
+                inner.port = local;
+            }
             inner.peer.domid = channel.far;
             inner.peer.port = remote;
         }

@@ -11,6 +11,7 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
 use crate::bindings;
+use crate::shared::Live;
 use crate::xenbus::Device;
 
 /// What an event turned out to be.
@@ -36,7 +37,8 @@ pub(crate) fn end(irq: u32, eoi: Eoi) {
         Eoi::Done => 0,
         Eoi::Spurious => bindings::XEN_EOI_FLAG_SPURIOUS,
     };
-    // SAFETY: The function takes any number, and finds out what it is.
+    // SAFETY: The interrupt of a channel that is bound, as documented: a handler that
+    // runs keeps it so, and so does who waits for the handler's rest before unbinding.
     unsafe { bindings::xen_irq_lateeoi(irq, flags) };
 }
 
@@ -142,11 +144,12 @@ pub(crate) fn this_cpu() -> u32 {
     unsafe { bindings::idts_this_cpu() }
 }
 
-/// Sends an event on the interrupt of a bound [`EventChannel`]; on 0, none.
-pub(crate) fn notify(irq: u32) {
+/// Sends an event on the interrupt of a bound [`EventChannel`]; on 0, none. `_live` is
+/// of the gate that is closed before the channel is unbound.
+pub(crate) fn notify(_live: &Live, irq: u32) {
     if irq != 0 {
-        // SAFETY: An interrupt of an event channel, which stays bound meanwhile: it is
-        // unbound only after everyone who may send has left the gate.
+        // SAFETY: An interrupt of an event channel, which stays bound while the gate's
+        // `Live` is there.
         unsafe { bindings::notify_remote_via_irq(irq as c_int) };
     }
 }

@@ -112,9 +112,8 @@ impl GrantedPages {
     pub(crate) fn piece(&self) -> Piece {
         // SAFETY: The pages are ours, page-aligned and mapped until `self` is
         // dropped. A tunnel does that once its gate is closed; before, of a
-        // segment in which its book has no slice in use: a channel gives its
-        // slices back when nobody accesses its rings and lines any more. No
-        // reference to them is ever made.
+        // segment in which its book has no slice in use, when nobody finds a channel
+        // on it any more, and a grace period later. No reference to them is ever made.
         unsafe { Piece::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
     }
 

@@ -57,10 +57,16 @@ impl Gate {
     /// Shuts the gate and waits until everyone has left. May sleep.
     pub(crate) fn close(&self) {
         self.shut();
-        // Expedited: this may be the xenwatch thread, which all devices share.
-        // SAFETY: No requirement but to be allowed to sleep, as documented.
-        unsafe { bindings::synchronize_rcu_expedited() };
+        wait_for_readers();
     }
+}
+
+/// Waits until every [`Live`] of now is gone. May sleep.
+pub(crate) fn wait_for_readers() {
+    // Expedited: this may be the xenwatch thread, which all devices share, or hold
+    // up a tunnel's messages.
+    // SAFETY: No requirement but to be allowed to sleep, as documented.
+    unsafe { bindings::synchronize_rcu_expedited() };
 }
 
 /// Proof that the memory behind a gate stays mapped while this value lives.
@@ -87,8 +93,9 @@ impl Piece {
     /// # Safety
     ///
     /// - `base` is aligned to 8 bytes, and `len` bytes from it on are mapped and
-    ///   writable until the gate whose `Live` is passed to every access of this
-    ///   piece was closed.
+    ///   writable for as long as there may be a `Live` with which this piece is
+    ///   accessed: until the gate was closed, or until nobody can find the piece any
+    ///   more and a grace period has passed since.
     /// - No Rust reference into these bytes exists while the piece is in use.
     pub(crate) unsafe fn new(base: NonNull<u8>, len: u32) -> Self {
         Self { base, len }
@@ -237,7 +244,8 @@ impl SharedMem for Words<'_> {
 ///
 /// # Safety
 ///
-/// Both are mapped for that long, and do not overlap.
+/// Both are mapped for that long, at addresses that do not overlap. The frames behind
+/// them may: a peer can grant one twice, and spoils its own bytes by that.
 unsafe fn copy_raw(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: As the caller guarantees; the direction flag is clear in Rust. The
     // kernel's memcpy is dearer without FSRM, and Rust's must not meet a racing
@@ -275,7 +283,8 @@ pub(crate) fn copy((from, _, source): Side<'_>, (to, _, sink): Side<'_>) -> u32 
         return 0;
     };
     // SAFETY: Both parts are inside their pieces, which stay mapped while the
-    // proofs are borrowed; they belong to different rings.
+    // proofs are borrowed; they belong to different rings, which lie at addresses of
+    // their own.
     unsafe { copy_raw(from.base.as_ptr(), to.base.as_ptr(), to.len as usize) };
     to.len
 }

@@ -7,8 +7,8 @@
 //! they say is in [`crate::opening`]. The back's scheduler meets it in [`claims`].
 //! Channels move their data without coming here.
 //!
-//! Locks, outer to inner: a tunnel's `inner`, the hub's `ports`, an endpoint's
-//! `inner`. The event handlers take none.
+//! Locks, outer to inner: a tunnel's `inner`, an endpoint's `inner`, the hub's
+//! `ports` and `tunnels`, the wish's. The event handlers take none.
 
 mod claims;
 mod closer;
@@ -253,9 +253,10 @@ impl Tunnel {
             let numbers = self.hub.policies.load(&self.hub, self.peer);
             let flow = self.hub.mover.join(self, numbers.params)?;
             self.set_flow(flow);
-            self.obey();
         }
         self.hub.add(self)?;
+        // What changed before it was in the list is read now.
+        self.obey();
         self.schedule();
         Ok(())
     }
@@ -304,7 +305,7 @@ impl Tunnel {
         work::disable::<_, 0>(self);
         // Its last message is judged: not earlier, for without an entry other
         // rights might hold than its own.
-        if self.flow().is_some() {
+        if self.role == Role::Back {
             self.hub.policies.forget(self.peer);
         }
     }

@@ -114,7 +114,8 @@ impl Device {
     /// Forgets what we wrote last, for the nodes are gone: what is written into
     /// new ones of the same name is not ours.
     fn forget_state(&self) {
-        // SAFETY: A plain word; nobody else writes it while devices resume.
+        // SAFETY: One aligned word, which the kernel's own code writes without a lock,
+        // too.
         unsafe {
             (&raw mut (*self.as_raw()).state)
                 .write_volatile(bindings::xenbus_state_XenbusStateUnknown)
@@ -529,7 +530,7 @@ impl<T: Driver> Adapter<T> {
     ) -> c_int {
         // SAFETY: xenbus calls this with a valid device.
         let device = unsafe { Device::from_raw(raw) };
-        // SAFETY: As in `data`.
+        // SAFETY: As in `bound`.
         let generic =
             unsafe { &*(&raw const (*raw).dev).cast::<device::Device<device::CoreInternal<'_>>>() };
         from_result(|| {

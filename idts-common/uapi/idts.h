@@ -137,7 +137,9 @@ struct idts_accept {
  *	when it is asked for, after @timeout_ms without one.
  * ETIMEDOUT: the peer did not answer in time.
  * EINPROGRESS: O_NONBLOCK is set; POLLOUT, then IDTS_IOC_GET_ERROR tell.
- * ENOSPC: no room for the rings, within the limits, in the data region.
+ * ENOSPC: no room for the rings, within the limits, in the data region; or a
+ *	limit of the user, of what one domain may ask another for, of questions
+ *	without an answer, or of rings in this domain is reached.
  * EISCONN, EALREADY, EINVAL: this endpoint is connected, connecting, listening.
  * EINTR: a signal ended the waiting, and the attempt goes on. A second call with
  *	the same address waits for it, as long as was left, and tells what came

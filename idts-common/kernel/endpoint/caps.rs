@@ -62,6 +62,9 @@ impl Endpoint {
         if !channel.tunnel.may_claim() {
             ready.readable &= !ready.gives;
             ready.writable &= !ready.takes;
+            // There is something before the end, and a poll must wait for it.
+            ready.read_ended &= !ready.gives;
+            ready.hung_up &= !ready.gives;
         }
     }
 }

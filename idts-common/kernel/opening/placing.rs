@@ -77,10 +77,14 @@ impl Tunnel {
         let sizes = [request.front_size, request.back_size];
         let rings = self.host(ports, domain, sizes)?;
         let no_space = |_| Refusal::NoSpace;
-        let question = self.ask(inner, Asker::Domain(domain as u16));
+        // Whoever asks in dom0 was counted there, by user.
+        let question = match domain {
+            0 => None,
+            domain => Some(self.ask(inner, Asker::Domain(domain as u16))),
+        };
         let costs = Costs {
             rings: Some(rings),
-            question: Some(question.map_err(no_space)?),
+            question: question.transpose().map_err(no_space)?,
             ..Costs::default()
         };
         let asked = Pending {

@@ -19,6 +19,7 @@ use kernel::sync::Arc;
 use crate::grant::MappedPages;
 use crate::patience::clock;
 use crate::segments::{self, Memory, Windows};
+use crate::shared::wait_for_readers;
 use crate::tunnel::{Inner, Tunnel};
 
 /// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
@@ -182,11 +183,19 @@ impl Tunnel {
             return Err(Violation::Segment);
         }
         let windows = inner.segments.take(segment).ok_or(Violation::Segment)?;
-        segments::give_back(windows, &self.hub.reaper);
+        self.drop_windows(windows);
         inner.openings.retiring = inner.openings.retiring.saturating_sub(1);
         self.stats.shrunk.add(1);
         self.place_pending(inner);
         Ok(())
+    }
+
+    /// Gives back a segment in which no slice is in use. Its channels are in the
+    /// table no more, but an event handler that found one there may still look at its
+    /// lines, for the gate is open.
+    fn drop_windows(&self, windows: Windows) {
+        wait_for_readers();
+        segments::give_back(windows, &self.hub.reaper);
     }
 
     /// A segment that begins to come in.
@@ -258,7 +267,7 @@ impl Tunnel {
     pub(super) fn retire(&self, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
         inner.book.remove(segment)?;
         if let Some(windows) = inner.segments.take(segment) {
-            segments::give_back(windows, &self.hub.reaper);
+            self.drop_windows(windows);
         }
         self.stats.shrunk.add(1);
         self.post(inner, BackMessage::Retired { segment }.encode());

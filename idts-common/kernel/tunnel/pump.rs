@@ -79,14 +79,15 @@ impl Tunnel {
                 index = index.wrapping_add(1);
                 index > sent
             });
-            if inner.outbox.is_empty() && inner.outbox.capacity() > OUTBOX_KEPT {
-                inner.outbox = KVVec::new();
-            }
         }
         if notify {
             self.notify(&live, 0);
         }
         drop(live);
+        // Freeing as much may sleep.
+        if inner.outbox.is_empty() && inner.outbox.capacity() > OUTBOX_KEPT {
+            inner.outbox = KVVec::new();
+        }
         if let Err(violation) = result {
             self.break_down(inner, violation);
         }

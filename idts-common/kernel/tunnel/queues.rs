@@ -42,7 +42,8 @@ pub(crate) struct Lane {
     irq: Atomic<u32>,
     /// The CPU that took the last event.
     cpu: Atomic<u32>,
-    /// What the queue's events may still cost. The handler alone writes it.
+    /// What the queue's events may still cost. Written by the handler, or by the work
+    /// item that goes on for it, never by both.
     purse: Atomic<u32>,
     /// The last event was spurious.
     was_spurious: Atomic<bool>,
@@ -315,7 +316,7 @@ impl Tunnel {
         self.role.rings(queue).ring(&self.page.words(live), id);
         if let Some(lane) = self.lane(queue) {
             lane.sent.add(1);
-            evtchn::notify(lane.irq.load(Acquire));
+            evtchn::notify(live, lane.irq.load(Acquire));
         }
     }
 }

@@ -48,6 +48,7 @@ fn storm(lab: &Lab, guest: &Guest, id: u32, kind: &str) -> Result<()> {
     let counts = |name| lab.counter("dom0", guest.name, name);
     let before = [counts("events")?, counts("spurious")?];
     let slowed_before = delayed(lab, id)?;
+    player.tell("go")?;
     player.wait_line("over")?;
     let taken = counts("events")? - before[0];
     let spurious = counts("spurious")? - before[1];
@@ -59,6 +60,7 @@ fn storm(lab: &Lab, guest: &Guest, id: u32, kind: &str) -> Result<()> {
     ensure!(report["answered"] == true, "a message had no answer");
     if kind == "messages" {
         // These are for something. Numbers that nobody has are not looked at.
+        ensure!(taken > 0, "no event was taken");
         ensure!(spurious * 10 <= taken, "{spurious} of {taken} spurious");
     } else {
         ensure!(sent >= SENT_MIN, "{sent} events are no storm");

@@ -21,6 +21,8 @@ const IOC_GET_INFO: Opcode = opcode::read::<Info>(MAGIC, nr::GET_INFO);
 const IOC_CONNECT: Opcode = opcode::write::<Connect>(MAGIC, nr::CONNECT);
 /// Long rings: what is freed too early, or never, is much.
 const RING: u32 = 1 << 20;
+/// How long a connect waits: not as long as the module stands still.
+const LIMIT_MS: u32 = 100;
 
 fn connect(fd: impl AsFd, port: u32, timeout_ms: u32) -> Result<(), Errno> {
     let request = Connect {
@@ -55,12 +57,13 @@ pub fn home(args: &cli::Race) -> Result<Value> {
     for _ in 0..args.rounds {
         let fd: OwnedFd = rustix::fs::open("/dev/idts", OFlags::RDWR, Mode::empty())?;
         let (first, second) = thread::scope(|scope| {
-            let first = scope.spawn(|| connect(&fd, args.port, 10_000));
+            let first = scope.spawn(|| connect(&fd, args.port, LIMIT_MS));
             // It is under way, and stands still for much longer.
             while !first.is_finished() && state(&fd) != Ok(STATE_CONNECTING) {
                 thread::sleep(Duration::from_millis(1));
             }
-            let second = connect(&fd, args.port, 1);
+            // It waits with what is left, and then it is over for both.
+            let second = connect(&fd, args.port, LIMIT_MS);
             (first.join(), second)
         });
         let first = first.ok().context("a thread died")?;

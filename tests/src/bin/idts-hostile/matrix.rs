@@ -138,7 +138,7 @@ impl Row {
     }
 }
 
-/// What the issue asks for besides values.
+/// What is done rather than written.
 const DEEDS: [&str; 5] = [
     "event storm",
     "channel after channel",

@@ -60,6 +60,7 @@ pub fn run(args: &Storm) -> Result<Value> {
     // Whoever waits at the other end waits by now.
     std::thread::sleep(Duration::from_millis(300));
     eprintln!("ready");
+    wait_for_line()?;
     let start = Instant::now();
     let mut sent = 0;
     while sent < args.events && start.elapsed().as_secs() < args.seconds {
@@ -68,12 +69,17 @@ pub fn run(args: &Storm) -> Result<Value> {
     let ms = start.elapsed().as_millis() as u64;
     eprintln!("over");
     // The counters go with the tunnel: time for those who look at them.
-    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+    wait_for_line()?;
     let dead = matches!(args.kind, Kind::Dead);
     let answered = dead || session.ping(&mut player)? == Wait::Done;
     player.end(Some(session))?;
     player.leave()?;
     Ok(json!({ "sent": sent, "ms": ms, "answered": answered }))
+}
+
+fn wait_for_line() -> Result<()> {
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
 }
 
 /// Sends an event; `false`: none could be sent by the rules of this storm.

@@ -34,9 +34,13 @@ const HARMLESS: [&str; 4] = [
 /// Warnings of a stock kernel in an emulated machine that stood still, by file and function; each
 /// with its reason. Who finds nothing else may try once more what he did.
 const STOOD_STILL: [(&str, &str); 1] = [
-    // A timer that forwards itself is queued already. Of ours there is one, the mover's, which does
-    // not forward itself; whoever halts in place is a running task to the kernel, and leaves the
-    // timers alone. It was seen once, in dom0 and a guest at one instant, both of them idle.
+    // A callback forwards its timer, which somebody has queued meanwhile and whose time is over. Seen
+    // once, in dom0 and a guest at one instant, and never brought on purpose; what reading finds in
+    // 7.2 is the scheduler's server of fair tasks. While its callback stands still before the run
+    // queue's lock, another CPU charges the server, cannot cancel the timer (update_curr_dl_se) and
+    // queues it for 950 ms later; dl_server_timer, if it goes on after that, finds a new deadline and
+    // forwards. We have one timer, the mover's, which does not forward itself; who halts in place is
+    // a running task as any other, and touches no timer.
     ("kernel/time/hrtimer.c", "hrtimer_forward"),
 ];
 /// The last line of what a kernel says of a warning.

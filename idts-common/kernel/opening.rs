@@ -31,6 +31,7 @@ use crate::asks::{Question, Share};
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::{Attempt, Endpoint};
 use crate::errno::Errno;
+use crate::link::waiter::Waiter;
 use crate::payer::Rings;
 use crate::tunnel::{Inner, Tunnel};
 
@@ -199,6 +200,8 @@ impl Tunnel {
         };
         if self.device.is_none() {
             self.forget(inner, id);
+            // Nobody says CLOSED to the other end, which is here, too.
+            self.table.with(id.id ^ 1, Waiter::kick);
             return;
         }
         if let Some(record) = inner.openings.record(id) {

@@ -250,11 +250,11 @@ pub fn listeners(lab: &Lab, guest: &Guest) -> Result<()> {
 pub fn peers(lab: &Lab, guest: &Guest) -> Result<()> {
     let port = lab.port();
     let listen = ["listen", &port.to_string(), "--hold", "--backlog", "32"];
-    let mut there = lab.serve(guest.name, &listen)?;
+    let there = lab.serve(guest.name, &listen)?;
     let asked = lab.address(guest.name, port)?;
     let port = lab.port();
     let listen = ["listen", &port.to_string(), "--hold", "--backlog", "32"];
-    let mut here = lab.serve("dom0", &listen)?;
+    let here = lab.serve("dom0", &listen)?;
     let own = lab.address("dom0", port)?;
     let with =
         |domain: &str, to: &str, ring: &str| hold(lab, domain, &["32", "--to", to, "--ring", ring]);
@@ -273,20 +273,23 @@ pub fn peers(lab: &Lab, guest: &Guest) -> Result<()> {
     ensure!(left >= 1, "nothing is left for the guest's own programs");
     let_go(own_run)?;
     let_go(run)?;
-    // What is closing does not count.
-    let (held, run) = with("dom0", &asked, "1048576")?;
-    ensure!(held == 6, "{held} pairs of 1 MiB again");
-    let_go(run)?;
+    for mut run in [there, here] {
+        run.tell("enough")?;
+        run.report()?;
+    }
+    // Nobody took them: they are over when their listeners are.
+    wait_until("all is closed", || {
+        Ok(lab.counter("dom0", guest.name, "channels")? == 0)
+    })?;
+    let mut there = lab.serve(guest.name, &listen)?;
+    let asked = lab.address(guest.name, port)?;
     with_setting(lab, guest.name, ("limit-peer", "100"), || {
         let (held, run) = with("dom0", &asked, "1048576")?;
         ensure!(held == 8, "{held} pairs of 1 MiB in all of 17 MiB");
         let_go(run).map(drop)
     })?;
-    for run in [&mut there, &mut here] {
-        run.tell("enough")?;
-    }
-    there.report()?;
-    here.report().map(drop)
+    there.tell("enough")?;
+    there.report().map(drop)
 }
 
 /// A guest that does not answer leaves a user with 32 questions, and another user with as many.

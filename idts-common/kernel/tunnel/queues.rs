@@ -82,14 +82,16 @@ impl Lane {
         Eoi::Spurious
     }
 
-    /// Counts an event for nothing. Xen's event code delays what follows from the second
-    /// in a row on (drivers/xen/events/events_base.c, `xen_irq_lateeoi_locked`).
+    /// Counts an event for nothing. Xen's event code delays what follows the second in a
+    /// row by a tick, and begins to count anew then (drivers/xen/events/events_base.c,
+    /// `xen_irq_lateeoi_worker`).
     fn spurious(&self) {
         self.spurious.add(1);
-        if self.was_spurious.load(Relaxed) {
+        let second = self.was_spurious.load(Relaxed);
+        if second {
             self.delayed.add(1);
         }
-        self.was_spurious.store(true, Relaxed);
+        self.was_spurious.store(!second, Relaxed);
     }
 }
 

@@ -8,8 +8,8 @@ use crate::hostile::{with_hostile_guest, HOSTILE_THERE};
 use crate::lab::{Guest, Lab};
 use crate::transfer::{move_bytes, ways};
 
-/// Events of a storm that are taken: what a queue saves up, and those before the delays have grown.
-const TAKEN_MAX: u64 = 64;
+/// Events of a storm that are taken: what a queue saves up, and two for each tick of delay.
+const SAVED_MAX: u64 = 20;
 /// A storm is one.
 const SENT_MIN: u64 = 2000;
 /// Bytes that an honest guest moves after each storm.
@@ -64,8 +64,11 @@ fn storm(lab: &Lab, guest: &Guest, id: u32, kind: &str) -> Result<()> {
         ensure!(spurious * 10 <= taken, "{spurious} of {taken} spurious");
     } else {
         ensure!(sent >= SENT_MIN, "{sent} events are no storm");
-        ensure!(taken <= TAKEN_MAX, "{taken} of {sent} events were taken");
         ensure!(slowed > 0, "Xen's event code delayed nothing");
+        ensure!(
+            taken <= 2 * slowed + SAVED_MAX && taken * 4 <= sent,
+            "{taken} of {sent} events were taken, with {slowed} ticks of delay"
+        );
     }
     let now = lab.counter("dom0", "u1", "events_delayed")?;
     ensure!(now == honest, "u1 was delayed: {honest}, then {now}");

@@ -8,6 +8,7 @@
 
 use super::error::Violation;
 use super::wire::{line, Slice, PAGE, RING_MAX, SEGMENTS, SEGMENT_WINDOWS, WINDOW_PAGES};
+use zerocopy_derive::FromZeros;
 
 const WORDS: usize = (SEGMENT_WINDOWS * WINDOW_PAGES / 64) as usize;
 // A page holds as many pairs of lines as a word has bits.
@@ -17,7 +18,7 @@ const _: () = assert!(PAGE / line::PAIR == u32::BITS);
 const LINE_PAGES: usize = 256;
 
 /// A page that holds pairs of lines.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromZeros)]
 struct LinePage {
     segment: u32,
     page: u32,
@@ -26,7 +27,7 @@ struct LinePage {
 }
 
 /// The pages of one segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromZeros)]
 struct Segment {
     /// Number of pages, 0 if there is no such segment.
     pages: u32,
@@ -101,8 +102,9 @@ pub struct LinesAt {
     pub offset: u32,
 }
 
-/// The book of a data region.
-#[derive(Debug)]
+/// The book of a data region. Memory that is all zero is a valid one, and equal to
+/// [`Region::new`]: it is too large for a kernel's stack.
+#[derive(Debug, FromZeros)]
 pub struct Region {
     segments: [Segment; SEGMENTS as usize],
     lines: [LinePage; LINE_PAGES],

@@ -243,15 +243,7 @@ unsafe extern "C" fn idts_ioctl(
         fionread(&endpoint, arg).map(|()| 0)
     } else if (command >> 8) as u8 == uapi::MAGIC {
         let size = ((command >> 16) & 0x3fff) as usize;
-        // SAFETY: Ours, as above; only its operations are passed on.
-        let fops = unsafe { (*file).f_op };
-        dispatch(
-            endpoint,
-            fops,
-            command as u8,
-            Argument { at: arg, size },
-            mode,
-        )
+        dispatch(endpoint, command as u8, Argument { at: arg, size }, mode)
     } else {
         Err(ENOTTY)
     };
@@ -301,7 +293,6 @@ fn fionread(endpoint: &Endpoint, arg: usize) -> Result {
 
 fn dispatch(
     endpoint: ArcBorrow<'_, Endpoint>,
-    fops: *const bindings::file_operations,
     number: u8,
     arg: Argument,
     mode: Mode,
@@ -331,7 +322,7 @@ fn dispatch(
             let listen: uapi::Listen = arg.read()?;
             endpoint.listen(listen.check().ok_or(EINVAL)?)
         }
-        nr::ACCEPT => accept(&endpoint, fops, arg, nonblock),
+        nr::ACCEPT => accept(&endpoint, arg, nonblock),
         nr::CONNECT => owned().connect(&arg.read()?, nonblock),
         nr::PUBLISH => owned().join(&arg.read()?, Kind::Publish, nonblock),
         nr::SUBSCRIBE => owned().join(&arg.read()?, Kind::Subscribe, nonblock),
@@ -395,12 +386,7 @@ impl Drop for ReservedFd {
 
 /// Takes a connection and gives it a descriptor. Everything that can fail comes
 /// before the connection is taken, or closes it again.
-fn accept(
-    endpoint: &Endpoint,
-    fops: *const bindings::file_operations,
-    arg: Argument,
-    nonblock: bool,
-) -> Result {
+fn accept(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result {
     let mut request: uapi::Accept = arg.read()?;
     if !request.is_known() {
         return Err(EINVAL);
@@ -411,8 +397,8 @@ fn accept(
     request.peer = child.peer();
     let private = child.into_foreign();
     let flags = (request.flags & uapi::NONBLOCK) as c_int;
-    // SAFETY: `fops` are those of the listener's file, alive and pinned.
-    let file = unsafe { bindings::idts_anon_file(fops, private.cast::<c_void>(), flags) };
+    // SAFETY: What `release` gives back is passed on.
+    let file = unsafe { bindings::idts_anon_file(private.cast::<c_void>(), flags) };
     let file = match kernel::error::from_err_ptr(file) {
         Ok(file) => file,
         Err(error) => {

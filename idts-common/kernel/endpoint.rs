@@ -182,11 +182,12 @@ impl Endpoint {
 
     /// Wakes everyone, whatever they wait for.
     pub(crate) fn kick(&self) {
-        if let Some(channel) = self.channel.as_ref() {
-            channel.waiter.kick();
-        }
         self.change.disarm();
-        self.listener().as_arc_borrow().wake();
+        match self.channel.as_ref() {
+            // It wakes the same.
+            Some(channel) => channel.waiter.kick(),
+            None => self.listener().as_arc_borrow().wake(),
+        }
         self.hub.help.look_up();
     }
 

@@ -228,10 +228,9 @@ bool idts_may_help(void)
 	return current->policy == SCHED_NORMAL && task_nice(current) <= 0;
 }
 
-struct file *idts_anon_file(const struct file_operations *fops, void *private,
-			    int flags)
+struct file *idts_anon_file(void *private, int flags)
 {
-	return anon_inode_getfile("[idts]", fops, private, O_RDWR | flags);
+	return anon_inode_getfile("[idts]", &idts_fops, private, O_RDWR | flags);
 }
 
 /* The memory cgroup of this process; NULL where there are none. */

@@ -45,8 +45,7 @@ void idts_halt_while(const u32 *word, u32 value, unsigned int cpu);
 void idts_rouse(unsigned int cpu);
 bool idts_net_bind_service(void);
 bool idts_may_help(void);
-struct file *idts_anon_file(const struct file_operations *fops, void *private,
-			    int flags);
+struct file *idts_anon_file(void *private, int flags);
 void *idts_memcg_get(void);
 void idts_memcg_put(void *memcg);
 void *idts_memcg_root(void);

@@ -10,7 +10,6 @@
 use core::ptr;
 
 use idts_core::sched::{Claim, FlowId, Params, Pick, Policy, Scheduler};
-use kernel::alloc::flags::__GFP_ZERO;
 use kernel::impl_has_hr_timer;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
@@ -232,9 +231,7 @@ impl_has_hr_timer! {
 impl Mover {
     /// A mover with nothing to move.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let sched = KBox::<Scheduler>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: A scheduler whose memory is all zero is a valid, empty one.
-        let sched = unsafe { sched.assume_init() };
+        let sched = work::zeroed::<Scheduler>()?;
         Arc::pin_init(
             pin_init!(Self {
                 inbox: Atomic::new(ptr::null_mut()),

@@ -158,19 +158,22 @@ impl Policies {
 
     /// Whether a guest has no right any more to a connection that it has.
     pub(crate) fn ends_connect(&self, from: u16, to: u16, port: u32) -> bool {
-        let entries = self.entries.lock();
-        let entry = |domid: u16| entries.iter().find(|e| e.domid == domid);
-        let target = Target {
-            domain: to,
-            is_home: to == 0,
-            alias: entry(to).and_then(|e| e.alias.as_deref()),
-            port,
-        };
-        entry(from).is_some_and(|e| policy::ends_connect(e.connect.as_deref(), target))
+        self.judge_connect(from, (to, port), policy::ends_connect)
     }
 
     /// Whether a guest may connect to a port of domain `to`; 0 is ours.
     pub(crate) fn may_connect(&self, from: u16, to: u16, port: u32) -> bool {
+        self.judge_connect(from, (to, port), policy::may_connect)
+    }
+
+    /// What `judge` says of a connection. Of whom nothing is known, its tunnel ends: it
+    /// may do nothing any more, and nothing was taken away.
+    fn judge_connect(
+        &self,
+        from: u16,
+        (to, port): (u16, u32),
+        judge: fn(Option<&[u8]>, Target<'_>) -> bool,
+    ) -> bool {
         let entries = self.entries.lock();
         let entry = |domid: u16| entries.iter().find(|e| e.domid == domid);
         let target = Target {
@@ -179,8 +182,7 @@ impl Policies {
             alias: entry(to).and_then(|e| e.alias.as_deref()),
             port,
         };
-        // Of whom nothing is known, its tunnel ends: it may do nothing any more.
-        entry(from).is_some_and(|e| policy::may_connect(e.connect.as_deref(), target))
+        entry(from).is_some_and(|e| judge(e.connect.as_deref(), target))
     }
 }
 

@@ -5,12 +5,12 @@
 
 use core::ptr;
 
-use idts_core::region::Region;
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 use kernel::workqueue::{DelayedWork, HasDelayedWork, HasWork, Queue, Work, WorkItem};
+use zerocopy::FromZeros;
 
 use crate::bindings;
 
@@ -132,19 +132,9 @@ pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>)
     unsafe { bindings::flush_delayed_work((&raw const *work).cast_mut().cast()) };
 }
 
-/// Types of which zeroes are a value: the empty one.
-///
-/// # Safety
-///
-/// They are.
-pub(crate) unsafe trait Zeroes {}
-
-// SAFETY: Integers only.
-unsafe impl Zeroes for Region {}
-
 /// A box of zeroes, made in place: for what is too large for the stack.
-pub(crate) fn zeroed<T: Zeroes>() -> Result<KBox<T>> {
+pub(crate) fn zeroed<T: FromZeros>() -> Result<KBox<T>> {
     let place = KBox::<T>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-    // SAFETY: All of it is 0, which is a value, as the trait says.
+    // SAFETY: All of it is 0, which `FromZeros` says is a value.
     Ok(unsafe { place.assume_init() })
 }

@@ -45,8 +45,7 @@
 //! [`Bind`] (listener), [`Publisher`] and [`Publish`] (publisher), [`Subscriber`]
 //! and [`Subscribe`] (subscriber; both over group), how all of them wait
 //! (endpoint), [`Address`] (address), [`Peer`] and [`Alias`] (peer), [`Info`] (info), [`Error`] (error); `sys`
-//! alone speaks ioctl and has the crate's only `unsafe`. [`xenstore`] is a small
-//! client for the tools that must look domains up.
+//! alone speaks ioctl and has the crate's only `unsafe`.
 
 mod address;
 mod channel;
@@ -60,7 +59,6 @@ mod peer;
 mod publisher;
 mod subscriber;
 mod sys;
-pub mod xenstore;
 
 pub use address::{Address, AddressError};
 pub use channel::Channel;

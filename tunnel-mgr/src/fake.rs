@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use idts::xenstore::Tree;
+use idts_xenstore::Tree;
 
 use crate::store::Store;
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    value: String,
+    value: Vec<u8>,
     permissions: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ impl Fake {
             fake.set(&format!("/local/domain/{id}/name"), name);
             fake.set(
                 &format!("/local/domain/{id}/vm"),
-                &format!("/vm/uuid-of-{name}"),
+                format!("/vm/uuid-of-{name}"),
             );
             fake.set(&format!("/local/domain/{id}/device"), "");
             fake.set(&format!("/local/domain/{id}/backend"), "");
@@ -53,7 +54,8 @@ impl Fake {
     }
 
     pub fn value(&self, path: &str) -> Option<&str> {
-        self.nodes.get(path).map(|node| node.value.as_str())
+        let node = self.nodes.get(path)?;
+        std::str::from_utf8(&node.value).ok()
     }
 
     pub fn permissions(&self, path: &str) -> String {
@@ -68,7 +70,7 @@ impl Fake {
     }
 
     /// Writes as some other domain would.
-    pub fn set(&mut self, path: &str, value: &str) {
+    pub fn set(&mut self, path: &str, value: impl AsRef<[u8]>) {
         let (parent, _) = path.rsplit_once('/').unwrap_or_default();
         if !parent.is_empty() && !self.nodes.contains_key(parent) {
             self.set(parent, "");
@@ -80,10 +82,10 @@ impl Fake {
         self.nodes
             .entry(path.into())
             .or_insert(Node {
-                value: String::new(),
+                value: Vec::new(),
                 permissions: inherited,
             })
-            .value = value.into();
+            .value = value.as_ref().to_vec();
     }
 
     /// Removes as some other domain would.
@@ -111,8 +113,11 @@ impl Fake {
 }
 
 impl Tree for Fake {
-    fn read(&mut self, path: &str) -> io::Result<Option<String>> {
-        Ok(self.value(&Self::absolute(path)).map(Into::into))
+    fn read(&mut self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self
+            .nodes
+            .get(&Self::absolute(path))
+            .map(|node| node.value.clone()))
     }
 
     fn list(&mut self, path: &str) -> io::Result<Vec<String>> {
@@ -126,7 +131,7 @@ impl Tree for Fake {
 }
 
 impl Store for Fake {
-    fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
+    fn write(&mut self, path: &str, value: &[u8]) -> io::Result<()> {
         self.count_write();
         self.set(path, value);
         Ok(())
@@ -173,11 +178,15 @@ impl Store for Fake {
         Ok(())
     }
 
-    fn wait(&mut self, _deadline: Instant) -> io::Result<bool> {
+    fn wait(&mut self, _: Instant, _: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let Some(step) = self.steps.pop_front() else {
             return Ok(false);
         };
         step(self);
         Ok(true)
+    }
+
+    fn changes(&mut self) -> io::Result<BTreeSet<String>> {
+        Ok(BTreeSet::new())
     }
 }

@@ -10,10 +10,12 @@ mod fake;
 mod kernel;
 mod model;
 mod output;
+mod say;
 mod settings;
 mod size;
 mod store;
 mod sweep;
+mod text;
 
 use std::process::ExitCode;
 
@@ -25,17 +27,31 @@ use command::Manager;
 use kernel::Kernel;
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tunnel-mgr: {error:#}");
+    let failure = match Cli::try_parse() {
+        Ok(cli) => run(&cli.command).err(),
+        Err(usage) => match usage.print() {
+            Ok(()) => return ExitCode::from(usage.exit_code() as u8),
+            Err(error) => Some(say::Unsaid::from(error).into()),
+        },
+    };
+    match failure {
+        None => ExitCode::SUCCESS,
+        Some(error) if is_quiet(&error) => ExitCode::SUCCESS,
+        Some(error) => {
+            say::remark(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// All is done, and whoever read the result has gone.
+fn is_quiet(error: &anyhow::Error) -> bool {
+    let unsaid = error.downcast_ref::<say::Unsaid>();
+    unsaid.is_some_and(say::Unsaid::nobody_reads)
+}
+
 fn run(command: &Command) -> Result<()> {
-    let mut store = idts::xenstore::Client::open().context(
+    let mut store = idts_xenstore::Client::open().context(
         "cannot reach xenstore: is this dom0, with xenstored running, and are you root?",
     )?;
     let mut manager = Manager::new(&mut store, Kernel::default())?;

@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use idts_core::nodes::{self, number, DEVICE};
 use idts_core::state::XenbusState;
 
-use crate::store::{is_alive, transact, Store};
+use crate::store::{is_alive, list, make, read, remove, transact, watch, write, Store};
+use crate::text::escape;
 
 /// A tunnel between the domain `front` and the one that serves it, `back`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,35 +54,35 @@ impl Tunnel {
         for dir in self.error_dirs() {
             remove(store, &dir)?;
         }
-        make(store, &front, "", &theirs)?;
-        make(store, &back, "", &ours)?;
+        make(store, &front, b"", &theirs)?;
+        make(store, &back, b"", &ours)?;
         // The guest owns its folder, but whom it talks to is not its choice.
-        make(store, &format!("{front}/backend"), &back, &ours)?;
+        make(store, &format!("{front}/backend"), back.as_bytes(), &ours)?;
         make(
             store,
             &format!("{front}/backend-id"),
-            &self.back.to_string(),
+            self.back.to_string().as_bytes(),
             &ours,
         )?;
-        make(store, &format!("{front}/handle"), "0", &ours)?;
-        make(store, &format!("{back}/frontend"), &front, &ours)?;
+        make(store, &format!("{front}/handle"), b"0", &ours)?;
+        make(store, &format!("{back}/frontend"), front.as_bytes(), &ours)?;
         make(
             store,
             &format!("{back}/frontend-id"),
-            &self.front.to_string(),
+            self.front.to_string().as_bytes(),
             &ours,
         )?;
-        make(store, &format!("{back}/online"), "1", &ours)?;
+        make(store, &format!("{back}/online"), b"1", &ours)?;
         make(
             store,
             &format!("{front}/state"),
-            &to_text(XenbusState::Initialising),
+            to_text(XenbusState::Initialising).as_bytes(),
             &theirs,
         )?;
         make(
             store,
             &format!("{back}/state"),
-            &to_text(XenbusState::Initialising),
+            to_text(XenbusState::Initialising).as_bytes(),
             &ours,
         )
     }
@@ -105,13 +106,13 @@ impl Tunnel {
     /// Tells both sides to close, for good; belongs in one transaction.
     pub fn close(&self, store: &mut dyn Store) -> Result<()> {
         let back = self.back_dir();
-        write(store, &format!("{back}/online"), "0")?;
+        write(store, &format!("{back}/online"), b"0")?;
         match self.ends(store)?.back {
             Some(XenbusState::Closing | XenbusState::Closed) => Ok(()),
             _ => write(
                 store,
                 &format!("{back}/state"),
-                &to_text(XenbusState::Closing),
+                to_text(XenbusState::Closing).as_bytes(),
             ),
         }
     }
@@ -127,16 +128,13 @@ impl Tunnel {
     /// False once `close` was called.
     pub fn is_online(&self, store: &mut dyn Store) -> Result<bool> {
         let online = read(store, &format!("{}/online", self.back_dir()))?;
-        Ok(online.as_deref() == Some("1"))
+        Ok(online.as_deref() == Some(b"1"))
     }
 
     /// Has changes of both states told.
     pub fn watch(&self, store: &mut dyn Store) -> Result<()> {
         for dir in [self.front_dir(), self.back_dir()] {
-            let path = format!("{dir}/state");
-            store
-                .watch(&path)
-                .with_context(|| format!("cannot watch {path}"))?;
+            watch(store, &format!("{dir}/state"))?;
         }
         Ok(())
     }
@@ -144,7 +142,8 @@ impl Tunnel {
     /// What the kernels of both sides say went wrong.
     pub fn errors(&self, store: &mut dyn Store) -> Vec<String> {
         let read = |dir: String| store.read(&format!("{dir}/error")).ok().flatten();
-        self.error_dirs().into_iter().filter_map(read).collect()
+        let errors = self.error_dirs().into_iter().filter_map(read);
+        errors.map(|error| escape(&error)).collect()
     }
 }
 
@@ -171,10 +170,12 @@ pub enum Wish {
 
 /// What a domain wants.
 pub fn wish(store: &mut dyn Store, domain: u16) -> Result<Wish> {
-    Ok(match read(store, &ask_path(domain))?.as_deref() {
-        Some(nodes::ASK_ATTACH) => Wish::Attach,
-        Some(nodes::ASK_KEEP) => Wish::Keep,
-        _ => Wish::None,
+    let ask = read(store, &ask_path(domain))?;
+    let is = |word: &str| ask.as_deref() == Some(word.as_bytes());
+    Ok(match () {
+        () if is(nodes::ASK_ATTACH) => Wish::Attach,
+        () if is(nodes::ASK_KEEP) => Wish::Keep,
+        () => Wish::None,
     })
 }
 
@@ -182,7 +183,7 @@ pub fn wish(store: &mut dyn Store, domain: u16) -> Result<Wish> {
 pub fn tell_on_demand(store: &mut dyn Store, domain: u16, home: u16, on: bool) -> Result<()> {
     let path = of_domain(domain, nodes::ON_DEMAND);
     let now = read(store, &path)?;
-    if on == (now.as_deref() == Some(nodes::ON_DEMAND_YES)) {
+    if on == (now.as_deref() == Some(nodes::ON_DEMAND_YES.as_bytes())) {
         return Ok(());
     }
     if !on {
@@ -193,7 +194,7 @@ pub fn tell_on_demand(store: &mut dyn Store, domain: u16, home: u16, on: bool) -
         if !is_alive(store, domain)? {
             return Ok(());
         }
-        make(store, &path, nodes::ON_DEMAND_YES, &permissions)
+        make(store, &path, nodes::ON_DEMAND_YES.as_bytes(), &permissions)
     })
 }
 
@@ -240,45 +241,15 @@ pub fn state_name(state: Option<XenbusState>) -> String {
 fn state(store: &mut dyn Store, dir: &str) -> Result<Option<XenbusState>> {
     let text = read(store, &format!("{dir}/state"))?;
     // The frontend's state is the guest's to write: anything may stand there.
-    Ok(text.map(|text| {
-        XenbusState::from_wire(number(text.as_bytes(), 0, u32::MAX).unwrap_or_default())
-    }))
+    Ok(text.map(|text| XenbusState::from_wire(number(&text, 0, u32::MAX).unwrap_or_default())))
 }
 
 fn to_text(state: XenbusState) -> String {
     (state as u32).to_string()
 }
 
-fn read(store: &mut dyn Store, path: &str) -> Result<Option<String>> {
-    store
-        .read(path)
-        .with_context(|| format!("cannot read {path}"))
-}
-
-fn write(store: &mut dyn Store, path: &str, value: &str) -> Result<()> {
-    store
-        .write(path, value)
-        .with_context(|| format!("cannot write {path}"))
-}
-
-fn remove(store: &mut dyn Store, path: &str) -> Result<()> {
-    store
-        .remove(path)
-        .with_context(|| format!("cannot remove {path}"))
-}
-
-fn make(store: &mut dyn Store, path: &str, value: &str, permissions: &[String]) -> Result<()> {
-    write(store, path, value)?;
-    store
-        .set_permissions(path, permissions)
-        .with_context(|| format!("cannot set the permissions of {path}"))
-}
-
 fn remove_if_empty(store: &mut dyn Store, path: &str) -> Result<()> {
-    let children = store
-        .list(path)
-        .with_context(|| format!("cannot list {path}"))?;
-    if children.is_empty() {
+    if list(store, path)?.is_empty() {
         remove(store, path)?;
     }
     Ok(())

@@ -1,17 +1,65 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The forms of `tunnel-mgr list`: a table for people, JSON for machines.
 
+use std::fmt;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::kernel::Counters;
+use crate::text::{escape, Name};
+
+/// A domain's name, exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// Null when the domain has none, or is gone; or has one that is no text.
+    name: Option<String>,
+    /// The bytes of one that is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_bytes: Option<Vec<u8>>,
+}
+
+impl Named {
+    #[cfg(test)]
+    pub fn text(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
+
+impl From<Option<Name>> for Named {
+    fn from(name: Option<Name>) -> Self {
+        let Some(Name(bytes)) = name else {
+            return Self::default();
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => Self {
+                name: Some(text),
+                name_bytes: None,
+            },
+            Err(error) => Self {
+                name: None,
+                name_bytes: Some(error.into_bytes()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.name.as_ref().map(String::as_bytes);
+        match text.or(self.name_bytes.as_deref()) {
+            Some(bytes) => f.pad(&escape(bytes)),
+            None => f.pad("-"),
+        }
+    }
+}
 
 /// One tunnel.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub domid: u16,
-    /// Null when the domain has none, or is gone.
-    pub name: Option<String>,
+    #[serde(flatten)]
+    pub name: Named,
     pub front: String,
     pub back: String,
     /// Why it can never work again; null when it may.
@@ -38,7 +86,7 @@ pub fn table(rows: &[Row]) -> String {
         None,
     );
     for row in rows {
-        let name = row.name.clone().unwrap_or_else(|| "-".into());
+        let name = row.name.to_string();
         text += &line(
             [
                 row.domid.to_string(),
@@ -80,7 +128,7 @@ mod tests {
         [
             Row {
                 domid: 3,
-                name: Some("u1".into()),
+                name: Some(Name(b"u1".to_vec())).into(),
                 front: "Connected".into(),
                 back: "Connected".into(),
                 leftover: None,
@@ -88,7 +136,7 @@ mod tests {
             },
             Row {
                 domid: 4,
-                name: None,
+                name: Named::default(),
                 front: "gone".into(),
                 back: "Closed".into(),
                 leftover: Some("the domain is gone"),

@@ -8,10 +8,10 @@
 //! back when a domain with that UUID comes. Meaning and grammar of values are
 //! `idts_core::policy`'s.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use idts_core::policy::{self, Key};
 
-use crate::store::{domain_id, is_alive, transact, uuid_of, Store};
+use crate::store::{domain_id, is_alive, list, make, read, remove, transact, uuid_of, Store};
 
 /// Beside the keys: whose they are.
 const UUID: &str = "uuid";
@@ -101,10 +101,10 @@ impl Settings {
         for (at, _) in below.match_indices('/') {
             let folder = &path[..root.len() + at];
             if get(store, folder)?.is_none() {
-                set(store, folder, "", &ours)?;
+                make(store, folder, b"", &ours)?;
             }
         }
-        set(store, path, value, &ours)
+        make(store, path, value.as_bytes(), &ours)
     }
 
     /// Domains for which something is set.
@@ -170,36 +170,17 @@ impl Settings {
     }
 }
 
+/// A value as text; ours are.
 fn get(store: &mut dyn Store, path: &str) -> Result<Option<String>> {
-    store
-        .read(path)
-        .with_context(|| format!("cannot read {path}"))
-}
-
-fn list(store: &mut dyn Store, path: &str) -> Result<Vec<String>> {
-    store
-        .list(path)
-        .with_context(|| format!("cannot list {path}"))
-}
-
-fn remove(store: &mut dyn Store, path: &str) -> Result<()> {
-    store
-        .remove(path)
-        .with_context(|| format!("cannot remove {path}"))
-}
-
-fn set(store: &mut dyn Store, path: &str, value: &str, permissions: &[String]) -> Result<()> {
-    store
-        .write(path, value)
-        .and_then(|()| store.set_permissions(path, permissions))
-        .with_context(|| format!("cannot write {path}"))
+    let value = read(store, path)?;
+    Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::Fake;
-    use idts::xenstore::Tree;
+    use idts_xenstore::Tree;
 
     const HOME: Settings = Settings { home: 0 };
 
@@ -284,7 +265,7 @@ mod tests {
     fn what_is_put_away_is_bounded() {
         let mut store = host();
         for id in 100..100 + AWAY_MAX as u16 + 20 {
-            store.set(&format!("/local/domain/{id}/vm"), &format!("/vm/uuid-{id}"));
+            store.set(&format!("/local/domain/{id}/vm"), format!("/vm/uuid-{id}"));
             HOME.write(&mut store, id, &weight("2")).unwrap();
             store.unset(&format!("/local/domain/{id}"));
             HOME.sweep(&mut store).unwrap();

@@ -2,20 +2,30 @@
 //! Xenstore as the verbs need it: a trait that the real client and the fake of
 //! the tests fill, transactions that repeat themselves, and who is who.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::time::Instant;
+use std::os::fd::BorrowedFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use idts::xenstore::{domain_by_name, Client, Tree};
 use idts_core::nodes::number;
+use idts_xenstore::{domain_by_name, Client, Tree};
+
+use crate::text::Name;
 
 /// Domain ids from here on are Xen's own (`DOMID_FIRST_RESERVED`).
 const FIRST_RESERVED: u32 = 0x7ff0;
 
+/// A transaction that always meets another one is given up after so many tries,
+/// each after a longer pause.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// A xenstore that can be changed and watched.
 pub trait Store: Tree {
     /// Writes a value; makes the node, and its parents, when not there.
-    fn write(&mut self, path: &str, value: &str) -> io::Result<()>;
+    fn write(&mut self, path: &str, value: &[u8]) -> io::Result<()>;
     /// Removes a node and all below; fine when not there.
     fn remove(&mut self, path: &str) -> io::Result<()>;
     /// Sets who may do what, as in `n0 r3`.
@@ -28,12 +38,16 @@ pub trait Store: Tree {
     fn watch(&mut self, path: &str) -> io::Result<()>;
     /// Ends a watch; fine when there is none.
     fn unwatch(&mut self, path: &str) -> io::Result<()>;
-    /// Waits for a change; false when the deadline passed first.
-    fn wait(&mut self, deadline: Instant) -> io::Result<bool>;
+    /// Waits for a change, or until `wake` is readable; false once the deadline
+    /// has passed, whatever has changed.
+    fn wait(&mut self, deadline: Instant, wake: Option<BorrowedFd<'_>>) -> io::Result<bool>;
+    /// The watched paths at or below which something has changed since this was
+    /// last asked.
+    fn changes(&mut self) -> io::Result<BTreeSet<String>>;
 }
 
 impl Store for Client {
-    fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
+    fn write(&mut self, path: &str, value: &[u8]) -> io::Result<()> {
         Client::write(self, path, value)
     }
 
@@ -68,8 +82,12 @@ impl Store for Client {
         }
     }
 
-    fn wait(&mut self, deadline: Instant) -> io::Result<bool> {
-        Ok(Client::wait(self, deadline)?.is_some())
+    fn wait(&mut self, deadline: Instant, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        Client::wait_or(self, deadline, wake)
+    }
+
+    fn changes(&mut self) -> io::Result<BTreeSet<String>> {
+        Client::changes(self)
     }
 }
 
@@ -78,7 +96,8 @@ pub fn transact<T>(
     store: &mut dyn Store,
     mut body: impl FnMut(&mut dyn Store) -> Result<T>,
 ) -> Result<T> {
-    loop {
+    for tried in 0..TRIES {
+        sleep(PAUSE * tried);
         store.begin().context("cannot start a transaction")?;
         match body(store) {
             Ok(value) => {
@@ -93,6 +112,44 @@ pub fn transact<T>(
             }
         }
     }
+    bail!("xenstore changes too fast: {TRIES} transactions met another one")
+}
+
+/// The value at `path`; None when there is no such node.
+pub fn read(store: &mut dyn Store, path: &str) -> Result<Option<Vec<u8>>> {
+    let value = store.read(path);
+    value.with_context(|| format!("cannot read {path}"))
+}
+
+/// Names of the children of `path`.
+pub fn list(store: &mut dyn Store, path: &str) -> Result<Vec<String>> {
+    let names = store.list(path);
+    names.with_context(|| format!("cannot list {path}"))
+}
+
+pub fn write(store: &mut dyn Store, path: &str, value: &[u8]) -> Result<()> {
+    let written = store.write(path, value);
+    written.with_context(|| format!("cannot write {path}"))
+}
+
+/// Writes a node with its permissions, as in `n0 r3`.
+pub fn make(store: &mut dyn Store, path: &str, value: &[u8], permissions: &[String]) -> Result<()> {
+    write(store, path, value)?;
+    store
+        .set_permissions(path, permissions)
+        .with_context(|| format!("cannot set the permissions of {path}"))
+}
+
+/// Removes a node and all below; fine when not there.
+pub fn remove(store: &mut dyn Store, path: &str) -> Result<()> {
+    let removed = store.remove(path);
+    removed.with_context(|| format!("cannot remove {path}"))
+}
+
+/// Has changes of `path` told.
+pub fn watch(store: &mut dyn Store, path: &str) -> Result<()> {
+    let watched = store.watch(path);
+    watched.with_context(|| format!("cannot watch {path}"))
 }
 
 /// The id of the domain that this program runs in.
@@ -100,7 +157,7 @@ pub fn own_domain(store: &mut dyn Store) -> Result<u16> {
     let text = store
         .read("domid")
         .context("cannot read this domain's id")?;
-    match text.as_deref().and_then(domain_id) {
+    match text.as_deref().and_then(domain_id_of) {
         Some(id) => Ok(id),
         None => bail!("xenstore does not tell this domain's id: has xen-init-dom0 run?"),
     }
@@ -119,27 +176,23 @@ pub fn resolve(store: &mut dyn Store, text: &str) -> Result<u16> {
 
 /// True while the domain exists.
 pub fn is_alive(store: &mut dyn Store, domain: u16) -> Result<bool> {
-    let path = format!("/local/domain/{domain}");
-    Ok(store
-        .read(&path)
-        .with_context(|| format!("cannot read {path}"))?
-        .is_some())
+    Ok(read(store, &format!("/local/domain/{domain}"))?.is_some())
 }
 
 /// The domain's name, while it has one.
-pub fn name_of(store: &mut dyn Store, domain: u16) -> Option<String> {
-    store
-        .read(&format!("/local/domain/{domain}/name"))
-        .ok()
-        .flatten()
+pub fn name_of(store: &mut dyn Store, domain: u16) -> Option<Name> {
+    let name = store.read(&name_path(domain));
+    name.ok().flatten().map(Name)
+}
+
+/// Where a domain's name is.
+pub fn name_path(domain: u16) -> String {
+    format!("/local/domain/{domain}/name")
 }
 
 /// All domains that exist and have a name, which comes after their folders.
-pub fn named_domains(store: &mut dyn Store) -> Result<Vec<(u16, String)>> {
-    let path = "/local/domain";
-    let ids = store
-        .list(path)
-        .with_context(|| format!("cannot list {path}"))?;
+pub fn named_domains(store: &mut dyn Store) -> Result<Vec<(u16, Name)>> {
+    let ids = list(store, "/local/domain")?;
     let ids = ids.iter().filter_map(|id| domain_id(id));
     Ok(ids
         .filter_map(|id| Some((id, name_of(store, id)?)))
@@ -149,7 +202,7 @@ pub fn named_domains(store: &mut dyn Store) -> Result<Vec<(u16, String)>> {
 /// What Xen's tools call a domain for its whole life, over save and restore.
 pub fn uuid_of(store: &mut dyn Store, domain: u16) -> Option<String> {
     let vm = store.read(&format!("/local/domain/{domain}/vm"));
-    let vm = vm.ok().flatten()?;
+    let vm = String::from_utf8(vm.ok().flatten()?).ok()?;
     let uuid = vm.strip_prefix("/vm/")?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (!uuid.is_empty() && uuid.bytes().all(is_plain)).then(|| uuid.into())
@@ -157,7 +210,12 @@ pub fn uuid_of(store: &mut dyn Store, domain: u16) -> Option<String> {
 
 /// A domain's id from its text; None for what Xen would not give a domain.
 pub fn domain_id(text: &str) -> Option<u16> {
-    number(text.as_bytes(), 0, FIRST_RESERVED - 1).and_then(|id| id.try_into().ok())
+    domain_id_of(text.as_bytes())
+}
+
+/// The same of what stands in a node.
+pub fn domain_id_of(text: &[u8]) -> Option<u16> {
+    number(text, 0, FIRST_RESERVED - 1).and_then(|id| id.try_into().ok())
 }
 
 #[cfg(test)]
@@ -172,7 +230,7 @@ mod tests {
         let mut runs = 0;
         transact(&mut store, |store| {
             runs += 1;
-            Ok(store.write("/a", "1")?)
+            Ok(store.write("/a", b"1")?)
         })
         .unwrap();
         assert_eq!(runs, 3);
@@ -183,7 +241,7 @@ mod tests {
     fn a_failed_transaction_changes_nothing() {
         let mut store = Fake::default();
         let result: Result<()> = transact(&mut store, |store| {
-            store.write("/a", "1")?;
+            store.write("/a", b"1")?;
             bail!("no")
         });
         assert!(result.is_err());

@@ -2,7 +2,7 @@
 //! Leftovers: tunnels that can never work again. libxl does not know the
 //! device, so the backend's nodes stay when a domain dies.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use idts_core::state::XenbusState;
 
 use crate::command::Manager;
 use crate::model::Tunnel;
-use crate::store::{domain_id, is_alive, transact, Store};
+use crate::say;
+use crate::store::{domain_id, domain_id_of, is_alive, list, read, transact, Store};
 
 /// How long the kernel may take to notice that nodes are gone.
 const KERNEL_LIMIT: Duration = Duration::from_secs(30);
@@ -24,10 +25,8 @@ pub fn tunnels(store: &mut dyn Store, back: u16) -> Result<BTreeSet<Tunnel>> {
             back,
         }
         .front_dir();
-        let backend_id = store
-            .read(&format!("{front}/backend-id"))
-            .context("cannot read")?;
-        if backend_id.as_deref().and_then(domain_id) == Some(back) {
+        let backend_id = read(store, &format!("{front}/backend-id"))?;
+        if backend_id.as_deref().and_then(domain_id_of) == Some(back) {
             fronts.insert(domain);
         }
     }
@@ -38,9 +37,7 @@ pub fn tunnels(store: &mut dyn Store, back: u16) -> Result<BTreeSet<Tunnel>> {
 }
 
 fn ids(store: &mut dyn Store, path: &str) -> Result<BTreeSet<u16>> {
-    let names = store
-        .list(path)
-        .with_context(|| format!("cannot list {path}"))?;
+    let names = list(store, path)?;
     Ok(names.iter().filter_map(|name| domain_id(name)).collect())
 }
 
@@ -73,10 +70,8 @@ pub fn run(manager: &mut Manager<'_>) -> Result<Vec<u16>> {
             Ok(reason)
         })?;
         if let Some(reason) = reason {
-            eprintln!(
-                "tunnel-mgr: removed the tunnel with domain {}: {reason}",
-                tunnel.front
-            );
+            let front = tunnel.front;
+            say::remark(&format!("removed the tunnel with domain {front}: {reason}"));
             wait_for_kernel(manager, tunnel)?;
             removed.push(tunnel.front);
         }

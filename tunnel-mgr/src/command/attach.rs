@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use idts_core::state::XenbusState;
 
 use super::Manager;
 use crate::cli::Attach;
 use crate::model::{Ends, Tunnel};
 use crate::store::{is_alive, transact};
-use crate::sweep;
+use crate::{say, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
     sweep::run(manager)?;
@@ -22,12 +22,14 @@ pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
         }
     }
     if args.wait == 0 {
-        println!("the tunnel with {label} is attached");
-        return Ok(());
+        return Ok(say::result(&format!(
+            "the tunnel with {label} is attached\n"
+        ))?);
     }
     wait_until_connected(manager, tunnel, &label, args.wait)?;
-    println!("the tunnel with {label} is connected");
-    Ok(())
+    Ok(say::result(&format!(
+        "the tunnel with {label} is connected\n"
+    ))?)
 }
 
 /// Creates the tunnel, with what was set for the domain under another id; gives
@@ -64,11 +66,7 @@ fn wait_until_connected(
         if ends.front.is_none() || ends.back.is_none() {
             bail!("the tunnel with {label} was removed meanwhile: {ends}");
         }
-        if !manager
-            .store
-            .wait(deadline)
-            .context("cannot wait for xenstore")?
-        {
+        if !manager.wait(deadline)? {
             bail!("{}", explain(manager, tunnel, ends, label, seconds));
         }
     }
@@ -133,7 +131,7 @@ mod tests {
             ("6", "5", "front Closed, back Closing"),
         ] {
             let mut ground = Ground::new(&[3]);
-            ground.store.then(|store| {
+            ground.store.then(move |store| {
                 store.set(FRONT, front);
                 store.set(BACK, back);
                 store.set("/local/domain/3/error/device/idts/0/error", "12 no memory");

@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use idts_core::state::XenbusState;
 
 use super::Manager;
 use crate::cli::Detach;
 use crate::model::{remove_ask, Ends, Tunnel};
 use crate::store::{is_alive, transact};
-use crate::sweep;
+use crate::{say, sweep};
 
 /// Once the backend is Closed, the frontend still ends its grants. It gets this
 /// long, and no longer: a guest must not be able to hold the tunnel.
@@ -39,8 +39,9 @@ pub fn run(manager: &mut Manager<'_>, args: &Detach) -> Result<()> {
         tunnel.remove(store)
     })?;
     sweep::wait_for_kernel(manager, tunnel)?;
-    println!("the tunnel with {label} is removed");
-    Ok(())
+    Ok(say::result(&format!(
+        "the tunnel with {label} is removed\n"
+    ))?)
 }
 
 /// Starts the closing and leaves the rest to a sweep; at once where nobody will
@@ -96,11 +97,7 @@ fn wait_until_closed(
             deadline = Instant::now() + FRONT_LIMIT;
             continue;
         }
-        if !manager
-            .store
-            .wait(deadline)
-            .context("cannot wait for xenstore")?
-        {
+        if !manager.wait(deadline)? {
             if back_closed {
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use super::Manager;
 use crate::cli::List;
 use crate::model::state_name;
 use crate::output::{self, Row};
-use crate::{store, sweep};
+use crate::{say, store, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &List) -> Result<()> {
     if args.sweep {
@@ -15,9 +15,9 @@ pub fn run(manager: &mut Manager<'_>, args: &List) -> Result<()> {
     }
     let rows = rows(manager)?;
     if args.json {
-        println!("{}", output::json(&rows)?);
+        say::result(&(output::json(&rows)? + "\n"))?;
     } else {
-        print!("{}", output::table(&rows));
+        say::result(&output::table(&rows))?;
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ fn rows(manager: &mut Manager<'_>) -> Result<Vec<Row>> {
         let ends = tunnel.ends(manager.store)?;
         rows.push(Row {
             domid: tunnel.front,
-            name: store::name_of(manager.store, tunnel.front),
+            name: store::name_of(manager.store, tunnel.front).into(),
             front: state_name(ends.front),
             back: state_name(ends.back),
             leftover: sweep::leftover(manager.store, tunnel)?,
@@ -57,7 +57,7 @@ mod tests {
             .map(|row| {
                 (
                     row.domid,
-                    row.name.as_deref(),
+                    row.name.text(),
                     row.front.as_str(),
                     row.leftover.is_some(),
                 )

@@ -10,7 +10,9 @@ pub mod set;
 pub mod stats;
 pub mod watch;
 
-use anyhow::{bail, Result};
+use std::time::Instant;
+
+use anyhow::{bail, Context, Result};
 
 use crate::kernel::Kernel;
 use crate::model::Tunnel;
@@ -50,6 +52,15 @@ impl<'a> Manager<'a> {
             front,
             back: self.domain,
         })
+    }
+
+    /// Waits until something watched changes; false once the deadline has passed,
+    /// whatever has changed.
+    fn wait(&mut self, deadline: Instant) -> Result<bool> {
+        let in_time = self.store.wait(deadline, None);
+        let in_time = in_time.context("cannot wait for xenstore")?;
+        self.store.changes().context("cannot wait for xenstore")?;
+        Ok(in_time)
     }
 
     /// The domain as messages name it.

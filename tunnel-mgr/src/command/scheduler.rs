@@ -7,8 +7,9 @@ use idts_core::sched::Policy;
 
 use super::Manager;
 use crate::cli::Scheduler;
-use crate::size;
-use crate::store::transact;
+use crate::store::{read, transact};
+use crate::text::escape;
+use crate::{say, size};
 
 pub fn run(manager: &mut Manager<'_>, args: &Scheduler) -> Result<()> {
     let changes: Vec<_> = args
@@ -19,8 +20,7 @@ pub fn run(manager: &mut Manager<'_>, args: &Scheduler) -> Result<()> {
     let settings = manager.settings();
     let dir = settings.scheduler();
     if changes.is_empty() {
-        print!("{}", show(manager, &dir)?);
-        return Ok(());
+        return Ok(say::result(&show(manager, &dir)?)?);
     }
     transact(manager.store, |store| {
         for (key, value) in &changes {
@@ -51,13 +51,9 @@ fn show(manager: &mut Manager<'_>, dir: &str) -> Result<String> {
         (SCHEDULER_POLICY, Policy::default().name()),
         (SCHEDULER_RATE, Key::Rate.default_text()),
     ] {
-        let path = format!("{dir}/{key}");
-        let value = manager
-            .store
-            .read(&path)
-            .with_context(|| format!("cannot read {path}"))?;
+        let value = read(manager.store, &format!("{dir}/{key}"))?;
         text += &match value {
-            Some(value) => format!("{key}={value}\n"),
+            Some(value) => format!("{key}={}\n", escape(&value)),
             None => format!("{key}={default}  (default)\n"),
         };
     }

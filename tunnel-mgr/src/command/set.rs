@@ -6,8 +6,8 @@ use idts_core::policy::Key;
 
 use super::Manager;
 use crate::cli::Set;
-use crate::size;
 use crate::store::{is_alive, transact};
+use crate::{say, size};
 
 pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
     let changes: Vec<_> = args
@@ -29,7 +29,7 @@ pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
         settings.write(store, domain, &changes)
     })?;
     if changes.is_empty() {
-        print!("{}", show(&settings.read(manager.store, domain)?));
+        say::result(&show(&settings.read(manager.store, domain)?))?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::Manager;
 use crate::cli::Stats;
 use crate::kernel::Report;
-use crate::{store, sweep};
+use crate::output::Named;
+use crate::{say, store, sweep};
 
 /// The driver's name for what is about all domains.
 const SCHEDULER: &str = "scheduler";
@@ -17,7 +18,8 @@ const SCHEDULER: &str = "scheduler";
 #[derive(Debug, Serialize)]
 struct Domain {
     domid: u16,
-    name: Option<String>,
+    #[serde(flatten)]
+    name: Named,
     counters: Report,
 }
 
@@ -35,9 +37,9 @@ pub fn run(manager: &mut Manager<'_>, args: &Stats) -> Result<()> {
         None => all(manager)?,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&shown)?);
+        say::result(&(serde_json::to_string(&shown)? + "\n"))?;
     } else {
-        print!("{}", text(&shown));
+        say::result(&text(&shown))?;
     }
     Ok(())
 }
@@ -71,7 +73,7 @@ fn all(manager: &mut Manager<'_>) -> Result<Shown> {
 fn domain(manager: &mut Manager<'_>, domid: u16) -> Option<Domain> {
     Some(Domain {
         domid,
-        name: store::name_of(manager.store, domid),
+        name: store::name_of(manager.store, domid).into(),
         counters: manager.kernel.report(&domid.to_string())?,
     })
 }
@@ -79,8 +81,7 @@ fn domain(manager: &mut Manager<'_>, domid: u16) -> Option<Domain> {
 fn text(shown: &Shown) -> String {
     let mut text = String::new();
     for domain in &shown.domains {
-        let name = domain.name.as_deref().unwrap_or("-");
-        text += &format!("domain {} ({name})\n", domain.domid);
+        text += &format!("domain {} ({})\n", domain.domid, domain.name);
         text += &lines(&domain.counters);
     }
     if let Some(scheduler) = &shown.scheduler {

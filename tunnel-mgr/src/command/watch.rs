@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use super::{attach, detach, Manager};
 use crate::cli::Watch;
 use crate::model::{ask_path, tell_on_demand, wish, Tunnel, Wish};
-use crate::{store, sweep};
+use crate::text::Name;
+use crate::{say, store, sweep};
 
 /// Between two looks, however many events there are.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,19 +36,11 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
             .with_context(|| format!("cannot watch {path}"))?;
     }
     let mut watcher = Watcher::new(args);
-    eprintln!("tunnel-mgr: watching");
+    say::remark("watching");
     loop {
         let next = watcher.look(manager, Instant::now())?;
         sleep(PAUSE);
-        let wait = |manager: &mut Manager<'_>, until| {
-            manager
-                .store
-                .wait(until)
-                .context("cannot wait for xenstore")
-        };
-        if wait(manager, next)? {
-            while wait(manager, Instant::now())? {}
-        }
+        manager.wait(next)?;
     }
 }
 
@@ -77,10 +70,10 @@ impl Watcher {
     }
 
     /// Whether a domain of that name may have a tunnel.
-    fn allows(&self, name: &str) -> bool {
+    fn allows(&self, name: &Name) -> bool {
         self.attach
             .iter()
-            .any(|wanted| wanted == "all" || wanted == name)
+            .any(|wanted| wanted == "all" || wanted.as_bytes() == name.0)
     }
 
     /// Does what is to be done now; says when to look again at the latest.
@@ -88,7 +81,7 @@ impl Watcher {
     fn look(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<Instant> {
         let mut next = now + LATER;
         if let Err(error) = sweep::run(manager) {
-            eprintln!("tunnel-mgr: {error:#}");
+            say::remark(&format!("{error:#}"));
             next = now + SOON;
         }
         let mut domains = store::named_domains(manager.store)?;
@@ -99,7 +92,10 @@ impl Watcher {
             match self.look_at(manager, id, &name, now) {
                 Ok(again) => next = next.min(again),
                 Err(error) => {
-                    eprintln!("tunnel-mgr: {}: {error:#}", manager.label(id));
+                    {
+                        let label = manager.label(id);
+                        say::remark(&format!("{label}: {error:#}"))
+                    };
                     next = next.min(now + SOON);
                 }
             }
@@ -107,7 +103,7 @@ impl Watcher {
         Ok(next)
     }
 
-    fn forget_all_but(&mut self, manager: &mut Manager<'_>, domains: &[(u16, String)]) {
+    fn forget_all_but(&mut self, manager: &mut Manager<'_>, domains: &[(u16, Name)]) {
         self.seen.retain(|id, _| {
             let stays = domains.iter().any(|(other, _)| other == id);
             if !stays {
@@ -139,7 +135,7 @@ impl Watcher {
         &mut self,
         manager: &mut Manager<'_>,
         id: u16,
-        name: &str,
+        name: &Name,
         now: Instant,
     ) -> Result<Instant> {
         let tunnel = Tunnel {
@@ -154,7 +150,7 @@ impl Watcher {
         if tunnel.ends(manager.store)?.are_absent() {
             if allowed && (wish == Wish::Attach || !seen.was_attached) {
                 attach::create(manager, tunnel)?;
-                say(&format!("attached domain {id} ({name})"));
+                let _ = say::result(&format!("attached domain {id} ({name})\n"));
                 seen.was_attached = true;
                 seen.idle = None;
             }
@@ -175,7 +171,7 @@ impl Watcher {
         match seen.idle {
             Some((since, _)) if now.saturating_duration_since(since) >= limit => {
                 detach::begin(manager, tunnel)?;
-                say(&format!("detached domain {id} ({name}): idle"));
+                let _ = say::result(&format!("detached domain {id} ({name}): idle\n"));
                 seen.idle = None;
                 Ok(now + SOON)
             }
@@ -208,12 +204,6 @@ impl Seen {
 /// another name, and what it asks.
 fn paths(id: u16) -> [String; 2] {
     [format!("/local/domain/{id}/name"), ask_path(id)]
-}
-
-/// Says what was done; that nobody listens is no reason to end.
-fn say(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
-use idts::xenstore::{domain_by_name, Client};
 use idts::{Address, Alias, Bind, Channel, Connect, Driver, Listener, Peer, Role};
+use idts_xenstore::{domain_by_name, Client};
 
 use crate::cli::Target;
 

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use idts::xenstore::{Client, Tree};
 use idts_core::control::Role;
+use idts_xenstore::{Client, Tree};
 
 /// Whatever takes longer hangs.
 pub const HUNG: Duration = Duration::from_secs(600);
@@ -51,7 +51,7 @@ impl Store {
     /// Writes a node of ours.
     pub fn write(&mut self, node: &str, value: &str) -> Result<()> {
         let path = format!("{}/{node}", self.own);
-        self.client.write(&path, value).context(path)
+        self.client.write(&path, value.as_bytes()).context(path)
     }
 
     /// Takes a node of ours away.
@@ -69,6 +69,7 @@ impl Store {
     pub fn peer_number(&mut self, node: &str) -> u32 {
         let text = self.client.read(&format!("{}/{node}", self.peer));
         let text = text.ok().flatten();
+        let text = text.and_then(|text| String::from_utf8(text).ok());
         text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
@@ -80,7 +81,11 @@ impl Store {
 
     /// The peer's state, read if a watch says that it changed.
     pub fn peer_state(&mut self) -> u32 {
-        while let Ok(Some(_)) = self.client.wait(Instant::now()) {
+        if self
+            .client
+            .changes()
+            .is_ok_and(|changes| !changes.is_empty())
+        {
             self.read_state();
         }
         self.state
@@ -94,7 +99,7 @@ impl Store {
             if wanted.contains(&state) {
                 return Ok(state);
             }
-            if self.client.wait(deadline)?.is_none() {
+            if !self.changed_before(deadline)? {
                 bail!("the peer's state stays {state}, waited for one of {wanted:?}");
             }
         }
@@ -104,10 +109,17 @@ impl Store {
     pub fn wait_settled(&mut self, wanted: u32) -> Result<u32> {
         loop {
             let state = self.read_state();
-            if state == wanted || self.client.wait(Instant::now() + SETTLED)?.is_none() {
+            if state == wanted || !self.changed_before(Instant::now() + SETTLED)? {
                 return Ok(state);
             }
         }
+    }
+
+    /// Waits until something watched changes; false when the deadline passed first.
+    fn changed_before(&mut self, deadline: Instant) -> Result<bool> {
+        let changed = self.client.wait(deadline)?;
+        self.client.changes()?;
+        Ok(changed)
     }
 
     /// Has dom0's witness attach the device anew, and waits until it has.
@@ -125,11 +137,11 @@ impl Store {
     /// Asks the witness for something, and waits until it is done.
     fn ask(&mut self, what: &str) -> Result<()> {
         let path = self.data.clone();
-        self.client.write(&path, what)?;
+        self.client.write(&path, what.as_bytes())?;
         self.client.watch(&path)?;
         let deadline = Instant::now() + HUNG;
-        while self.client.read(&path)?.as_deref() != Some("done") {
-            if self.client.wait(deadline)?.is_none() {
+        while self.client.read(&path)?.as_deref() != Some(b"done") {
+            if !self.changed_before(deadline)? {
                 bail!("the witness does not answer to `{what}`");
             }
         }

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use idts::xenstore::{Client, Tree};
+use idts_xenstore::{Client, Tree};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{fcntl_setfl, OFlags};
 use serde_json::{json, Value};
@@ -64,7 +64,8 @@ pub fn run(args: &cli::Witness) -> Result<Value> {
     witness.client.watch(&wish)?;
     while !input_ended()? {
         witness.read_log();
-        if witness.client.wait(Instant::now() + LOOK)?.is_some() {
+        if witness.client.wait(Instant::now() + LOOK)? {
+            witness.client.changes()?;
             witness.obey()?;
         }
     }
@@ -95,6 +96,7 @@ impl Witness {
     /// Does what is asked for, if anything is.
     fn obey(&mut self) -> Result<()> {
         let wish = self.client.read(&self.path).ok().flatten();
+        let wish = wish.and_then(|wish| String::from_utf8(wish).ok());
         let Some(wish) = wish.filter(|wish| wish != "done") else {
             return Ok(());
         };
@@ -118,7 +120,7 @@ impl Witness {
                 Command::new("tunnel-mgr").args(verb).output()?;
             }
         }
-        self.client.write(&self.path, "done").context("answering")
+        self.client.write(&self.path, b"done").context("answering")
     }
 
     /// Keeps the lines about the tunnel.

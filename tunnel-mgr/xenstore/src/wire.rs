@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     SetPerms = 14,
     WatchEvent = 15,
     Error = 16,
-    DirectoryPart = 20,
+    DirectoryPart = 22,
 }
 
 /// A message; E2BIG if it is too long for one.

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Hosts with many domains, and with many that were.
+
+use anyhow::{ensure, Result};
+
+use super::{back, front};
+use crate::bed::{done, until, Bed, Watch};
+
+/// Domains that get a setting each and go, as those of a CI's runners: what is
+/// put away for them is bounded, and nothing else ever fails for it.
+pub fn come_and_go() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    for number in 0..150_u16 {
+        let id = 10 + number;
+        bed.dom0.nodes(id, None)?;
+        bed.dom0
+            .write(&format!("/local/domain/{id}/name"), format!("job{number}"))?;
+        done(&["set", &id.to_string(), "connect=none"])?;
+        bed.dom0.destroy(id);
+    }
+    for command in [
+        &["attach", "u3", "--wait", "0"][..],
+        &["list", "--sweep"],
+        &["set", "u3", "weight=2"],
+        &["detach", "u3"],
+    ] {
+        done(command)?;
+    }
+    let away = bed.dom0.count("/local/domain/0/idts/away")?;
+    ensure!((112..=1024).contains(&away), "{away} are away");
+    Ok(())
+}
+
+/// A thousand domains at a time, by ids of five digits.
+pub fn a_thousand() -> Result<()> {
+    let mut bed = Bed::new()?;
+    for id in 10_000..11_000 {
+        bed.dom0.nodes(id, None)?;
+        bed.dom0
+            .write(&format!("/local/domain/{id}/name"), format!("g{id}"))?;
+    }
+    done(&["attach", "g10999", "--wait", "0"])?;
+    let mut watch = Watch::start(&["--attach", "all"])?;
+    until("all have a tunnel", || {
+        ensure!(watch.is_alive()?, "watch ended: {:?}", watch.said);
+        Ok((bed.dom0.count("/local/domain/0/backend/idts")? == 1000).then_some(()))
+    })?;
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&done(&["list", "--json"])?)?;
+    ensure!(rows.len() == 1000 && rows[7]["name"] == "g10007");
+    // One more comes, and one goes.
+    bed.dom0.domain(3, "u3")?;
+    bed.dom0.destroy(10_500);
+    until("one has come and one has gone", || {
+        let came = bed.dom0.read(&front(3)).is_some();
+        Ok((came && bed.dom0.read(&back(10_500)).is_none()).then_some(()))
+    })?;
+    done(&["detach", "g10999"])?;
+    Ok(())
+}

@@ -35,12 +35,16 @@ impl Default for Kernel {
 }
 
 impl Kernel {
-    /// Waits until the backend's device is unregistered: a new one of the same
-    /// name is not seen before. False when the deadline passed first.
-    pub fn wait_until_gone(&self, tunnel: Tunnel, deadline: Instant) -> bool {
+    /// Whether the backend's device is registered: a new one of the same name is not
+    /// seen before it is gone.
+    pub fn holds(&self, tunnel: Tunnel) -> bool {
         let device = format!("sys/bus/xen-backend/devices/{DEVICE}-{}-0", tunnel.front);
-        let path = self.root.join(device);
-        while path.exists() {
+        self.root.join(device).exists()
+    }
+
+    /// Waits until it is unregistered. False when the deadline passed first.
+    pub fn wait_until_gone(&self, tunnel: Tunnel, deadline: Instant) -> bool {
+        while self.holds(tunnel) {
             if Instant::now() >= deadline {
                 return false;
             }

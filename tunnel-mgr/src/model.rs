@@ -5,11 +5,14 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{bail, Context, Result};
 use idts_core::nodes::{self, number, DEVICE};
 use idts_core::state::XenbusState;
+use rustix::rand::{getrandom, GetRandomFlags};
 
-use crate::store::{is_alive, list, make, read, remove, transact, watch, write, Store};
+use crate::store::{
+    domain_id_of, is_alive, list, make, read, remove, transact, watch, write, Store,
+};
 use crate::text::escape;
 
 /// A tunnel between the domain `front` and the one that serves it, `back`.
@@ -27,7 +30,12 @@ impl Tunnel {
 
     /// The backend's nodes.
     pub fn back_dir(&self) -> String {
-        format!("{}/{}/0", Self::back_root(self.back), self.front)
+        format!("{}/0", self.back_parent())
+    }
+
+    /// The folder that they are in.
+    pub fn back_parent(&self) -> String {
+        format!("{}/{}", Self::back_root(self.back), self.front)
     }
 
     /// Where the backends of all tunnels of `back` are, by their front's id.
@@ -46,8 +54,19 @@ impl Tunnel {
         ]
     }
 
+    /// The other domain that the front's nodes are of a tunnel with, if so: a
+    /// driver domain's backend is none of our business.
+    fn other_back(&self, store: &mut dyn Store) -> Result<Option<u16>> {
+        let id = read(store, &format!("{}/backend-id", self.front_dir()))?;
+        let id = id.as_deref().and_then(domain_id_of);
+        Ok(id.filter(|id| *id != self.back))
+    }
+
     /// Writes all nodes of a new tunnel; belongs in one transaction.
     pub fn create(&self, store: &mut dyn Store) -> Result<()> {
+        if let Some(other) = self.other_back(store)? {
+            bail!("domain {} has a tunnel with domain {other}", self.front);
+        }
         let (front, back) = (self.front_dir(), self.back_dir());
         let theirs = [format!("n{}", self.front), format!("r{}", self.back)];
         let ours = [format!("n{}", self.back), format!("r{}", self.front)];
@@ -73,6 +92,8 @@ impl Tunnel {
             &ours,
         )?;
         make(store, &format!("{back}/online"), b"1", &ours)?;
+        let generation = new_generation()?;
+        make(store, &format!("{back}/generation"), &generation, &ours)?;
         make(
             store,
             &format!("{front}/state"),
@@ -90,16 +111,15 @@ impl Tunnel {
     /// Removes all nodes, and the folders that are empty then; belongs in one
     /// transaction.
     pub fn remove(&self, store: &mut dyn Store) -> Result<()> {
-        remove(store, &self.front_dir())?;
-        remove_if_empty(
-            store,
-            &format!("/local/domain/{}/device/{DEVICE}", self.front),
-        )?;
+        if self.other_back(store)?.is_none() {
+            remove(store, &self.front_dir())?;
+            remove_if_empty(
+                store,
+                &format!("/local/domain/{}/device/{DEVICE}", self.front),
+            )?;
+        }
         remove(store, &self.back_dir())?;
-        remove_if_empty(
-            store,
-            &format!("{}/{}", Self::back_root(self.back), self.front),
-        )?;
+        remove_if_empty(store, &self.back_parent())?;
         remove_if_empty(store, &Self::back_root(self.back))
     }
 
@@ -119,10 +139,18 @@ impl Tunnel {
 
     /// What both ends are doing.
     pub fn ends(&self, store: &mut dyn Store) -> Result<Ends> {
-        Ok(Ends {
-            front: state(store, &self.front_dir())?,
-            back: state(store, &self.back_dir())?,
-        })
+        let front = match self.other_back(store)? {
+            Some(_) => None,
+            None => state(store, &self.front_dir())?,
+        };
+        let back = state(store, &self.back_dir())?;
+        Ok(Ends { front, back })
+    }
+
+    /// Tells this tunnel from one that comes after it; None where there is none, or
+    /// an earlier version made it.
+    pub fn generation(&self, store: &mut dyn Store) -> Result<Option<Vec<u8>>> {
+        read(store, &format!("{}/generation", self.back_dir()))
     }
 
     /// False once `close` was called.
@@ -145,6 +173,14 @@ impl Tunnel {
         let errors = self.error_dirs().into_iter().filter_map(read);
         errors.map(|error| escape(&error)).collect()
     }
+}
+
+/// Sixteen digits that no other tunnel has.
+fn new_generation() -> Result<Vec<u8>> {
+    let mut bytes = [0; 8];
+    let got = getrandom(&mut bytes, GetRandomFlags::empty());
+    got.context("cannot get random bytes")?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)).into())
 }
 
 /// A node of a domain's own home.
@@ -284,6 +320,23 @@ mod tests {
             assert_eq!(store.value(&path), Some(value), "{path}");
             assert_eq!(store.permissions(&path), permissions, "{path}");
         }
+        let first = TUNNEL.generation(&mut store).unwrap().unwrap();
+        TUNNEL.create(&mut store).unwrap();
+        assert_ne!(TUNNEL.generation(&mut store).unwrap().unwrap(), first);
+    }
+
+    #[test]
+    fn the_front_of_another_backend_is_left_alone() {
+        let mut store = Fake::with_domains(&[(0, "Domain-0"), (2, "driver"), (3, "u1")]);
+        let other = Tunnel { front: 3, back: 2 };
+        other.create(&mut store).unwrap();
+        assert!(TUNNEL.ends(&mut store).unwrap().are_absent());
+        assert!(TUNNEL.create(&mut store).is_err());
+        // A leftover of ours beside it.
+        store.set("/local/domain/0/backend/idts/3/0/state", "4");
+        TUNNEL.remove(&mut store).unwrap();
+        assert_eq!(store.value("/local/domain/0/backend/idts"), None);
+        assert!(other.ends(&mut store).unwrap().front.is_some());
     }
 
     #[test]

@@ -5,6 +5,10 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 /// A result that could not be written, and why.
 #[derive(Debug)]
@@ -38,7 +42,55 @@ pub fn result(text: &str) -> Result<(), Unsaid> {
     written.map_err(Unsaid)
 }
 
+/// Whether this program serves, and must not wait for who reads what it says.
+static SERVES: AtomicBool = AtomicBool::new(false);
+/// Lines that could not be written by one that serves.
+static LOST: AtomicU64 = AtomicU64::new(0);
+/// Longest line that a pipe takes as a whole, or not at all.
+const LINE_MAX: usize = 4096;
+
+/// From now on a line that cannot be written at once is left out, and counted.
+pub fn serve() {
+    SERVES.store(true, Ordering::Relaxed);
+}
+
 /// Writes a remark, one line, to standard error.
 pub fn remark(text: &str) {
-    let _ = io::stderr().write_all(format!("tunnel-mgr: {text}\n").as_bytes());
+    let line = format!("tunnel-mgr: {text}");
+    if SERVES.load(Ordering::Relaxed) {
+        log(&io::stderr(), line);
+    } else {
+        let _ = io::stderr().write_all((line + "\n").as_bytes());
+    }
+}
+
+/// Writes what a program that serves has done, one line, to standard output.
+pub fn event(text: &str) {
+    log(&io::stdout(), text.into());
+}
+
+fn log(to: &impl AsFd, mut line: String) {
+    let lost = LOST.load(Ordering::Relaxed);
+    if lost > 0 {
+        line += &format!(" ({lost} lines before it could not be written)");
+    }
+    let mut line = line.into_bytes();
+    line.truncate(LINE_MAX - 1);
+    line.push(b'\n');
+    if try_write(to, &line) {
+        LOST.fetch_sub(lost, Ordering::Relaxed);
+    } else {
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes if that does not wait.
+fn try_write(to: &impl AsFd, line: &[u8]) -> bool {
+    let mut fds = [PollFd::new(to, PollFlags::OUT)];
+    // A pipe is writable while it has room for a whole page.
+    let ready = poll(&mut fds, Some(&Timespec::default()));
+    if !ready.is_ok_and(|count| count > 0) || !fds[0].revents().contains(PollFlags::OUT) {
+        return false;
+    }
+    rustix::io::write(to, line).is_ok_and(|written| written == line.len())
 }

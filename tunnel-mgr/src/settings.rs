@@ -1,22 +1,77 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is set for a domain, in xenstore's keys that only the backend's domain
-//! can read: where they are, and how long they live.
+//! can read: where they are, who gave them, and how long they live.
 //!
 //! They live as long as the domain does for Xen's tools, over reboot, save and
 //! restore, although it gets another id there. So the domain's UUID lies beside
-//! them; what is set for a domain that is gone is put away under it, and given
-//! back when a domain with that UUID comes. Meaning and grammar of values are
-//! `idts_core::policy`'s.
+//! them; what was typed for a domain that is gone is put away under it, and given
+//! back when a domain with that UUID comes (away.rs). Meaning and grammar of
+//! values are `idts_core::policy`'s.
+//!
+//! A domain's folder has each key with the value that holds, typed or the settings
+//! file's; the folder `file` has what the file says, also where something typed
+//! holds, and `by-file` names the keys that hold by it.
+
+mod away;
+
+pub use away::AWAY_MAX;
+
+use std::collections::BTreeSet;
 
 use anyhow::{bail, Result};
 use idts_core::policy::{self, Key};
 
 use crate::store::{domain_id, is_alive, list, make, read, remove, transact, uuid_of, Store};
 
-/// Beside the keys: whose they are.
+/// Beside the keys: whose they are; empty for a domain without a UUID.
 const UUID: &str = "uuid";
-/// Settings of domains that are gone are put away for so many, at most.
-const AWAY_MAX: usize = 128;
+/// The name that the domain had then.
+const NAME: &str = "name";
+/// That the domain was detached, and is to stay so.
+const DETACHED: &str = "detached";
+/// What the settings file says.
+const FILE: &str = "file";
+/// Keys that hold by it, with commas between.
+const BY_FILE: &str = "by-file";
+
+/// A key with its value, or without one.
+pub type Change = (Key, Option<String>);
+
+/// Why a domain has no tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    ByHand,
+    /// Nobody used it.
+    Idle,
+}
+
+impl Detached {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::ByHand => "by-hand",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Who gave a value that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Giver {
+    /// Typed, for this domain.
+    Set,
+    File,
+    /// Typed, for all domains.
+    Default,
+    BuiltIn,
+}
+
+/// What holds for a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub key: Key,
+    pub value: String,
+    pub by: Giver,
+}
 
 /// What is set in the domain `home`, that of the backends.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +92,9 @@ impl Settings {
         format!("{}/{domain}", self.domains())
     }
 
-    /// Where settings of domains that are gone are, by UUID.
-    fn away(&self) -> String {
-        self.path(&format!("{}/away", policy::DIR))
+    /// The directory of what holds for whom nothing else is set.
+    fn default_dir(&self) -> String {
+        self.path(&format!("{}/default", policy::DIR))
     }
 
     /// The directory of what is set for all domains together.
@@ -47,27 +102,105 @@ impl Settings {
         self.path(policy::SCHEDULER)
     }
 
-    /// What is set for a domain, key by key.
-    pub fn read(&self, store: &mut dyn Store, domain: u16) -> Result<Vec<(Key, Option<String>)>> {
-        let dir = self.dir(domain);
-        let value = |key: Key| Ok((key, get(store, &format!("{dir}/{}", key.name()))?));
-        Key::LIST.into_iter().map(value).collect()
+    /// What holds for a domain, key by key; or for one that nothing is set for.
+    pub fn held(&self, store: &mut dyn Store, domain: Option<u16>) -> Result<Vec<Held>> {
+        let default_dir = self.default_dir();
+        let dir = domain.map(|domain| self.dir(domain));
+        let by_file = match &dir {
+            Some(dir) => by_file(store, dir)?,
+            None => BTreeSet::new(),
+        };
+        let mut held = Vec::new();
+        for key in Key::LIST {
+            let name = key.name();
+            let own = match &dir {
+                Some(dir) => get(store, &format!("{dir}/{name}"))?,
+                None => None,
+            };
+            let default = match own {
+                None => get(store, &format!("{default_dir}/{name}"))?,
+                _ => None,
+            };
+            let (value, by) = match (own, default) {
+                (Some(value), _) if by_file.contains(name) => (value, Giver::File),
+                (Some(value), _) => (value, Giver::Set),
+                (_, Some(value)) if key != Key::Alias => (value, Giver::Default),
+                _ => (key.default_text().into(), Giver::BuiltIn),
+            };
+            held.push(Held { key, value, by });
+        }
+        Ok(held)
     }
 
-    /// Sets keys of a domain, or takes them away; belongs in one transaction.
-    pub fn write(
-        &self,
-        store: &mut dyn Store,
-        domain: u16,
-        changes: &[(Key, Option<String>)],
-    ) -> Result<()> {
+    /// Types keys of a domain, or takes them away, so that what the file says holds;
+    /// belongs in one transaction.
+    pub fn write(&self, store: &mut dyn Store, domain: u16, changes: &[Change]) -> Result<()> {
+        self.own(store, domain)?;
         let dir = self.dir(domain);
-        if let Some(uuid) = uuid_of(store, domain) {
-            self.put(store, &format!("{dir}/{UUID}"), &uuid)?;
+        let mut by_file = by_file(store, &dir)?;
+        for (key, typed) in changes {
+            let name = key.name();
+            let said = match typed {
+                Some(_) => None,
+                None => get(store, &format!("{dir}/{FILE}/{name}"))?,
+            };
+            if said.is_some() {
+                by_file.insert(name.into());
+            } else {
+                by_file.remove(name);
+            }
+            self.hold(store, domain, *key, typed.clone().or(said))?;
         }
+        self.put_by_file(store, &dir, &by_file)?;
+        self.tidy(store, domain)
+    }
+
+    /// Has the keys of a domain be what the file says, where nothing was typed;
+    /// belongs in one transaction.
+    #[cfg(test)]
+    pub fn apply(&self, store: &mut dyn Store, domain: u16, said: &[(Key, String)]) -> Result<()> {
+        self.own(store, domain)?;
+        let dir = self.dir(domain);
+        let before = by_file(store, &dir)?;
+        let mut by_file = before.clone();
+        for key in Key::LIST {
+            let name = key.name();
+            let said = said.iter().find(|(of, _)| *of == key);
+            let said = said.map(|(_, value)| value.clone());
+            let path = format!("{dir}/{FILE}/{name}");
+            let known = get(store, &path)?;
+            match &said {
+                Some(value) if known.as_ref() != Some(value) => self.put(store, &path, value)?,
+                None if known.is_some() => remove(store, &path)?,
+                _ => {}
+            }
+            let now = get(store, &format!("{dir}/{name}"))?;
+            let is_typed = now.is_some() && !by_file.contains(name);
+            if is_typed {
+                continue;
+            }
+            if said.is_some() {
+                by_file.insert(name.into());
+            } else {
+                by_file.remove(name);
+            }
+            if now != said {
+                self.hold(store, domain, key, said)?;
+            }
+        }
+        if by_file != before {
+            self.put_by_file(store, &dir, &by_file)?;
+        }
+        self.tidy(store, domain)
+    }
+
+    /// Types keys for all domains, or takes them away; belongs in one transaction.
+    #[cfg(test)]
+    pub fn write_default(&self, store: &mut dyn Store, changes: &[Change]) -> Result<()> {
+        let dir = self.default_dir();
         for (key, value) in changes {
-            if let (Key::Alias, Some(alias)) = (key, value) {
-                self.refuse_taken(store, domain, alias)?;
+            if *key == Key::Alias {
+                bail!("an alias is that of one domain");
             }
             let path = format!("{dir}/{}", key.name());
             match value {
@@ -75,11 +208,86 @@ impl Settings {
                 None => remove(store, &path)?,
             }
         }
-        let is_empty = self.read(store, domain)?.iter().all(|(_, v)| v.is_none());
-        if is_empty {
+        if list(store, &dir)?.is_empty() {
             remove(store, &dir)?;
         }
         Ok(())
+    }
+
+    /// Has a key of a domain have that value.
+    fn hold(
+        &self,
+        store: &mut dyn Store,
+        domain: u16,
+        key: Key,
+        value: Option<String>,
+    ) -> Result<()> {
+        if let (Key::Alias, Some(alias)) = (key, &value) {
+            self.refuse_taken(store, domain, alias)?;
+        }
+        let path = format!("{}/{}", self.dir(domain), key.name());
+        match value {
+            Some(value) => self.put(store, &path, &value),
+            None => remove(store, &path),
+        }
+    }
+
+    fn put_by_file(&self, store: &mut dyn Store, dir: &str, keys: &BTreeSet<String>) -> Result<()> {
+        let path = format!("{dir}/{BY_FILE}");
+        if keys.is_empty() {
+            return remove(store, &path);
+        }
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        self.put(store, &path, &keys.join(","))
+    }
+
+    /// Notes that a domain was detached; belongs in one transaction.
+    pub fn mark(&self, store: &mut dyn Store, domain: u16, why: Detached) -> Result<()> {
+        self.own(store, domain)?;
+        let path = format!("{}/{DETACHED}", self.dir(domain));
+        self.put(store, &path, why.word())?;
+        self.tidy(store, domain)
+    }
+
+    /// Takes that note away; belongs in one transaction.
+    pub fn unmark(&self, store: &mut dyn Store, domain: u16) -> Result<()> {
+        let path = format!("{}/{DETACHED}", self.dir(domain));
+        if get(store, &path)?.is_none() {
+            return Ok(());
+        }
+        remove(store, &path)?;
+        self.tidy(store, domain)
+    }
+
+    /// Why a domain is to stay without a tunnel, if it is.
+    pub fn detached(&self, store: &mut dyn Store, domain: u16) -> Result<Option<Detached>> {
+        let word = get(store, &format!("{}/{DETACHED}", self.dir(domain)))?;
+        let all = [Detached::ByHand, Detached::Idle];
+        let is = |why: &Detached| word.as_deref() == Some(why.word());
+        if !self.is_its_own(store, domain)? {
+            return Ok(None);
+        }
+        Ok(all.into_iter().find(is))
+    }
+
+    /// Leaves beside what there is of a domain whose it is; or removes the folder,
+    /// if nothing is in it.
+    fn tidy(&self, store: &mut dyn Store, domain: u16) -> Result<()> {
+        let dir = self.dir(domain);
+        let file = format!("{dir}/{FILE}");
+        if get(store, &file)?.is_some() && list(store, &file)?.is_empty() {
+            remove(store, &file)?;
+        }
+        let nodes = list(store, &dir)?;
+        let is_of_use = |node: &String| node != UUID && node != NAME;
+        if !nodes.iter().any(is_of_use) {
+            return remove(store, &dir);
+        }
+        let uuid = uuid_of(store, domain).unwrap_or_default();
+        self.put_new(store, &format!("{dir}/{UUID}"), uuid.as_bytes())?;
+        let name = crate::store::name_of(store, domain);
+        let name = name.map(|name| name.0).unwrap_or_default();
+        self.put_new(store, &format!("{dir}/{NAME}"), &name)
     }
 
     /// Two domains of one alias could not be told apart.
@@ -95,6 +303,18 @@ impl Settings {
 
     /// Writes a node that nobody else can read, with all folders down to it.
     pub fn put(&self, store: &mut dyn Store, path: &str, value: &str) -> Result<()> {
+        self.put_bytes(store, path, value.as_bytes())
+    }
+
+    /// The same unless it is there as it is: each change is told to the backend.
+    fn put_new(&self, store: &mut dyn Store, path: &str, value: &[u8]) -> Result<()> {
+        if read(store, path)?.as_deref() == Some(value) {
+            return Ok(());
+        }
+        self.put_bytes(store, path, value)
+    }
+
+    fn put_bytes(&self, store: &mut dyn Store, path: &str, value: &[u8]) -> Result<()> {
         let ours = [format!("n{}", self.home)];
         let root = self.path("");
         let below = path.strip_prefix(&root).unwrap_or_default();
@@ -104,70 +324,54 @@ impl Settings {
                 make(store, folder, b"", &ours)?;
             }
         }
-        make(store, path, value.as_bytes(), &ours)
+        make(store, path, value, &ours)
     }
 
-    /// Domains for which something is set.
-    fn ids(&self, store: &mut dyn Store) -> Result<Vec<u16>> {
+    /// Domains for which there is something.
+    pub fn ids(&self, store: &mut dyn Store) -> Result<Vec<u16>> {
         let names = list(store, &self.domains())?;
         Ok(names.iter().filter_map(|name| domain_id(name)).collect())
     }
 
-    /// Puts away what is set for domains that are gone; also of those whose id
-    /// another domain has now.
-    pub fn sweep(&self, store: &mut dyn Store) -> Result<()> {
-        for domain in self.ids(store)? {
-            transact(store, |store| {
-                let dir = self.dir(domain);
-                let owner = get(store, &format!("{dir}/{UUID}"))?;
-                let is_its_own = owner.is_none() || owner == uuid_of(store, domain);
-                if is_alive(store, domain)? && is_its_own {
-                    return Ok(());
-                }
-                if let Some(uuid) = owner {
-                    self.make_room(store)?;
-                    self.copy(store, &dir, &format!("{}/{uuid}", self.away()))?;
-                }
-                remove(store, &dir)
-            })?;
-        }
-        Ok(())
+    /// False where a domain's folder is of one that had its id before.
+    fn is_its_own(&self, store: &mut dyn Store, domain: u16) -> Result<bool> {
+        let owner = get(store, &format!("{}/{UUID}", self.dir(domain)))?;
+        // Where nothing is said, somebody wrote the keys by hand.
+        Ok(match owner {
+            None => true,
+            Some(owner) => owner == uuid_of(store, domain).unwrap_or_default(),
+        })
     }
 
-    fn make_room(&self, store: &mut dyn Store) -> Result<()> {
-        let away = list(store, &self.away())?;
-        let excess = (away.len() + 1).saturating_sub(AWAY_MAX);
-        for uuid in away.iter().take(excess) {
-            remove(store, &format!("{}/{uuid}", self.away()))?;
-        }
-        Ok(())
-    }
-
-    /// Gives a domain back what was set for it under another id; belongs in one
+    /// Sees to it that a domain's folder is its own: what is of another one that had
+    /// its id is put away, and what was put away for it comes back; belongs in one
     /// transaction.
-    pub fn give_back(&self, store: &mut dyn Store, domain: u16) -> Result<()> {
-        let Some(uuid) = uuid_of(store, domain) else {
-            return Ok(());
-        };
-        let away = format!("{}/{uuid}", self.away());
-        if get(store, &away)?.is_none() {
-            return Ok(());
+    pub fn own(&self, store: &mut dyn Store, domain: u16) -> Result<()> {
+        if !self.is_its_own(store, domain)? {
+            self.put_away(store, domain)?;
         }
-        let dir = self.dir(domain);
-        if get(store, &dir)?.is_none() {
-            self.copy(store, &away, &dir)?;
-        }
-        remove(store, &away)
+        self.give_back(store, domain)
     }
 
-    fn copy(&self, store: &mut dyn Store, from: &str, to: &str) -> Result<()> {
-        for name in list(store, from)? {
-            if let Some(value) = get(store, &format!("{from}/{name}"))? {
-                self.put(store, &format!("{to}/{name}"), &value)?;
-            }
+    /// Puts away what is set for a domain that is gone, or whose id another one has
+    /// now; gives how many that were put away before had to go for it.
+    pub fn sweep(&self, store: &mut dyn Store, domain: u16) -> Result<usize> {
+        if is_alive(store, domain)? && self.is_its_own(store, domain)? {
+            return Ok(0);
         }
-        Ok(())
+        transact(store, |store| {
+            if is_alive(store, domain)? && self.is_its_own(store, domain)? {
+                return Ok(0);
+            }
+            self.put_away(store, domain)
+        })
     }
+}
+
+fn by_file(store: &mut dyn Store, dir: &str) -> Result<BTreeSet<String>> {
+    let keys = get(store, &format!("{dir}/{BY_FILE}"))?.unwrap_or_default();
+    let keys = keys.split(',').filter(|key| !key.is_empty());
+    Ok(keys.map(String::from).collect())
 }
 
 /// A value as text; ours are.
@@ -177,100 +381,4 @@ fn get(store: &mut dyn Store, path: &str) -> Result<Option<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::Fake;
-    use idts_xenstore::Tree;
-
-    const HOME: Settings = Settings { home: 0 };
-
-    fn host() -> Fake {
-        Fake::with_domains(&[(0, "Domain-0"), (3, "u3"), (4, "u4")])
-    }
-
-    fn weight(value: &str) -> [(Key, Option<String>); 1] {
-        [(Key::Weight, Some(value.into()))]
-    }
-
-    #[test]
-    fn only_the_home_can_read() {
-        let mut store = host();
-        store
-            .set_permissions("/local/domain/0", &["n0".into(), "r3".into()])
-            .unwrap();
-        HOME.write(&mut store, 3, &weight("2")).unwrap();
-        for path in [
-            "",
-            "/domain",
-            "/domain/3",
-            "/domain/3/weight",
-            "/domain/3/uuid",
-        ] {
-            let path = format!("/local/domain/0/idts{path}");
-            assert_eq!(store.permissions(&path), "n0", "{path}");
-        }
-        let value = store.value("/local/domain/0/idts/domain/3/weight");
-        assert_eq!(value, Some("2"));
-    }
-
-    #[test]
-    fn what_is_taken_away_leaves_nothing() {
-        let mut store = host();
-        HOME.write(&mut store, 3, &weight("2")).unwrap();
-        HOME.write(&mut store, 3, &[(Key::Weight, None)]).unwrap();
-        assert_eq!(store.value("/local/domain/0/idts/domain/3"), None);
-    }
-
-    #[test]
-    fn an_alias_is_that_of_one_domain() {
-        let mut store = host();
-        let alias = [(Key::Alias, Some("web".to_string()))];
-        HOME.write(&mut store, 3, &alias).unwrap();
-        HOME.write(&mut store, 3, &alias).unwrap();
-        let error = HOME.write(&mut store, 4, &alias).unwrap_err().to_string();
-        assert!(error.contains("domain 3 has the alias"), "{error}");
-    }
-
-    #[test]
-    fn a_restored_domain_gets_its_own_back() {
-        let mut store = host();
-        HOME.write(&mut store, 3, &weight("7")).unwrap();
-        HOME.write(&mut store, 4, &weight("9")).unwrap();
-        store.unset("/local/domain/3");
-        HOME.sweep(&mut store).unwrap();
-        assert_eq!(store.value("/local/domain/0/idts/domain/3"), None);
-        for (id, vm) in [(5, "/vm/another"), (6, "/vm/uuid-of-u3")] {
-            store.set(&format!("/local/domain/{id}/name"), "u3");
-            store.set(&format!("/local/domain/{id}/vm"), vm);
-            HOME.give_back(&mut store, id).unwrap();
-        }
-        let all = |store: &mut Fake, id| HOME.read(store, id).unwrap();
-        assert_eq!(all(&mut store, 5)[0], (Key::Weight, None));
-        assert_eq!(all(&mut store, 6)[0], (Key::Weight, Some("7".into())));
-        assert_eq!(all(&mut store, 4)[0], (Key::Weight, Some("9".into())));
-        let away = store.list("/local/domain/0/idts/away").unwrap();
-        assert!(away.is_empty(), "{away:?}");
-    }
-
-    #[test]
-    fn a_new_domain_of_an_old_id_inherits_nothing() {
-        let mut store = host();
-        HOME.write(&mut store, 3, &weight("7")).unwrap();
-        store.set("/local/domain/3/vm", "/vm/new");
-        HOME.sweep(&mut store).unwrap();
-        assert_eq!(HOME.read(&mut store, 3).unwrap()[0].1, None);
-    }
-
-    #[test]
-    fn what_is_put_away_is_bounded() {
-        let mut store = host();
-        for id in 100..100 + AWAY_MAX as u16 + 20 {
-            store.set(&format!("/local/domain/{id}/vm"), format!("/vm/uuid-{id}"));
-            HOME.write(&mut store, id, &weight("2")).unwrap();
-            store.unset(&format!("/local/domain/{id}"));
-            HOME.sweep(&mut store).unwrap();
-        }
-        let away = store.list("/local/domain/0/idts/away").unwrap();
-        assert_eq!(away.len(), AWAY_MAX);
-    }
-}
+mod tests;

@@ -190,15 +190,6 @@ pub fn name_path(domain: u16) -> String {
     format!("/local/domain/{domain}/name")
 }
 
-/// All domains that exist and have a name, which comes after their folders.
-pub fn named_domains(store: &mut dyn Store) -> Result<Vec<(u16, Name)>> {
-    let ids = list(store, "/local/domain")?;
-    let ids = ids.iter().filter_map(|id| domain_id(id));
-    Ok(ids
-        .filter_map(|id| Some((id, name_of(store, id)?)))
-        .collect())
-}
-
 /// What Xen's tools call a domain for its whole life, over save and restore.
 pub fn uuid_of(store: &mut dyn Store, domain: u16) -> Option<String> {
     let vm = store.read(&format!("/local/domain/{domain}/vm"));

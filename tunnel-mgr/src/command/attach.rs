@@ -10,16 +10,27 @@ use super::Manager;
 use crate::cli::Attach;
 use crate::model::{Ends, Tunnel};
 use crate::store::{is_alive, transact};
-use crate::{say, sweep};
+use crate::text::Name;
+use crate::{say, store, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
-    sweep::run(manager)?;
+    sweep::run(manager);
     let tunnel = manager.tunnel(&args.domain)?;
     let label = manager.label(tunnel.front);
-    if let Some(ends) = create(manager, tunnel)? {
-        if !args.if_absent {
-            bail!("{label} is attached already: {ends}");
+    sweep::one(manager, tunnel)?;
+    let lost = lost_settings(manager, tunnel.front);
+    let created = match create(manager, tunnel)? {
+        Created::Held => {
+            sweep::wait_for_kernel(manager, tunnel)?;
+            create(manager, tunnel)?
         }
+        created => created,
+    };
+    match created {
+        Created::There(ends) if !args.if_absent => bail!("{label} is attached already: {ends}"),
+        Created::There(_) => {}
+        Created::Held => bail!("{label}: another one attaches and detaches it"),
+        Created::New => lost.iter().for_each(|lost| say::remark(lost)),
     }
     if args.wait == 0 {
         return Ok(say::result(&format!(
@@ -32,22 +43,63 @@ pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
     ))?)
 }
 
-/// Creates the tunnel, with what was set for the domain under another id; gives
-/// what its ends do when there is one already.
-pub fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Option<Ends>> {
+/// What a try to attach comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Created {
+    New,
+    There(Ends),
+    /// The driver has yet to let go of the tunnel before.
+    Held,
+}
+
+/// Creates the tunnel, with what was set for the domain under another id.
+pub fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Created> {
     let settings = manager.settings();
+    let kernel = manager.kernel.clone();
     transact(manager.store, |store| {
         if !is_alive(store, tunnel.front)? {
             bail!("there is no domain {}", tunnel.front);
         }
         let ends = tunnel.ends(store)?;
         if !ends.are_absent() {
-            return Ok(Some(ends));
+            return Ok(Created::There(ends));
         }
-        settings.give_back(store, tunnel.front)?;
+        if kernel.holds(tunnel) {
+            return Ok(Created::Held);
+        }
+        settings.own(store, tunnel.front)?;
+        settings.unmark(store, tunnel.front)?;
         tunnel.create(store)?;
-        Ok(None)
+        Ok(Created::New)
     })
+}
+
+/// What to say of a domain that comes without what its name had.
+fn lost_settings(manager: &mut Manager<'_>, domain: u16) -> Option<String> {
+    let name = store::name_of(manager.store, domain)?;
+    let uuid = store::uuid_of(manager.store, domain);
+    let settings = manager.settings();
+    if settings.has_any(manager.store, domain).ok()? {
+        return None;
+    }
+    let lost = settings.lost(manager.store).ok()?;
+    say_lost(domain, &name, uuid.as_deref(), &lost)
+}
+
+/// The same, where it is known what was lost: the UUIDs of domains that had
+/// something set, by their names.
+pub fn say_lost(
+    domain: u16,
+    name: &Name,
+    uuid: Option<&str>,
+    lost: &[(Vec<u8>, String)],
+) -> Option<String> {
+    let is_it = |(of, had): &&(Vec<u8>, String)| *of == name.0 && Some(had.as_str()) != uuid;
+    let (_, had) = lost.iter().find(is_it)?;
+    Some(format!(
+        "domain {domain} ({name}) comes without what was set for the one called so before, \
+         whose UUID is {had}; a settings file can say it by name"
+    ))
 }
 
 fn wait_until_connected(

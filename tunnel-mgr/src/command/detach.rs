@@ -10,6 +10,7 @@ use idts_core::state::XenbusState;
 use super::Manager;
 use crate::cli::Detach;
 use crate::model::{remove_ask, Ends, Tunnel};
+use crate::settings::Detached;
 use crate::store::{is_alive, transact};
 use crate::{say, sweep};
 
@@ -17,12 +18,16 @@ use crate::{say, sweep};
 /// long, and no longer: a guest must not be able to hold the tunnel.
 const FRONT_LIMIT: Duration = Duration::from_secs(5);
 
+/// Tells a tunnel from the next one with the same domain.
+type Generation = Option<Vec<u8>>;
+
 pub fn run(manager: &mut Manager<'_>, args: &Detach) -> Result<()> {
-    let swept = sweep::run(manager)?;
+    let swept = sweep::run(manager);
     let tunnel = manager.tunnel(&args.domain)?;
     let label = manager.label(tunnel.front);
-    if swept.contains(&tunnel.front) {
-        return Ok(());
+    if swept.contains(&tunnel.front) || sweep::one(manager, tunnel)? {
+        stay(manager, tunnel, Detached::ByHand)?;
+        return sweep::wait_for_kernel(manager, tunnel);
     }
     if !is_alive(manager.store, tunnel.front)? {
         bail!(
@@ -30,11 +35,15 @@ pub fn run(manager: &mut Manager<'_>, args: &Detach) -> Result<()> {
             tunnel.front
         );
     }
-    let ends = close(manager, tunnel, &label)?;
+    let (ends, generation) = close(manager, tunnel, &label, Detached::ByHand)?;
     if !args.force && somebody_will_act(ends) {
-        wait_until_closed(manager, tunnel, &label, args.wait)?;
+        wait_until_closed(manager, tunnel, &generation, &label, args.wait)?;
     }
     transact(manager.store, |store| {
+        // Somebody may have been faster, and have attached it anew.
+        if tunnel.generation(store)? != generation {
+            return Ok(());
+        }
         remove_ask(store, tunnel.front)?;
         tunnel.remove(store)
     })?;
@@ -48,14 +57,33 @@ pub fn run(manager: &mut Manager<'_>, args: &Detach) -> Result<()> {
 /// act.
 pub fn begin(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<()> {
     let label = manager.label(tunnel.front);
-    if somebody_will_act(close(manager, tunnel, &label)?) {
+    let (ends, _) = close(manager, tunnel, &label, Detached::Idle)?;
+    if somebody_will_act(ends) {
         return Ok(());
     }
     transact(manager.store, |store| tunnel.remove(store))
 }
 
-/// Starts the closing; gives what the ends did before.
-fn close(manager: &mut Manager<'_>, tunnel: Tunnel, label: &str) -> Result<Ends> {
+/// Notes that the domain is to stay without a tunnel, if it is alive.
+fn stay(manager: &mut Manager<'_>, tunnel: Tunnel, why: Detached) -> Result<()> {
+    let settings = manager.settings();
+    transact(manager.store, |store| {
+        match is_alive(store, tunnel.front)? && tunnel.ends(store)?.are_absent() {
+            true => settings.mark(store, tunnel.front, why),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Starts the closing, for a reason that is noted; gives what the ends did before,
+/// and which tunnel it is.
+fn close(
+    manager: &mut Manager<'_>,
+    tunnel: Tunnel,
+    label: &str,
+    why: Detached,
+) -> Result<(Ends, Generation)> {
+    let settings = manager.settings();
     transact(manager.store, |store| {
         let ends = tunnel.ends(store)?;
         if ends.are_absent() {
@@ -64,7 +92,8 @@ fn close(manager: &mut Manager<'_>, tunnel: Tunnel, label: &str) -> Result<Ends>
         if ends.back.is_some() {
             tunnel.close(store)?;
         }
-        Ok(ends)
+        settings.mark(store, tunnel.front, why)?;
+        Ok((ends, tunnel.generation(store)?))
     })
 }
 
@@ -81,6 +110,7 @@ fn somebody_will_act(before: Ends) -> bool {
 fn wait_until_closed(
     manager: &mut Manager<'_>,
     tunnel: Tunnel,
+    generation: &Generation,
     label: &str,
     seconds: u32,
 ) -> Result<()> {
@@ -88,6 +118,9 @@ fn wait_until_closed(
     let mut back_closed = false;
     tunnel.watch(manager.store)?;
     loop {
+        if tunnel.generation(manager.store)? != *generation {
+            return Ok(());
+        }
         let ends = tunnel.ends(manager.store)?;
         if is_over(ends.front) && (back_closed || ends.front.is_none()) {
             return Ok(());
@@ -130,10 +163,17 @@ mod tests {
         }
     }
 
+    /// All nodes but what is set.
+    fn of_tunnels(ground: &Ground) -> Vec<String> {
+        let mut paths = ground.store.paths();
+        paths.retain(|path| !path.starts_with("/local/domain/0/idts"));
+        paths
+    }
+
     /// A host whose guest 3 has a tunnel with these states.
     fn attached(front: &str, back: &str) -> (Ground, Vec<String>) {
         let mut ground = Ground::new(&[3]);
-        let before = ground.store.paths();
+        let before = of_tunnels(&ground);
         Tunnel { front: 3, back: 0 }
             .create(&mut ground.store)
             .unwrap();
@@ -162,8 +202,20 @@ mod tests {
             store.set(FRONT, "6");
         });
         run(&mut manager(&mut ground), &args(false)).unwrap();
-        assert_eq!(ground.store.paths(), before);
-        assert_eq!((ground.store.commits, ground.store.loose_writes), (3, 0));
+        assert_eq!(of_tunnels(&ground), before);
+        assert_eq!((ground.store.commits, ground.store.loose_writes), (2, 0));
+    }
+
+    #[test]
+    fn a_tunnel_that_came_meanwhile_stays() {
+        let (mut ground, _) = attached("4", "4");
+        ground.store.then(|store| {
+            let tunnel = Tunnel { front: 3, back: 0 };
+            tunnel.remove(store).unwrap();
+            tunnel.create(store).unwrap();
+        });
+        run(&mut manager(&mut ground), &args(false)).unwrap();
+        assert_eq!(ground.store.value(BACK), Some("1"));
     }
 
     #[test]
@@ -171,7 +223,7 @@ mod tests {
         let (mut ground, before) = attached("4", "4");
         ground.store.then(|store| store.set(BACK, "6"));
         run(&mut manager(&mut ground), &args(false)).unwrap();
-        assert_eq!(ground.store.paths(), before);
+        assert_eq!(of_tunnels(&ground), before);
     }
 
     #[test]
@@ -183,7 +235,7 @@ mod tests {
         assert!(error.contains("front Connected, back Closing"), "{error}");
         assert!(ground.store.value(FRONT).is_some());
         run(&mut manager(&mut ground), &args(true)).unwrap();
-        assert_eq!(ground.store.paths(), before);
+        assert_eq!(of_tunnels(&ground), before);
     }
 
     #[test]
@@ -191,7 +243,7 @@ mod tests {
         for (front, back) in [("1", "1"), ("1", "2"), ("6", "2"), ("nonsense", "4")] {
             let (mut ground, before) = attached(front, back);
             run(&mut manager(&mut ground), &args(false)).unwrap();
-            assert_eq!(ground.store.paths(), before, "{front} {back}");
+            assert_eq!(of_tunnels(&ground), before, "{front} {back}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{say, store, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &List) -> Result<()> {
     if args.sweep {
-        sweep::run(manager)?;
+        sweep::run(manager);
     }
     let rows = rows(manager)?;
     if args.json {

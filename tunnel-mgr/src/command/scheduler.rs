@@ -53,7 +53,11 @@ fn show(manager: &mut Manager<'_>, dir: &str) -> Result<String> {
     ] {
         let value = read(manager.store, &format!("{dir}/{key}"))?;
         text += &match value {
-            Some(value) => format!("{key}={}\n", escape(&value)),
+            Some(value) => {
+                let text = escape(&value);
+                let text = size::show(&text).unwrap_or(text);
+                format!("{key}={text}\n")
+            }
             None => format!("{key}={default}  (default)\n"),
         };
     }

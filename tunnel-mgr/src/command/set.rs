@@ -6,8 +6,10 @@ use idts_core::policy::Key;
 
 use super::Manager;
 use crate::cli::Set;
+use crate::settings::{Giver, Held};
 use crate::store::{is_alive, transact};
-use crate::{say, size};
+use crate::text::escape;
+use crate::{say, size, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
     let changes: Vec<_> = args
@@ -17,19 +19,19 @@ pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
         .collect::<Result<_>>()?;
     let domain = manager.tunnel(&args.domain)?.front;
     let settings = manager.settings();
-    settings.sweep(manager.store)?;
+    sweep::settings(manager);
     transact(manager.store, |store| {
         if !is_alive(store, domain)? {
             bail!("there is no domain {domain}");
         }
-        settings.give_back(store, domain)?;
+        settings.own(store, domain)?;
         if changes.is_empty() {
             return Ok(());
         }
         settings.write(store, domain, &changes)
     })?;
     if changes.is_empty() {
-        say::result(&show(&settings.read(manager.store, domain)?))?;
+        say::result(&show(&settings.held(manager.store, Some(domain))?))?;
     }
     Ok(())
 }
@@ -46,8 +48,7 @@ fn change(text: &str) -> Result<(Key, Option<String>)> {
     if value.is_empty() {
         return Ok((key, None));
     }
-    let is_size = matches!(key, Key::Rate | Key::Memory);
-    let value = match size::parse(value).filter(|_| is_size) {
+    let value = match size::parse(value).filter(|_| is_size(key)) {
         Some(bytes) => bytes.to_string(),
         None => value.into(),
     };
@@ -57,13 +58,27 @@ fn change(text: &str) -> Result<(Key, Option<String>)> {
     Ok((key, Some(value)))
 }
 
-/// A line for each key, with what holds where nothing is set.
-fn show(values: &[(Key, Option<String>)]) -> String {
-    let line = |(key, value): &(Key, Option<String>)| match value {
-        Some(value) => format!("{}={value}\n", key.name()),
-        None => format!("{}={}  (default)\n", key.name(), key.default_text()),
+/// A line for each key, with what holds, and who gave it if nobody typed it for the
+/// domain.
+fn show(held: &[Held]) -> String {
+    let line = |held: &Held| {
+        let giver = match held.by {
+            Giver::Set => "",
+            Giver::File => "  (file)",
+            Giver::Default => "  (set --default)",
+            Giver::BuiltIn => "  (default)",
+        };
+        let is_size = is_size(held.key).then(|| size::show(&held.value));
+        let value = is_size
+            .flatten()
+            .unwrap_or_else(|| escape(held.value.as_bytes()));
+        format!("{}={value}{giver}\n", held.key.name())
     };
-    values.iter().map(line).collect()
+    held.iter().map(line).collect()
+}
+
+fn is_size(key: Key) -> bool {
+    matches!(key, Key::Rate | Key::Memory)
 }
 
 #[cfg(test)]
@@ -129,7 +144,19 @@ mod tests {
 
     #[test]
     fn shows_what_holds() {
-        let text = show(&[(Key::Weight, Some("4".into())), (Key::Connect, None)]);
-        assert_eq!(text, "weight=4\nconnect=dom0  (default)\n");
+        let held = |key, value: &str, by| Held {
+            key,
+            value: value.into(),
+            by,
+        };
+        let text = show(&[
+            held(Key::Weight, "4", Giver::Set),
+            held(Key::Rate, "104857600", Giver::File),
+            held(Key::Memory, "17825792", Giver::BuiltIn),
+            held(Key::Connect, "none", Giver::Default),
+        ]);
+        let expected = "weight=4\nrate=100M  (file)\nlimit-memory=17M  (default)\n\
+                        connect=none  (set --default)\n";
+        assert_eq!(text, expected);
     }
 }

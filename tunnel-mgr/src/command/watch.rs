@@ -2,55 +2,62 @@
 //! `tunnel-mgr watch`: sets tunnels up as domains come and removes what they
 //! leave.
 //!
-//! Every event is only a reason to look at everything again: what is there, and
-//! what should be. So nothing is lost when this program is killed and started
-//! again. A guest can make it look at most a few times a second.
+//! An event is only a reason to look at the domain that it is about: what is
+//! there, and what should be. So nothing is lost when this program is killed and
+//! started again. Each domain has a pace of its own: a guest that keeps writing is
+//! looked at less and less often, and so is one that nothing can be done for. Nobody
+//! is waited for.
 
-use std::collections::BTreeMap;
-use std::thread::sleep;
+mod domain;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{attach, detach, Manager};
+use self::domain::{Seen, Told};
+use super::Manager;
 use crate::cli::Watch;
-use crate::model::{ask_path, tell_on_demand, wish, Tunnel, Wish};
+use crate::model::{ask_path, tell_on_demand};
+use crate::signals::{self, Signals};
+use crate::store::name_path;
 use crate::text::Name;
 use crate::{say, store, sweep};
 
-/// Between two looks, however many events there are.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Until the next look, when something is under way or failed.
-const SOON: Duration = Duration::from_secs(1);
-/// Until the next look, when nothing is.
-const LATER: Duration = Duration::from_secs(24 * 3600);
+/// Between two looks at who uses which tunnel.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two looks at everything, whatever happens.
+const DAILY: Duration = Duration::from_secs(24 * 3600);
+/// Looked at between two looks at signals and events.
+const BATCH: usize = 64;
 
+const DOMAINS: &str = "/local/domain";
 /// Told of domains that come and go.
-const DOMAINS: [&str; 2] = ["@introduceDomain", "@releaseDomain"];
+const COME_AND_GO: [&str; 2] = ["@introduceDomain", "@releaseDomain"];
 
 pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
-    for path in DOMAINS {
-        manager
-            .store
-            .watch(path)
-            .with_context(|| format!("cannot watch {path}"))?;
+    let mut signals = Signals::catch()?;
+    say::serve();
+    for path in COME_AND_GO {
+        store::watch(manager.store, path)?;
     }
     let mut watcher = Watcher::new(args);
+    watcher.look_around(manager, Instant::now())?;
     say::remark("watching");
     loop {
-        let next = watcher.look(manager, Instant::now())?;
-        sleep(PAUSE);
-        manager.wait(next)?;
+        for signal in signals.take() {
+            watcher.leave(manager);
+            signals::die(signal);
+        }
+        let changes = manager.store.changes();
+        let changes = changes.context("cannot wait for xenstore")?;
+        let now = Instant::now();
+        watcher.hear(manager, &changes, now)?;
+        watcher.work(manager, now);
+        let next = watcher.next(now);
+        let waited = manager.store.wait(next, Some(signals.wake()));
+        waited.context("cannot wait for xenstore")?;
     }
-}
-
-/// What is known of a domain since it was seen first.
-#[derive(Debug, Default)]
-struct Seen {
-    /// It had a tunnel, so that who removed it had a reason.
-    was_attached: bool,
-    /// Since when nobody uses the tunnel, and its count of channels then.
-    idle: Option<(Instant, u64)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,13 @@ struct Watcher {
     attach: Vec<String>,
     idle: Option<Duration>,
     seen: BTreeMap<u16, Seen>,
+    /// When everything is looked at again.
+    around_at: Option<Instant>,
+    tick_at: Option<Instant>,
+    /// It was said that nobody can tell which tunnel is idle.
+    said_blind: bool,
+    /// Of whom settings were lost, as far as that is known.
+    lost: Option<Vec<(Vec<u8>, String)>>,
 }
 
 impl Watcher {
@@ -66,6 +80,10 @@ impl Watcher {
             attach: args.attach.clone(),
             idle: args.idle.map(|s| Duration::from_secs(s.into())),
             seen: BTreeMap::new(),
+            around_at: None,
+            tick_at: None,
+            said_blind: false,
+            lost: None,
         }
     }
 
@@ -76,140 +94,146 @@ impl Watcher {
             .any(|wanted| wanted == "all" || wanted.as_bytes() == name.0)
     }
 
-    /// Does what is to be done now; says when to look again at the latest.
-    /// Fails only when xenstore does.
-    fn look(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<Instant> {
-        let mut next = now + LATER;
-        if let Err(error) = sweep::run(manager) {
-            say::remark(&format!("{error:#}"));
-            next = now + SOON;
-        }
-        let mut domains = store::named_domains(manager.store)?;
-        domains.retain(|(id, _)| *id != manager.domain);
-        self.forget_all_but(manager, &domains);
-        for (id, name) in domains {
-            self.notice(manager, id)?;
-            match self.look_at(manager, id, &name, now) {
-                Ok(again) => next = next.min(again),
-                Err(error) => {
-                    {
-                        let label = manager.label(id);
-                        say::remark(&format!("{label}: {error:#}"))
-                    };
-                    next = next.min(now + SOON);
-                }
-            }
-        }
-        Ok(next)
+    /// When there is something to do next.
+    fn next(&self, now: Instant) -> Instant {
+        let due = self.seen.values().filter_map(|seen| seen.due).min();
+        let all = [due, self.around_at, self.tick_at];
+        all.into_iter().flatten().min().unwrap_or(now + DAILY)
     }
 
-    fn forget_all_but(&mut self, manager: &mut Manager<'_>, domains: &[(u16, Name)]) {
-        self.seen.retain(|id, _| {
-            let stays = domains.iter().any(|(other, _)| other == id);
-            if !stays {
-                for path in paths(*id) {
-                    // Watches of nodes that are gone harm nobody.
-                    let _ = manager.store.unwatch(&path);
-                }
+    /// Takes note of what has changed.
+    fn hear(
+        &mut self,
+        manager: &mut Manager<'_>,
+        changes: &BTreeSet<String>,
+        now: Instant,
+    ) -> Result<()> {
+        if COME_AND_GO.iter().any(|path| changes.contains(*path)) {
+            self.count_domains(manager, now)?;
+        }
+        for path in changes {
+            let id = path.strip_prefix(DOMAINS).and_then(|rest| rest.get(1..));
+            let id = id.and_then(|rest| store::domain_id(rest.split('/').next()?));
+            if let Some(seen) = id.and_then(|id| self.seen.get_mut(&id)) {
+                seen.hear(now);
             }
-            stays
-        });
-    }
-
-    /// Sees to it that changes of a new domain are told.
-    fn notice(&mut self, manager: &mut Manager<'_>, id: u16) -> Result<()> {
-        if self.seen.contains_key(&id) {
-            return Ok(());
         }
-        for path in paths(id) {
-            manager
-                .store
-                .watch(&path)
-                .with_context(|| format!("cannot watch {path}"))?;
+        if self.around_at.is_some_and(|at| now >= at) {
+            self.look_around(manager, now)?;
         }
-        self.seen.insert(id, Seen::default());
+        if self.tick_at.is_some_and(|at| now >= at) {
+            self.tick(manager, now);
+        }
         Ok(())
     }
 
-    fn look_at(
-        &mut self,
-        manager: &mut Manager<'_>,
-        id: u16,
-        name: &Name,
-        now: Instant,
-    ) -> Result<Instant> {
-        let tunnel = Tunnel {
-            front: id,
-            back: manager.domain,
-        };
-        let allowed = self.allows(name);
-        let seen = self.seen.entry(id).or_default();
-        let wish = wish(manager.store, id)?;
-        let on_demand = allowed && self.idle.is_some();
-        tell_on_demand(manager.store, id, manager.domain, on_demand)?;
-        if tunnel.ends(manager.store)?.are_absent() {
-            if allowed && (wish == Wish::Attach || !seen.was_attached) {
-                attach::create(manager, tunnel)?;
-                let _ = say::result(&format!("attached domain {id} ({name})\n"));
-                seen.was_attached = true;
-                seen.idle = None;
+    /// Has everybody looked at, and what is left of those who are gone.
+    fn look_around(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<()> {
+        self.around_at = Some(now + DAILY);
+        self.tick_at = self.idle.map(|_| now + TICK);
+        self.count_domains(manager, now)?;
+        for seen in self.seen.values_mut() {
+            seen.due = Some(now);
+        }
+        let mut known = sweep::backs(manager.store, manager.domain)?;
+        known.extend(manager.settings().ids(manager.store)?);
+        for id in known {
+            // As one that was seen, and has gone since.
+            self.seen.entry(id).or_insert_with(|| Seen::due(now));
+        }
+        Ok(())
+    }
+
+    /// Finds out who has come and who has gone.
+    fn count_domains(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<()> {
+        let mut ids = sweep::ids(manager.store, DOMAINS)?;
+        ids.remove(&manager.domain);
+        for id in &ids {
+            if !self.seen.contains_key(id) {
+                store::watch(manager.store, &name_path(*id))?;
+                self.seen.insert(*id, Seen::due(now));
             }
-            return Ok(now + LATER);
         }
-        seen.was_attached = true;
-        let Some(limit) = self.idle.filter(|_| allowed) else {
-            return Ok(now + LATER);
-        };
-        if !tunnel.is_online(manager.store)? {
-            // Somebody detaches: the sweep removes what is left.
-            return Ok(now + SOON);
-        }
-        let used = wish != Wish::None || seen.is_used(manager, tunnel, now);
-        if used {
-            seen.idle = None;
-        }
-        match seen.idle {
-            Some((since, _)) if now.saturating_duration_since(since) >= limit => {
-                detach::begin(manager, tunnel)?;
-                let _ = say::result(&format!("detached domain {id} ({name}): idle\n"));
-                seen.idle = None;
-                Ok(now + SOON)
+        for (id, seen) in &mut self.seen {
+            if !ids.contains(id) {
+                seen.due = Some(now);
             }
-            _ => Ok(now + SOON),
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done by now, or a part of it.
+    fn work(&mut self, manager: &mut Manager<'_>, now: Instant) {
+        self.lost = None;
+        let is_due = |seen: &Seen| seen.due.is_some_and(|due| now >= due);
+        let due = self.seen.iter().filter(|(_, seen)| is_due(seen));
+        let due: Vec<u16> = due.map(|(id, _)| *id).take(BATCH).collect();
+        for id in due {
+            let Some(mut seen) = self.seen.remove(&id) else {
+                continue;
+            };
+            seen.due = None;
+            seen.pace.look(now);
+            match self.look_at(manager, id, &mut seen, now) {
+                Ok(true) => {
+                    self.seen.insert(id, seen);
+                }
+                Ok(false) => self.forget(manager, id),
+                Err(error) => {
+                    let label = manager.label(id);
+                    let line = format!("{label}: {error:#}");
+                    seen.lines
+                        .say(now, &line)
+                        .iter()
+                        .for_each(|line| say::remark(line));
+                    seen.again(now);
+                    self.seen.insert(id, seen);
+                }
+            }
         }
     }
-}
 
-impl Seen {
-    /// Whether a channel is open, or was since the last look.
-    fn is_used(&mut self, manager: &Manager<'_>, tunnel: Tunnel, now: Instant) -> bool {
-        let Some(counters) = manager.kernel.counters(tunnel) else {
-            // Without its counters nobody knows.
-            return true;
-        };
-        let count = |name| counters.get(name).copied().unwrap_or_default();
-        let opened = count("opened");
-        let (_, before) = *self.idle.get_or_insert((now, opened));
-        if count("channels") > 0 {
-            return true;
+    /// Ends the watches of a domain that has gone.
+    fn forget(&mut self, manager: &mut Manager<'_>, id: u16) {
+        for path in [name_path(id), ask_path(id)] {
+            // Watches of nodes that are gone harm nobody.
+            let _ = manager.store.unwatch(&path);
         }
-        if before != opened {
-            self.idle = Some((now, opened));
-        }
-        false
     }
-}
 
-/// What tells of changes of a domain that matter here: that it goes, or gets
-/// another name, and what it asks.
-fn paths(id: u16) -> [String; 2] {
-    [format!("/local/domain/{id}/name"), ask_path(id)]
+    /// Looks at who uses which tunnel.
+    fn tick(&mut self, manager: &mut Manager<'_>, now: Instant) {
+        self.tick_at = Some(now + TICK);
+        let Some(limit) = self.idle else { return };
+        let mut is_blind = false;
+        for (id, seen) in &mut self.seen {
+            if seen.is_allowed && seen.has_tunnel {
+                is_blind |= !seen.tick(manager, *id, limit, now);
+            }
+        }
+        if is_blind && !self.said_blind && manager.kernel.report("scheduler").is_none() {
+            self.said_blind = true;
+            say::remark(
+                "nobody can tell which tunnels are idle: is idts_back loaded, and debugfs mounted?",
+            );
+        }
+    }
+
+    /// Nobody brings tunnels any more: guests must not wait for one.
+    fn leave(&mut self, manager: &mut Manager<'_>) {
+        for (id, seen) in &self.seen {
+            if seen.told == Some(Told::OnDemand) {
+                let _ = tell_on_demand(manager.store, *id, manager.domain, false);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::tests::{manager, Ground};
+    use crate::model::Tunnel;
     use std::path::PathBuf;
 
     const FRONT: &str = "/local/domain/3/device/idts/0/state";
@@ -223,8 +247,19 @@ mod tests {
         })
     }
 
+    /// Has it look at everything.
+    fn look_at_all(watcher: &mut Watcher, manager: &mut Manager<'_>, now: Instant) {
+        for tick in [true, false] {
+            watcher.look_around(manager, now).unwrap();
+            watcher.work(manager, now);
+            if tick {
+                watcher.tick(manager, now);
+            }
+        }
+    }
+
     fn look(watcher: &mut Watcher, ground: &mut Ground) {
-        watcher.look(&mut manager(ground), Instant::now()).unwrap();
+        look_at_all(watcher, &mut manager(ground), Instant::now());
     }
 
     fn is_attached(ground: &Ground, id: u16) -> bool {
@@ -295,7 +330,7 @@ mod tests {
             let mut manager = manager(ground);
             manager.kernel.root = counted(channels, opened);
             let now = start + Duration::from_secs(seconds);
-            all.look(&mut manager, now).unwrap();
+            look_at_all(&mut all, &mut manager, now);
         };
         look(&mut ground, 0, 0, 0);
         ground.store.set(FRONT, "4");

@@ -200,7 +200,12 @@ pub struct Watch {
 impl Watch {
     /// Starts it with these arguments, and waits until it watches.
     pub fn start(args: &[&str]) -> Result<Self> {
-        let mut child = program(&[&["watch"], args].concat())
+        Self::start_by(program(&[&["watch"], args].concat()))
+    }
+
+    /// The same by a command that runs it.
+    pub fn start_by(mut command: Command) -> Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -249,6 +254,17 @@ impl Watch {
 
     pub fn is_alive(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<std::process::ExitStatus> {
+        until("watch ends", || Ok(self.child.try_wait()?))
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Result};
 
 use crate::bed::HUNG;
-use crate::dom0::{header, message, ERROR, WRITE};
+use crate::dom0::{header, message, ERROR, RM, WRITE};
 
 /// Bytes of the ring either way, and where the four indices are behind both.
 const SIZE: u32 = 1024;
@@ -128,6 +128,11 @@ impl Guest {
     /// that is refused.
     pub fn write(&mut self, path: &str, value: &[u8]) -> Result<bool> {
         self.request(WRITE, &[path.as_bytes(), b"\0", value].concat())
+    }
+
+    /// Removes a node; false if that is refused.
+    pub fn remove(&mut self, path: &str) -> Result<bool> {
+        self.request(RM, &[path.as_bytes(), b"\0"].concat())
     }
 }
 

@@ -5,6 +5,7 @@ mod hostile;
 mod killed;
 mod many;
 mod outputs;
+mod watch;
 
 use anyhow::Result;
 
@@ -29,6 +30,24 @@ pub const ALL: &[(&str, Test)] = &[
     ("many::come_and_go", many::come_and_go),
     ("many::a_thousand", many::a_thousand),
     ("outputs::every_command", outputs::every_command),
+    (
+        "watch::one_guest_costs_little",
+        watch::one_guest_costs_little,
+    ),
+    (
+        "watch::what_was_detached_stays_so",
+        watch::what_was_detached_stays_so,
+    ),
+    (
+        "watch::nobody_waits_for_a_neighbour",
+        watch::nobody_waits_for_a_neighbour,
+    ),
+    (
+        "watch::a_log_that_nobody_reads",
+        watch::a_log_that_nobody_reads,
+    ),
+    ("watch::leaves_no_promise", watch::leaves_no_promise),
+    ("watch::says_what_was_lost", watch::says_what_was_lost),
 ];
 
 /// A tunnel's nodes: the front's folder and the back's.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The first domain id that Xen keeps for itself (`DOMID_FIRST_RESERVED`).
-const FIRST_RESERVED: u16 = 0x7ff0;
+pub(crate) const FIRST_RESERVED: u16 = 0x7ff0;
 
 /// A domain and a port in it.
 ///

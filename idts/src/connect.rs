@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::address::FIRST_RESERVED;
 use crate::endpoint::{insist, to_millis};
 use crate::{sys, Address, Alias, Channel, Error, Peer, Result};
 
@@ -98,6 +99,9 @@ impl Connect {
             peer: self.peer,
             cause: errno.into(),
         };
+        if matches!(self.peer, Peer::Address(peer) if peer.domain >= FIRST_RESERVED) {
+            return Err(failed(Errno::HOSTUNREACH));
+        }
         let fd = sys::open().map_err(|errno| Error::Open {
             cause: errno.into(),
         })?;

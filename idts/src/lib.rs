@@ -55,9 +55,13 @@ mod error;
 mod group;
 mod info;
 mod listener;
+#[cfg(feature = "output")]
+#[doc(hidden)]
+pub mod output;
 mod peer;
 mod publisher;
 mod subscriber;
+#[cfg_attr(feature = "sockets", path = "sys_sockets.rs")]
 mod sys;
 
 pub use address::{Address, AddressError};

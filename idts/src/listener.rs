@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::address::FIRST_RESERVED;
 use crate::{sys, Address, Channel, Error, Info, Result};
 
 /// How to listen, where [`Listener::bind`] is too simple.
@@ -36,7 +37,8 @@ impl Bind {
         }
     }
 
-    /// Lets only this domain connect; without it any may that has a tunnel.
+    /// Lets only this domain connect; without it any may that has a tunnel. An id that no
+    /// domain can have is refused by [`Bind::listen`].
     pub const fn from_domain(mut self, domain: u16) -> Self {
         self.domain = Some(domain);
         self
@@ -67,13 +69,17 @@ impl Bind {
     /// # Errors
     /// [`Error::Open`]; [`Error::Listen`] with EADDRINUSE when the port is
     /// taken, EACCES when it is below 1024 and the caller lacks the right, EINVAL
-    /// when [`Bind::max_ring`] is no size of a ring, E2BIG when the driver is too
+    /// when [`Bind::max_ring`] is no size of a ring or [`Bind::from_domain`] no domain's id, E2BIG when the driver is too
     /// old for it.
     pub fn listen(&self) -> Result<Listener> {
         let failed = |errno: Errno| Error::Listen {
             port: self.port,
             cause: errno.into(),
         };
+        // One of them means any domain to the driver.
+        if self.domain.is_some_and(|domain| domain >= FIRST_RESERVED) {
+            return Err(failed(Errno::INVAL));
+        }
         let fd = sys::open().map_err(|errno| Error::Open {
             cause: errno.into(),
         })?;
@@ -189,5 +195,19 @@ impl Iterator for Incoming<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.listener.accept())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_no_domain_lets_nobody_in() {
+        for id in [FIRST_RESERVED, sys::DOMID_ANY] {
+            let error = Bind::new(7000).from_domain(id).listen().unwrap_err();
+            assert!(matches!(error, Error::Listen { port: 7000, .. }));
+            assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
+        }
     }
 }

@@ -113,7 +113,7 @@ fn judge(lab: &Lab) -> Result<()> {
     let sum = |domain: &str| -> Result<String> {
         let output = lab.tb.sh(
             domain,
-            "sha256sum </root/dist/idts; sha256sum </tmp/idts.copy",
+            "sha256sum </root/dist/idts; sha256sum </root/idts.copy",
         )?;
         Ok(output.stdout_text())
     };

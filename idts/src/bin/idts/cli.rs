@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use idts::OnLag;
 
-pub use values::Target;
-use values::{ring, seconds};
+use values::{mode, ring, seconds, size, some_seconds};
+pub use values::{Domain, Target};
 
 /// Move data between Xen domains over memory that they share.
 ///
@@ -18,8 +18,8 @@ use values::{ring, seconds};
 /// between the two domains, see tunnel-mgr(8) in dom0.
 ///
 /// An address is DOM:PORT. DOM is a domain's id, and dom0 is 0; or the alias that
-/// `tunnel-mgr set` gave it, and dom0 is dom0; or, in dom0, its name. Ports below 1024 need CAP_NET_BIND_SERVICE to be
-/// listened on.
+/// `tunnel-mgr set` gave it, and dom0 is dom0; or, for root in dom0, the name of a domain,
+/// unless it is an alias too. Ports below 1024 need CAP_NET_BIND_SERVICE to be listened on.
 #[derive(Debug, Parser)]
 #[command(name = "idts", version, max_term_width = 80, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -61,8 +61,8 @@ pub enum Command {
 /// Send a file to `idts recv`.
 ///
 /// Done when the receiver says that the whole file stands at its side, with the
-/// right checksum. FILE must be a regular file, for its length is told ahead;
-/// use `idts cat` for streams.
+/// right checksum. FILE must be a regular file, for its length is told ahead,
+/// and one that does not change meanwhile; use `idts cat` for streams.
 #[derive(Debug, Args)]
 pub struct Send {
     /// The file to send
@@ -75,36 +75,54 @@ pub struct Send {
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
+    pub patience: Patience,
+    #[command(flatten)]
     pub output: Output,
 }
 
 /// Take one file from `idts send`.
 ///
 /// Says `listening on PORT` on stderr once a sender can connect, takes one
-/// file, and exits. The bytes go to a temporary beside FILE that becomes FILE
-/// only when length and checksum fit; a transfer that fails leaves none of
-/// both, and an older FILE as it was. A FILE that is a device or a pipe is
-/// written straight.
+/// file, and exits. Who connects and is no sender, or says nothing for half a
+/// minute, is passed over. The bytes go to a temporary beside FILE that becomes
+/// FILE only when length and checksum fit; a transfer that fails leaves none of
+/// both, and an older FILE as it was. FILE's folder is looked up at the start
+/// and never again.
+///
+/// A FILE that is a device or a pipe is written straight, and keeps what a
+/// transfer that fails has written.
 #[derive(Debug, Args)]
 pub struct Recv {
     /// The port to listen on; 0 takes a free one
     pub port: u32,
     /// The file to write
     pub file: PathBuf,
-    /// Let only this domain (id) connect
-    #[arg(long, value_name = "DOM")]
-    pub from: Option<u16>,
+    #[command(flatten)]
+    pub only: Only,
+    /// Refuse a file of more bytes; K, M, G and T after the number are units of 1024
+    /// and its powers [default: what is free in the folder, or what the device holds]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max: Option<u64>,
+    /// Give the file this mode, octal [default: 666 without the umask's bits]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<u32>,
+    /// Write FILE even if it is a device or a pipe of another user than you and root
+    #[arg(long)]
+    pub device: bool,
     /// Refuse a sender that wants a larger ring, 4K to 4M [default: take any]
     #[arg(long, value_name = "SIZE", value_parser = ring)]
     pub max_ring: Option<u32>,
+    #[command(flatten)]
+    pub patience: Patience,
     #[command(flatten)]
     pub output: Output,
 }
 
 /// Copy standard input to a channel, and the channel to standard output.
 ///
-/// At the end of the input the channel's sending half is closed; idts ends when
-/// the peer has closed its half too.
+/// At the end of the input the channel's sending half is closed; when the peer
+/// closes its half, standard output is; idts ends when both are. What the peer
+/// sends is written as it is, also to a terminal.
 ///
 /// With --record the channel keeps the bounds of what is sent; both ends must
 /// say so. Each read of the input is then one record, or each line by --lines.
@@ -116,10 +134,14 @@ pub struct Cat {
     /// Wait for one peer on this port instead; 0 takes a free one
     #[arg(short, long, value_name = "PORT", conflicts_with = "wait")]
     pub listen: Option<u32>,
+    /// With --listen, let only this domain connect: an id or, in dom0, an alias or a name
+    #[arg(long, value_name = "DOM", requires = "listen")]
+    pub from: Option<Domain>,
     /// A channel of records
     #[arg(long)]
     pub record: bool,
-    /// One line is one record, without its newline; empty lines are left out
+    /// One line is one record, without its newline; empty lines are left out. A
+    /// newline in a record that comes is printed as \\n
     #[arg(long, requires = "record")]
     pub lines: bool,
     /// Size of each of both rings, 4K to 4M [default: the driver's]
@@ -131,8 +153,10 @@ pub struct Cat {
 
 /// Send everything back to where it came from.
 ///
-/// Says `listening on PORT` on stderr once peers can connect, then serves any
-/// number of them at a time, until it is ended by a signal.
+/// Says `listening on PORT` on stderr once peers can connect, then serves them
+/// until it is ended by a signal: --peers at a time, and of these as many as
+/// 64 MiB of buffers are enough for. What goes wrong with peers is said once a
+/// minute at most.
 #[derive(Debug, Args)]
 pub struct Echo {
     /// The port to listen on; 0 takes a free one
@@ -140,18 +164,27 @@ pub struct Echo {
     /// Serve one peer, then exit
     #[arg(long)]
     pub once: bool,
+    /// Serve at most that many at a time; more wait until one has ended
+    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "once",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub peers: u32,
+    #[command(flatten)]
+    pub only: Only,
     /// Take channels of records
     #[arg(long)]
     pub record: bool,
     /// Refuse peers that want larger rings, 4K to 4M [default: take any]
     #[arg(long, value_name = "SIZE", value_parser = ring)]
     pub max_ring: Option<u32>,
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// Measure round trips to `idts echo`.
 ///
 /// Each round trip writes BYTES and reads them back; what comes back is
-/// compared with what was sent.
+/// compared with what was sent. What was measured is told at the end, also if
+/// that is a failure or a signal.
 #[derive(Debug, Args)]
 pub struct Ping {
     /// Where `idts echo` listens, DOM:PORT
@@ -167,6 +200,9 @@ pub struct Ping {
     /// Seconds between two, fractions allowed
     #[arg(short, long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     pub interval: Duration,
+    /// Fail when nothing comes back for so long, fractions allowed [default: no limit]
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = some_seconds)]
+    pub timeout: Option<Duration>,
     /// Use a channel of records, each round trip one; so must the echo
     #[arg(long)]
     pub record: bool,
@@ -223,7 +259,7 @@ pub struct Publish {
 ///
 /// Says `subscribed to GROUP` on stderr once it is, and ends when the publisher
 /// does. Records go to standard output as they are, or with a newline after each
-/// by --lines; with --json they are only counted, unless --output is given.
+/// by --lines, and then a newline in a record is printed as \\n; with --json they are only counted, unless --output is given.
 ///
 /// The JSON object has: records and bytes that came; lag, records that were
 /// missed; truncated, records that were cut; ended, which is `publisher`,
@@ -289,6 +325,21 @@ pub struct Wait {
     /// Keep trying to connect for this long, fractions allowed
     #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     pub wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Patience {
+    /// Fail when nothing moves for so long because of the peer, fractions allowed
+    /// [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct Only {
+    /// Let only this domain connect: an id or, in dom0, an alias or a name
+    #[arg(id = "from", long = "from", value_name = "DOM")]
+    pub domain: Option<Domain>,
 }
 
 #[derive(Debug, Args)]

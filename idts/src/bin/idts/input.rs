@@ -111,7 +111,12 @@ impl Input {
                     self.held.end += bytes;
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // One that does not block and that another one reads too.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                    ) => {}
                 Err(error) => return Err(error).context("reading standard input"),
             }
         }

@@ -5,34 +5,38 @@
 mod cli;
 mod command;
 mod input;
+mod names;
 mod open;
+mod place;
 mod records;
 mod report;
+mod seldom;
+mod signals;
 mod sink;
 mod transfer;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use idts::output;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Send(args) => command::send::run(&args),
-        Command::Recv(args) => command::recv::run(&args),
-        Command::Cat(args) => command::cat::run(&args),
-        Command::Echo(args) => command::echo::run(&args),
-        Command::Ping(args) => command::ping::run(&args),
-        Command::Publish(args) => command::publish::run(&args),
-        Command::Subscribe(args) => command::subscribe::run(&args),
-        Command::Info(args) => command::info::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("idts: {error:#}");
-            ExitCode::FAILURE
-        }
+    match output::parse::<Cli>("idts") {
+        Ok(cli) => output::end("idts", run(&cli.command)),
+        Err(code) => code,
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Send(args) => command::send::run(args),
+        Command::Recv(args) => command::recv::run(args),
+        Command::Cat(args) => command::cat::run(args),
+        Command::Echo(args) => command::echo::run(args),
+        Command::Ping(args) => command::ping::run(args),
+        Command::Publish(args) => command::publish::run(args),
+        Command::Subscribe(args) => command::subscribe::run(args),
+        Command::Info(args) => command::info::run(args),
     }
 }

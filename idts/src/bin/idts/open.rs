@@ -4,11 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Context, Result};
-use idts::{Address, Alias, Bind, Channel, Connect, Driver, Listener, Peer, Role};
-use idts_xenstore::{domain_by_name, Client};
+use anyhow::{bail, Result};
+use idts::output::say;
+use idts::{Address, Alias, Bind, Channel, Connect, Listener, Peer};
+use rustix::io::Errno;
 
-use crate::cli::Target;
+use crate::cli::{Domain, Target};
+use crate::names::{self, NoSuchName};
 
 /// Pause between two tries to connect.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -20,10 +22,7 @@ pub fn connect(
     wait: Duration,
     options: impl Fn(Connect) -> Connect,
 ) -> Result<Channel> {
-    patiently(wait, || {
-        let peer = resolve(target)?;
-        Ok(options(Connect::with(peer)).open()?)
-    })
+    patiently(wait, || open(target, &options))
 }
 
 /// Calls `attempt` again for as long as `wait` while what it failed by may pass.
@@ -49,45 +48,40 @@ fn is_transient(error: &anyhow::Error) -> bool {
     }
 }
 
-#[derive(Debug)]
-struct NoSuchName(String);
-
-impl std::fmt::Display for NoSuchName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no domain is called `{}`", self.0)
-    }
-}
-
-impl std::error::Error for NoSuchName {}
-
-/// In dom0 a name is a domain's, or else an alias; in a guest it is an alias,
-/// which dom0 knows.
-fn resolve(target: &Target) -> Result<Peer> {
+/// Opens a channel to `target`. Of names the driver's word counts, which knows `dom0` and
+/// the aliases; then, in dom0, what xenstore has.
+fn open(target: &Target, options: &impl Fn(Connect) -> Connect) -> Result<Channel> {
+    let by = |peer: Peer| Ok(options(Connect::with(peer)).open()?);
     let (name, port) = match target {
-        Target::Id(address) => return Ok((*address).into()),
+        Target::Id(address) => return by((*address).into()),
         Target::Name(name, port) => (name, *port),
     };
-    let alias = name.parse::<Alias>();
-    if Driver::query()?.role == Role::Back {
-        let domain = Client::open()
-            .and_then(|mut client| domain_by_name(&mut client, name))
-            .with_context(|| format!("cannot look up `{name}`"))?;
-        return match (domain, alias) {
-            (Some(domain), _) => Ok(Address::new(domain, port).into()),
-            (None, Ok(alias)) => Ok(Peer::Alias(alias, port)),
-            (None, Err(_)) => Err(anyhow!(NoSuchName(name.clone()))),
-        };
+    let unknown = match name.parse::<Alias>() {
+        Ok(alias) => match by(Peer::Alias(alias, port)) {
+            Err(error) if is_unknown(&error) => error,
+            result => return result,
+        },
+        Err(error) if !names::are_known()? => {
+            bail!("{error}; a guest knows domains by id or alias")
+        }
+        Err(error) => error.into(),
+    };
+    if !names::are_known()? {
+        return Err(unknown);
     }
-    match alias {
-        Ok(alias) => Ok(Peer::Alias(alias, port)),
-        Err(error) => bail!("{error}; a guest knows domains by id or alias"),
-    }
+    by(Address::new(names::id_of_name(name)?, port).into())
+}
+
+/// True where dom0's driver has no domain of that alias.
+fn is_unknown(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<idts::Error>();
+    error.and_then(idts::Error::raw_os_error) == Some(Errno::HOSTUNREACH.raw_os_error())
 }
 
 /// Listens and says so on stderr.
 pub fn listen(bind: &Bind) -> Result<Listener> {
     let listener = bind.listen()?;
-    eprintln!("listening on {}", listener.port());
+    say(format_args!("listening on {}", listener.port()));
     Ok(listener)
 }
 
@@ -96,12 +90,20 @@ pub fn accept_one(bind: &Bind) -> Result<Channel> {
     Ok(listen(bind)?.accept()?.0)
 }
 
-/// Listens on `port`, for records if that is wanted.
-pub fn bind(port: u32, records: bool) -> Bind {
-    let bind = Bind::new(port);
+/// Listens on `port`, for records if that is wanted, for one domain alone if one is named.
+pub fn bind(port: u32, records: bool, from: Option<&Domain>) -> Result<Bind> {
+    let mut bind = Bind::new(port);
     if records {
-        bind.records()
-    } else {
-        bind
+        bind = bind.records();
     }
+    if let Some(domain) = from {
+        bind = bind.from_domain(names::id_of(domain)?);
+    }
+    Ok(bind)
+}
+
+/// Lets a read or a write of `channel` wait no longer than `limit`.
+pub fn limit(channel: &Channel, limit: Option<Duration>) -> Result<()> {
+    channel.set_read_timeout(limit)?;
+    Ok(channel.set_write_timeout(limit)?)
 }

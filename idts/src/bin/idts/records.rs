@@ -2,11 +2,10 @@
 //! Records for the verbs that move them: where they go, how many there were,
 //! and what those look like that are made.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
+use idts::output::{Output, Unwritten};
 use idts::Received;
 
 /// Records and bytes that were moved.
@@ -24,31 +23,49 @@ impl Tally {
 }
 
 /// Where records go.
-pub struct Output {
-    file: Option<File>,
-    lines: bool,
+#[derive(Debug)]
+pub enum Place {
+    /// They are counted only.
+    Nowhere,
+    Stdout(Output),
+    File(Output),
 }
 
-impl Output {
-    /// None takes records and writes nothing.
-    pub const fn new(file: Option<File>, lines: bool) -> Self {
-        Self { file, lines }
-    }
+/// How records are written.
+pub struct Writer {
+    pub place: Place,
+    /// Each as a line: a newline in it is written as `\n`, and one follows.
+    pub lines: bool,
+}
 
-    /// Not std's stdout, which holds back what does not end in a newline.
-    pub fn stdout() -> io::Result<File> {
-        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-    }
-
-    /// Writes the record of `len` bytes at the start of `buffer`, which has a
-    /// byte more at least.
-    fn write(&mut self, buffer: &mut [u8], len: usize) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Ok(());
+impl Writer {
+    fn write(&mut self, record: &[u8]) -> Result<()> {
+        let line;
+        let bytes = if self.lines {
+            line = as_line(record);
+            &line
+        } else {
+            record
         };
-        buffer[len] = b'\n';
-        file.write_all(&buffer[..len + usize::from(self.lines)])
+        match &mut self.place {
+            Place::Nowhere => Ok(()),
+            Place::Stdout(output) => Ok(output.write_all(bytes).map_err(Unwritten)?),
+            Place::File(output) => output.write_all(bytes).context("writing a record"),
+        }
     }
+}
+
+/// A record that has a newline must not look like two.
+fn as_line(record: &[u8]) -> Vec<u8> {
+    let mut line = Vec::with_capacity(record.len() + 1);
+    for (number, part) in record.split(|byte| *byte == b'\n').enumerate() {
+        if number > 0 {
+            line.extend(b"\\n");
+        }
+        line.extend(part);
+    }
+    line.push(b'\n');
+    line
 }
 
 /// Takes records of at most `longest` bytes, `limit` of them or until the end.
@@ -58,20 +75,17 @@ pub fn receive(
     recv: impl Fn(&mut [u8]) -> io::Result<Received>,
     longest: usize,
     limit: Option<u64>,
-    output: &mut Output,
+    writer: &mut Writer,
     tally: &mut Tally,
 ) -> Result<bool> {
-    // One more for a newline.
-    let mut buffer = vec![0; longest + 1];
+    let mut buffer = vec![0; longest];
     while limit.is_none_or(|limit| tally.records < limit) {
-        let received = recv(&mut buffer[..longest]).context("receiving")?;
+        let received = recv(&mut buffer).context("receiving")?;
         if received.is_end() {
             return Ok(true);
         }
         tally.add(&buffer[..received.len]);
-        output
-            .write(&mut buffer, received.len)
-            .context("writing a record")?;
+        writer.write(&buffer[..received.len])?;
     }
     Ok(false)
 }
@@ -96,13 +110,14 @@ impl Made {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use std::fs;
+    use std::fs::{self, File};
 
     /// Receives `records` into a file; gives what came of it.
     fn run(records: &[&[u8]], limit: Option<u64>, lines: bool) -> (bool, Tally, Vec<u8>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let mut output = Output::new(Some(File::create(&path).unwrap()), lines);
+        let place = Place::File(Output::File(File::create(&path).unwrap()));
+        let mut writer = Writer { place, lines };
         let rest = RefCell::new(records.iter());
         let recv = |buffer: &mut [u8]| {
             let record = rest.borrow_mut().next().copied().unwrap_or_default();
@@ -113,7 +128,7 @@ mod tests {
             })
         };
         let mut tally = Tally::default();
-        let ended = receive(recv, 4, limit, &mut output, &mut tally).unwrap();
+        let ended = receive(recv, 4, limit, &mut writer, &mut tally).unwrap();
         (ended, tally, fs::read(path).unwrap())
     }
 
@@ -124,6 +139,12 @@ mod tests {
         assert_eq!((tally.records, tally.bytes), (2, 5));
         assert_eq!(written, b"12345");
         assert_eq!(run(&[b"1234", b"5"], None, true).2, b"1234\n5\n");
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_is_in_it() {
+        assert_eq!(run(&[b"a\nb", b"\n"], None, true).2, b"a\\nb\n\\n\n");
+        assert_eq!(run(&[b"a\nb"], None, false).2, b"a\nb");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use idts::output::{print, say, Unwritten};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{json, Value};
 
@@ -32,12 +33,16 @@ pub struct Transfer<'a> {
 
 impl Transfer<'_> {
     /// Tells it, as JSON or to people.
-    pub fn print(&self, as_json: bool) {
+    ///
+    /// # Errors
+    /// JSON that cannot be printed; people who cannot be told do not matter.
+    pub fn print(&self, as_json: bool) -> Result<(), Unwritten> {
         let elapsed = self.started.elapsed();
         if as_json {
-            println!("{}", self.to_json(elapsed));
+            print(self.to_json(elapsed))
         } else {
-            eprintln!("{}", self.to_line(elapsed));
+            say(self.to_line(elapsed));
+            Ok(())
         }
     }
 

@@ -6,23 +6,24 @@
 //! so that not even SIGKILL leaves it behind. Elsewhere it has one, and is
 //! removed by drop, or by the thread that waits for signals.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{linkat, openat, AtFlags, Mode, OFlags, CWD};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use idts::output::say;
+use rustix::fs::{fchmod, Mode};
 
+use crate::place::{find, Found, Place};
+use crate::signals::before_the_end;
 use crate::transfer::Sink;
 
-/// The name of the temporary, while it has one. Whoever holds the lock decides
+/// The temporary, while it has a name. Whoever holds the lock decides
 /// whether the file comes to stand: the end of a transfer, or a signal.
-static PART: Mutex<Option<PathBuf>> = Mutex::new(None);
+static PART: Mutex<Option<Place>> = Mutex::new(None);
 
-fn part() -> MutexGuard<'static, Option<PathBuf>> {
+fn part() -> MutexGuard<'static, Option<Place>> {
     PART.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -31,85 +32,56 @@ fn part() -> MutexGuard<'static, Option<PathBuf>> {
 pub struct FileSink {
     file: File,
     /// None when the file is no regular one, and written straight.
-    target: Option<PathBuf>,
+    target: Option<Place>,
 }
 
 impl FileSink {
-    /// Prepares to write `path`, of which nothing changes yet.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        let target = match fs::metadata(path) {
-            Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(found) if !found.is_file() => {
-                let file = File::options().write(true).open(path)?;
-                return Ok(Self { file, target: None });
-            }
-            // Through a symbolic link: the file behind it is replaced.
-            Ok(_) => fs::canonicalize(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            Err(error) => return Err(error),
+    /// Prepares to write `path`, of which nothing changes yet. The file gets `mode`, or
+    /// what the umask leaves. `trusting` is [`find`]'s.
+    pub fn create(path: &Path, mode: Option<Mode>, trusting: bool) -> io::Result<Self> {
+        let target = match find(path, trusting)? {
+            Found::Special(file) => return Ok(Self { file, target: None }),
+            Found::Place(place) => place,
         };
-        if target.file_name().is_none() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let file = match nameless(&target) {
+        let made_with = mode.unwrap_or(Mode::from_raw_mode(0o666));
+        let file = match target.make_nameless(made_with) {
             Some(file) => file,
-            None => with_new_part(&target, |part| File::create_new(part))?,
+            None => make_part(&target, made_with)?,
         };
-        Ok(Self {
+        let sink = Self {
             file,
             target: Some(target),
-        })
+        };
+        if let Some(mode) = mode {
+            fchmod(&sink.file, mode)?;
+        }
+        Ok(sink)
     }
-}
 
-fn folder(target: &Path) -> &Path {
-    match target.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A file without a name in the target's folder, if it can get one later.
-fn nameless(target: &Path) -> Option<File> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = File::from(openat(CWD, folder(target), flags, Mode::from_raw_mode(0o666)).ok()?);
-    own_path(&file).exists().then_some(file)
-}
-
-fn own_path(file: &File) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
-}
-
-/// Makes something under a temporary name beside the target that is free, and
-/// keeps that name.
-fn with_new_part<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let mut part = part();
-    let mut count = 0;
-    loop {
-        let path = folder(target).join(format!(".{name}.{}-{count}.part", std::process::id()));
-        match make(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 99 => count += 1,
-            Err(error) => return Err(error),
-            Ok(made) => {
-                *part = Some(path);
-                return Ok(made);
-            }
+    /// Bytes that there is room for, where that can be known.
+    pub fn room(&self) -> Option<u64> {
+        match &self.target {
+            Some(place) => place.free(),
+            None => self.device_size(),
         }
     }
+
+    /// Of a block device; of others None.
+    fn device_size(&self) -> Option<u64> {
+        if !self.file.metadata().ok()?.file_type().is_block_device() {
+            return None;
+        }
+        let size = (&self.file).seek(SeekFrom::End(0)).ok()?;
+        (&self.file).seek(SeekFrom::Start(0)).ok()?;
+        Some(size)
+    }
 }
 
-/// Gives a nameless file a temporary name, for rename alone can replace.
-fn give_name(file: &File, target: &Path) -> io::Result<()> {
-    with_new_part(target, |part| {
-        Ok(linkat(
-            CWD,
-            own_path(file),
-            CWD,
-            part,
-            AtFlags::SYMLINK_FOLLOW,
-        )?)
-    })
+fn make_part(target: &Place, mode: Mode) -> io::Result<File> {
+    let mut part = part();
+    let (file, place) = target.make_part(mode)?;
+    *part = Some(place);
+    Ok(file)
 }
 
 impl Write for FileSink {
@@ -125,20 +97,28 @@ impl Write for FileSink {
 impl Sink for FileSink {
     fn commit(mut self) -> io::Result<()> {
         let Some(target) = self.target.take() else {
-            return Ok(());
+            return sync_special(&self.file);
         };
         self.file.sync_all()?;
-        if part().is_none() {
-            give_name(&self.file, &target)?;
-        }
         let mut part = part();
-        if let Some(path) = &*part {
-            fs::rename(path, &target)?;
-            *part = None;
+        let named = match part.take() {
+            Some(named) => named,
+            None => target.name_part(&self.file)?,
+        };
+        let taken = target.take(&named, &self.file);
+        if taken.is_err() {
+            named.remove();
         }
-        drop(part);
-        File::open(folder(&target))?.sync_all()
+        taken
     }
+}
+
+/// Pipes and character devices keep nothing that could be made sure of.
+fn sync_special(file: &File) -> io::Result<()> {
+    if file.metadata()?.file_type().is_block_device() {
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Drop for FileSink {
@@ -147,98 +127,23 @@ impl Drop for FileSink {
     }
 }
 
-fn remove_part(part: &mut Option<PathBuf>) {
-    if let Some(path) = part.take() {
-        // It may be gone already; there is nobody to tell.
-        let _ = fs::remove_file(path);
+fn remove_part(part: &mut Option<Place>) {
+    if let Some(place) = part.take() {
+        place.remove();
     }
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP remove the temporary and end the
-/// program with 1.
+/// From here on a signal that ends the program removes the temporary first.
 pub fn clean_up_on_signals() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            let mut part = part();
-            remove_part(&mut part);
-            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-            eprintln!("idts: interrupted by {name}");
-            // With the lock held: nothing comes to stand any more.
-            std::process::exit(1);
-        }
-    });
-    Ok(())
+    before_the_end(|name| {
+        let mut part = part();
+        remove_part(&mut part);
+        say(format_args!("idts: interrupted by {name}"));
+        // With the lock held: nothing comes to stand any more.
+        part
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The name of the temporary is the program's, so one test at a time.
-    static ALONE: Mutex<()> = Mutex::new(());
-
-    fn names(folder: &Path) -> Vec<String> {
-        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
-        fs::read_dir(folder)
-            .unwrap()
-            .map(name)
-            .map(|n| n.into_string().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn nothing_stands_before_commit_and_nothing_stays_without() {
-        let _alone = ALONE.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let mut sink = FileSink::create(&path).unwrap();
-        sink.write_all(b"new").unwrap();
-        assert!(!path.exists());
-        drop(sink);
-        assert!(names(folder.path()).is_empty());
-    }
-
-    #[test]
-    fn commit_replaces_the_old_file() {
-        let _alone = ALONE.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, "old").unwrap();
-        let mut sink = FileSink::create(&path).unwrap();
-        sink.write_all(b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        sink.commit().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(names(folder.path()), ["file"]);
-    }
-
-    #[test]
-    fn a_temporary_with_a_name_does_the_same() {
-        let _alone = ALONE.lock();
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("file");
-        let open = || FileSink {
-            file: with_new_part(&target, |part| File::create_new(part)).unwrap(),
-            target: Some(target.clone()),
-        };
-        drop(open());
-        assert!(names(folder.path()).is_empty());
-        let mut sink = open();
-        sink.write_all(b"new").unwrap();
-        sink.commit().unwrap();
-        assert_eq!(names(folder.path()), ["file"]);
-        assert_eq!(fs::read(&target).unwrap(), b"new");
-    }
-
-    #[test]
-    fn devices_are_written_straight_and_folders_refused() {
-        let _alone = ALONE.lock();
-        let mut sink = FileSink::create(Path::new("/dev/null")).unwrap();
-        sink.write_all(b"gone").unwrap();
-        sink.commit().unwrap();
-        let error = FileSink::create(Path::new("/")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
-        assert!(FileSink::create(Path::new("/nowhere/file")).is_err());
-    }
-}
+#[path = "sink_tests.rs"]
+mod tests;

@@ -16,20 +16,31 @@
 //! | | | 4 | length of the reason, at most 4096 |
 //! | | | | the reason, UTF-8 |
 //!
-//! A receiver that fails (a full disk, say) reads on to the end of the trailer
-//! before it replies, so that the reason arrives. A stream that ends anywhere
-//! else is an interrupted transfer: both sides fail, nothing stays.
+//! A receiver that fails (a full disk, say) replies at once and takes no more: the
+//! sender's next write fails with EPIPE, and then it reads the reply. A stream that ends
+//! anywhere else is an interrupted transfer: both sides fail, nothing stays. So does a
+//! sender whose file turns out to have another length: it sends no trailer.
 //! The reply may get lost after the file was put in place: then the sender
 //! fails although the file stands. No form can avoid that.
+//!
+//! A receiver of version 0.1.0 reads on to the end of the trailer before it replies, a
+//! sender of it does not read the reply after EPIPE; each works with the other's successor.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
 
-use idts::BUFFER_SIZE;
+use idts::output::say;
+use idts::{Channel, BUFFER_SIZE};
 
 const MAGIC: &[u8; 8] = b"IDTSFILE";
+/// How long a receiver that takes no more may be silent about why.
+const REPLY_WAIT: Duration = Duration::from_secs(30);
 const REPLY_MAGIC: &[u8; 4] = b"IDTR";
 const VERSION: u32 = 1;
 const TEXT_MAX: usize = 4096;
+/// A reason of ours must fit into any ring, whoever reads it.
+const REASON_MAX: usize = 1024;
 
 /// What the header tells of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +62,27 @@ pub trait Sink: Write {
     fn commit(self) -> io::Result<()>;
 }
 
+/// The channel that a file crosses.
+pub trait Wire: Read + Write {
+    /// Takes no more from the other end: its writes fail from now on.
+    fn refuse(&self);
+
+    /// A read from now on does not wait for ever.
+    fn hurry(&self);
+}
+
+impl Wire for Channel {
+    fn refuse(&self) {
+        // A channel that is gone takes no more either.
+        let _ = self.shutdown(Shutdown::Read);
+    }
+
+    fn hurry(&self) {
+        // Without a limit it is only slower to fail.
+        let _ = self.set_read_timeout(Some(REPLY_WAIT));
+    }
+}
+
 /// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -58,12 +90,20 @@ pub enum Failure {
     Source(io::Error),
     #[error("the file shrank: {missing} bytes are missing")]
     Shrank { missing: u64 },
+    #[error("the file grew: there is more than {length} bytes")]
+    Grew { length: u64 },
     #[error("writing the file: {0}")]
     Sink(io::Error),
+    #[error("no space for {length} bytes")]
+    NoRoom { length: u64 },
+    #[error("{length} bytes are more than is taken here")]
+    TooLarge { length: u64 },
     #[error("the peer closed the channel {when}")]
     Closed { when: String },
     #[error("the channel broke {when}: {cause}")]
     Broke { when: String, cause: io::Error },
+    #[error("the peer was silent for too long {when}")]
+    Silent { when: String },
     #[error("the peer is not `idts {0}`")]
     Stranger(&'static str),
     #[error("the peer sends version {0} of the form, this program knows {VERSION}")]
@@ -79,6 +119,7 @@ fn broken(cause: io::Error, when: impl Into<String>) -> Failure {
     let when = when.into();
     match cause.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Failure::Closed { when },
+        io::ErrorKind::TimedOut => Failure::Silent { when },
         _ => Failure::Broke { when, cause },
     }
 }
@@ -91,20 +132,54 @@ fn after(done: u64, length: u64) -> String {
 /// has it all. `progress` hears how far it is.
 pub fn send(
     source: &mut impl Read,
-    peer: &mut (impl Read + Write),
+    peer: &mut impl Wire,
     header: &Header,
     progress: impl Fn(u64),
 ) -> Result<Outcome, Failure> {
-    peer.write_all(&header.encode())
-        .map_err(|cause| broken(cause, "at the header"))?;
-    let crc32 = send_body(source, peer, header.length, progress)?;
-    peer.write_all(&crc32.to_le_bytes())
-        .map_err(|cause| broken(cause, "at the checksum"))?;
+    let crc32 = match send_all(source, peer, header, progress) {
+        // A receiver that takes no more has said why.
+        Err(closed @ Failure::Closed { .. }) => {
+            peer.hurry();
+            return Err(match read_reply(peer) {
+                Err(told @ Failure::Receiver(_)) => told,
+                _ => closed,
+            });
+        }
+        result => result?,
+    };
     read_reply(peer)?;
     Ok(Outcome {
         bytes: header.length,
         crc32,
     })
+}
+
+/// All that the sender sends.
+fn send_all(
+    source: &mut impl Read,
+    peer: &mut impl Write,
+    header: &Header,
+    progress: impl Fn(u64),
+) -> Result<u32, Failure> {
+    peer.write_all(&header.encode())
+        .map_err(|cause| broken(cause, "at the header"))?;
+    let crc32 = send_body(source, peer, header.length, progress)?;
+    expect_end(source, header.length)?;
+    peer.write_all(&crc32.to_le_bytes())
+        .map_err(|cause| broken(cause, "at the checksum"))?;
+    Ok(crc32)
+}
+
+/// A file that has more than its length told is another one than was announced.
+fn expect_end(source: &mut impl Read, length: u64) -> Result<(), Failure> {
+    loop {
+        match source.read(&mut [0]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => return Err(Failure::Grew { length }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::Source(error)),
+        }
+    }
 }
 
 fn send_body(
@@ -143,42 +218,58 @@ fn piece(buffer: &mut [u8], left: u64) -> &mut [u8] {
     &mut buffer[..size]
 }
 
-/// Receives one file into what `open` makes of the header, and replies.
-pub fn receive<S: Sink>(
-    peer: &mut (impl Read + Write),
-    open: impl FnOnce(&Header) -> io::Result<S>,
+/// Reads what a sender tells of its file. One of another version hears so.
+pub fn read_header(peer: &mut impl Wire) -> Result<Header, Failure> {
+    let header = Header::read(peer);
+    if let Err(failure @ Failure::Version(_)) = &header {
+        // Whether that reaches it does not matter.
+        let _ = write_reply(peer, Some(failure));
+    }
+    header
+}
+
+/// Receives the file that `header` tells of into `sink`, and replies. It has `limit` bytes at
+/// most, and there is `room` for so many, where that is known.
+pub fn receive(
+    peer: &mut impl Wire,
+    header: &Header,
+    sink: impl Sink,
+    limit: Option<u64>,
+    room: Option<u64>,
     progress: impl Fn(u64),
 ) -> Result<Outcome, Failure> {
-    let header = Header::read(peer)?;
-    let mut sink = open(&header);
-    let body = receive_body(peer, header.length, sink.as_mut().ok(), progress)?;
-    let result = sink
-        .map_err(Failure::Sink)
-        .and_then(|sink| body.and_then(|outcome| conclude(sink, outcome)));
+    let length = header.length;
+    let result = if limit.is_some_and(|limit| length > limit) {
+        Err(Failure::TooLarge { length })
+    } else if room.is_some_and(|room| length > room) {
+        Err(Failure::NoRoom { length })
+    } else {
+        receive_body(peer, length, sink, progress)
+    };
     let reply = write_reply(peer, result.as_ref().err());
-    let outcome = result?;
-    if let Err(cause) = reply {
-        eprintln!("idts: warning: the file stands, but its sender did not hear so: {cause}");
+    match &result {
+        Err(_) => peer.refuse(),
+        Ok(_) => {
+            if let Err(cause) = reply {
+                say(format_args!(
+                    "idts: warning: the file stands, but its sender did not hear so: {cause}"
+                ));
+            }
+        }
     }
-    Ok(outcome)
+    result
 }
 
-fn conclude(sink: impl Sink, outcome: Outcome) -> Result<Outcome, Failure> {
-    sink.commit().map_err(Failure::Sink)?;
-    Ok(outcome)
-}
-
-/// Reads body and trailer. The outer error is the channel's, the inner one
-/// ours, which the peer must be told. Without a sink the bytes are dropped.
+/// Reads body and trailer into `sink`, which is gone when this returns: nothing of a failed
+/// transfer takes room while the sender is told.
 fn receive_body(
     peer: &mut impl Read,
     length: u64,
-    mut sink: Option<&mut impl Write>,
+    mut sink: impl Sink,
     progress: impl Fn(u64),
-) -> Result<Result<Outcome, Failure>, Failure> {
+) -> Result<Outcome, Failure> {
     let mut buffer = vec![0; BUFFER_SIZE];
     let mut hasher = crc32fast::Hasher::new();
-    let mut failure = None;
     let mut done = 0;
     while done < length {
         let room = piece(&mut buffer, length - done);
@@ -193,32 +284,25 @@ fn receive_body(
             Err(cause) => return Err(broken(cause, after(done, length))),
         };
         hasher.update(&buffer[..bytes]);
-        if let Some(writer) = &mut sink {
-            if let Err(error) = writer.write_all(&buffer[..bytes]) {
-                failure = Some(Failure::Sink(error));
-                sink = None;
-            }
-        }
+        sink.write_all(&buffer[..bytes]).map_err(Failure::Sink)?;
         done += bytes as u64;
         progress(done);
     }
     let told = read_u32(peer).map_err(|cause| broken(cause, "at the checksum"))?;
     let computed = hasher.finalize();
     if computed != told {
-        failure.get_or_insert(Failure::Checksum { computed, told });
+        return Err(Failure::Checksum { computed, told });
     }
-    Ok(failure.map_or(
-        Ok(Outcome {
-            bytes: length,
-            crc32: computed,
-        }),
-        Err,
-    ))
+    sink.commit().map_err(Failure::Sink)?;
+    Ok(Outcome {
+        bytes: length,
+        crc32: computed,
+    })
 }
 
 impl Header {
     fn encode(&self) -> Vec<u8> {
-        let name = shorten(&self.name).as_bytes();
+        let name = shorten(&self.name, TEXT_MAX).as_bytes();
         let mut header = Vec::with_capacity(24 + name.len());
         header.extend(MAGIC);
         header.extend(VERSION.to_le_bytes());
@@ -250,7 +334,7 @@ impl Header {
 
 fn write_reply(peer: &mut impl Write, failure: Option<&Failure>) -> io::Result<()> {
     let reason = failure.map(ToString::to_string).unwrap_or_default();
-    let reason = shorten(&reason).as_bytes();
+    let reason = shorten(&reason, REASON_MAX).as_bytes();
     let mut reply = Vec::with_capacity(12 + reason.len());
     reply.extend(REPLY_MAGIC);
     reply.extend(u32::from(failure.is_some()).to_le_bytes());
@@ -294,18 +378,20 @@ fn read_text(peer: &mut impl Read, length: u32) -> io::Result<Option<String>> {
     }
     let mut bytes = vec![0; length];
     peer.read_exact(&mut bytes)?;
-    let printable = |c: char| if c.is_control() { '?' } else { c };
-    Ok(Some(
-        String::from_utf8_lossy(&bytes)
-            .chars()
-            .map(printable)
-            .collect(),
-    ))
+    Ok(Some(printable(&String::from_utf8_lossy(&bytes))))
 }
 
-/// At most `TEXT_MAX` bytes, cut between characters.
-fn shorten(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_MAX);
+/// What would do something to a terminal, or is not seen, is a question mark: besides control
+/// characters those that turn the direction of writing, say.
+fn printable(text: &str) -> String {
+    let shown = |c: char| "\"'\\".contains(c) || c.escape_debug().len() == 1;
+    let show = |c: char| if shown(c) { c } else { '?' };
+    text.chars().map(show).collect()
+}
+
+/// At most `longest` bytes, cut between characters.
+fn shorten(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -5,9 +5,11 @@
 use super::*;
 use proptest::prelude::*;
 use std::cell::Cell;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 /// A file in memory that becomes visible with commit.
 #[derive(Default)]
@@ -38,6 +40,17 @@ impl Sink for Memory {
     fn commit(self) -> io::Result<()> {
         self.committed.set(Some(self.bytes.len()));
         Ok(())
+    }
+}
+
+impl Wire for UnixStream {
+    fn refuse(&self) {
+        self.shutdown(Shutdown::Read).unwrap();
+    }
+
+    fn hurry(&self) {
+        self.set_read_timeout(Some(Duration::from_secs(600)))
+            .unwrap();
     }
 }
 
@@ -82,6 +95,19 @@ impl Write for Script<'_> {
     }
 }
 
+impl Wire for Script<'_> {
+    fn refuse(&self) {}
+
+    fn hurry(&self) {}
+}
+
+/// Receives what a peer sends into `sink`.
+fn take(peer: &mut impl Wire, sink: Memory, limits: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+    let header = read_header(peer)?;
+    let [limit, room] = limits;
+    receive(peer, &header, sink, limit, room, |_| {})
+}
+
 /// Receives `input`; gives the result, what was committed, and the reply.
 fn receive_from(input: &[u8]) -> (Result<Outcome, Failure>, Option<usize>, Vec<u8>) {
     let committed = Rc::new(Cell::new(None));
@@ -90,7 +116,7 @@ fn receive_from(input: &[u8]) -> (Result<Outcome, Failure>, Option<usize>, Vec<u
         ..Memory::default()
     };
     let mut peer = Script(input, Vec::new());
-    let result = receive(&mut peer, |_| Ok(sink), |_| {});
+    let result = take(&mut peer, sink, [None; 2]);
     (result, committed.get(), peer.1)
 }
 
@@ -108,18 +134,13 @@ fn files_of_any_size_arrive() {
             ..Memory::default()
         };
         let told = Cell::new(0);
-        let received = receive(
-            &mut theirs,
-            |header| {
-                assert_eq!(
-                    (header.length, header.name.as_str()),
-                    (length as u64, "name")
-                );
-                Ok(sink)
-            },
-            |done| told.set(done),
-        )
-        .unwrap();
+        let header = read_header(&mut theirs).unwrap();
+        assert_eq!(
+            (header.length, header.name.as_str()),
+            (length as u64, "name")
+        );
+        let told_of = |done| told.set(done);
+        let received = receive(&mut theirs, &header, sink, None, None, told_of).unwrap();
         assert_eq!(sender.join().unwrap().unwrap(), received);
         assert_eq!(received.crc32, crc32fast::hash(&content));
         assert_eq!(committed.get(), Some(length));
@@ -127,33 +148,48 @@ fn files_of_any_size_arrive() {
     }
 }
 
+/// The sender has endless bytes: it hears the reason before it has sent them.
 #[test]
-fn a_receiver_that_fails_tells_why() {
-    type Open = fn() -> io::Result<Memory>;
-    let cases: [(Open, &str); 2] = [
-        (
-            || {
-                Ok(Memory {
-                    full_at: Some(BUFFER_SIZE),
-                    ..Memory::default()
-                })
-            },
-            "disk full",
-        ),
-        (|| Err(io::Error::other("no such folder")), "no such folder"),
+fn a_receiver_that_fails_tells_why_and_soon() {
+    const ENDLESS: usize = 1 << 50;
+    let full = || Memory {
+        full_at: Some(BUFFER_SIZE),
+        ..Memory::default()
+    };
+    let cases = [
+        (full(), [None; 2], "disk full"),
+        (Memory::default(), [Some(7), None], "more than is taken"),
+        (Memory::default(), [None, Some(7)], "no space"),
     ];
-    for (open, reason) in cases {
+    for (sink, limits, reason) in cases {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let length = 3 * BUFFER_SIZE;
-        let sender =
-            thread::spawn(move || send(&mut io::repeat(7), &mut ours, &header(length), |_| {}));
-        let failure = receive(&mut theirs, |_| open(), |_| {}).unwrap_err();
-        assert!(matches!(failure, Failure::Sink(_)), "{failure}");
+        let endless = header(ENDLESS);
+        let sender = thread::spawn(move || send(&mut io::repeat(7), &mut ours, &endless, |_| {}));
+        let failure = take(&mut theirs, sink, limits).unwrap_err();
+        assert!(failure.to_string().contains(reason), "{failure}");
         match sender.join().unwrap() {
             Err(Failure::Receiver(text)) => assert!(text.contains(reason), "{text}"),
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A sender of version 0.1.0, or one that lies low: the receiver's own failure is what it tells.
+#[test]
+fn a_local_failure_wins_and_takes_no_room() {
+    let sink = Memory {
+        full_at: Some(10),
+        ..Memory::default()
+    };
+    let mut input = header(100).encode();
+    input.extend([7; 20]);
+    let mut peer = Script(&input, Vec::new());
+    let failure = take(&mut peer, sink, [None; 2]).unwrap_err();
+    assert!(matches!(failure, Failure::Sink(_)), "{failure}");
+    assert!(matches!(
+        read_reply(&mut &peer.1[..]),
+        Err(Failure::Receiver(_))
+    ));
 }
 
 #[test]
@@ -190,6 +226,35 @@ fn a_file_that_shrinks_is_not_sent_short() {
     let (result, committed, _) = receive_from(&peer.1);
     assert!(result.is_err());
     assert_eq!(committed, None);
+}
+
+#[test]
+fn a_file_that_grows_is_not_sent_cut() {
+    for length in [0, 100] {
+        let mut peer = Script(&[], Vec::new());
+        let content = pattern(length + 1);
+        let failure = send(&mut &content[..], &mut peer, &header(length), |_| {}).unwrap_err();
+        assert!(matches!(failure, Failure::Grew { .. }), "{failure}");
+        let (result, committed, _) = receive_from(&peer.1);
+        assert!(result.is_err());
+        assert_eq!(committed, None);
+    }
+}
+
+#[test]
+fn a_text_of_the_peer_cannot_play_with_the_terminal() {
+    for (text, shown) in [
+        ("no space", "no space"),
+        (
+            "\u{fc}ber \"\u{4e2d}\" it's\\",
+            "\u{fc}ber \"\u{4e2d}\" it's\\",
+        ),
+        ("a\x1b[2Jb\n", "a?[2Jb?"),
+        ("txt.\u{202e}exe", "txt.?exe"),
+        ("\u{9b}\u{200b}\u{feff}\u{2066}", "????"),
+    ] {
+        assert_eq!(printable(text), shown);
+    }
 }
 
 #[test]

@@ -30,6 +30,59 @@ pub fn ring(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Seconds of waiting, of which there are some.
+pub fn some_seconds(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("more than 0 seconds are needed".into()),
+        some => Ok(some),
+    }
+}
+
+/// Bytes, or with K, M, G or T units of 1024 and its powers.
+pub fn size(text: &str) -> Result<u64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units
+        .iter()
+        .find_map(|(letter, shift)| Some((text.strip_suffix(*letter)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|_| is_number);
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "not a number of bytes, or one with K, M, G or T after it".into())
+}
+
+/// A file's mode, octal: what its owner, its group and all others may.
+pub fn mode(text: &str) -> Result<u32, String> {
+    let octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o777 => Ok(mode),
+        _ => Err("not an octal mode from 0 to 777".into()),
+    }
+}
+
+/// A domain that may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Domain {
+    Id(u16),
+    Name(String),
+}
+
+impl FromStr for Domain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_name(text) {
+            return Ok(Self::Name(text.into()));
+        }
+        // As in an address, which knows what ids there are.
+        let address: Address = format!("{text}:1")
+            .parse()
+            .map_err(|error: idts::AddressError| error.to_string())?;
+        Ok(Self::Id(address.domain))
+    }
+}
+
 /// An address whose domain may still be a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -87,10 +140,35 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_is_an_id_that_can_be_or_a_name() {
+        assert_eq!("3".parse(), Ok(Domain::Id(3)));
+        assert_eq!("32751".parse(), Ok(Domain::Id(32751)));
+        assert_eq!("dom0".parse(), Ok(Domain::Name("dom0".into())));
+        for text in ["", "-1", "32752", "65535", "65536", "a/b", "3 "] {
+            assert!(text.parse::<Domain>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_modes_are_exact() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("17M"), Ok(17 << 20));
+        assert_eq!(size("1T"), Ok(1 << 40));
+        for text in ["", "K", "-1", "+1", "1k", "1KB", "1.5M", "16777216T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!((mode("600"), mode("0644")), (Ok(0o600), Ok(0o644)));
+        for text in ["", "8", "+7", "4755", "rw"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn seconds_are_not_negative() {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
         assert!(seconds("-1").is_err());
         assert!(seconds("inf").is_err());
+        assert!(some_seconds("0").is_err() && some_seconds("0.001").is_ok());
     }
 
     #[test]

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `idts cat`: standard input and output on a channel, as nc does it.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{anyhow, Context, Result};
+use idts::output::{Output, Unwritten};
 use idts::{Channel, Connect, BUFFER_SIZE};
 use rustix::io::Errno;
+use rustix::stdio::dup2_stdout;
 
 use crate::cli::Cat;
 use crate::input::{Input, Pieces};
 use crate::open;
-use crate::records::{self, Output, Tally};
+use crate::records::{self, Place, Tally, Writer};
 
 pub fn run(args: &Cat) -> Result<()> {
     let channel = open(args)?;
@@ -31,6 +34,8 @@ pub fn run(args: &Cat) -> Result<()> {
         receive_output(&channel)
     };
     received.with_context(|| format!("the channel with {peer}"))?;
+    // Whoever reads our output need not wait until our input ends too.
+    end_stdout().context("closing standard output")?;
     let sent = input
         .join()
         .map_err(|_| anyhow!("the sending thread panicked"))?;
@@ -39,7 +44,8 @@ pub fn run(args: &Cat) -> Result<()> {
 
 fn open(args: &Cat) -> Result<Channel> {
     let Some(peer) = &args.peer else {
-        return open::accept_one(&open::bind(args.listen.unwrap_or_default(), args.record));
+        let port = args.listen.unwrap_or_default();
+        return open::accept_one(&open::bind(port, args.record, args.from.as_ref())?);
     };
     let ring = args.ring.unwrap_or_default();
     open::connect(peer, args.wait.wait, |connect: Connect| {
@@ -67,27 +73,32 @@ fn pieces(args: &Cat, channel: &Channel) -> Result<Pieces> {
 
 fn receive_records(channel: &Channel, lines: bool) -> Result<()> {
     let longest = channel.info()?.longest_rx_record();
-    let mut output = Output::new(Some(Output::stdout()?), lines);
+    let place = Place::Stdout(Output::Stdout);
+    let mut writer = Writer { place, lines };
     let mut tally = Tally::default();
     let recv = |buffer: &mut [u8]| channel.recv(buffer);
-    records::receive(recv, longest, None, &mut output, &mut tally)?;
+    records::receive(recv, longest, None, &mut writer, &mut tally)?;
     Ok(())
 }
 
 fn receive_output(channel: &Channel) -> Result<()> {
-    let mut output = Output::stdout()?;
+    let mut output = Output::Stdout;
     let mut channel = channel;
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         match channel.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(bytes) => output
-                .write_all(&buffer[..bytes])
-                .context("writing standard output")?,
+            Ok(bytes) => output.write_all(&buffer[..bytes]).map_err(Unwritten)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("receiving"),
         }
     }
+}
+
+/// Closes standard output; /dev/null takes its number, so that nothing else does.
+fn end_stdout() -> io::Result<()> {
+    let null = File::options().write(true).open("/dev/null")?;
+    Ok(dup2_stdout(null)?)
 }
 
 /// Sends standard input until it ends, or until nobody is there to take it.

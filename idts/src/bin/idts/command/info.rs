@@ -2,6 +2,7 @@
 //! `idts info`: which driver is here.
 
 use anyhow::Result;
+use idts::output::print;
 use idts::{Driver, Role};
 use serde_json::json;
 
@@ -18,9 +19,12 @@ pub fn run(args: &Info) -> Result<()> {
         let object = json!({
             "role": role, "version": driver.version, "features": driver.features,
         });
-        println!("{object}");
+        print(object)?;
     } else {
-        println!("idts_{role}, version {} of the interface", driver.version);
+        print(format_args!(
+            "idts_{role}, version {} of the interface",
+            driver.version
+        ))?;
     }
     Ok(())
 }

@@ -2,14 +2,18 @@
 //! `idts ping`: round trips to `idts echo`.
 
 use std::io::Read;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+use idts::output::{print, Unwritten};
 use idts::{Channel, Connect};
 use serde_json::json;
 
 use crate::cli::Ping;
 use crate::open;
+use crate::signals::before_the_end;
 
 /// Rings are at least this long, or as long as the bytes of a round trip: the
 /// echo must never wait for room while we still write.
@@ -26,18 +30,48 @@ pub fn run(args: &Ping) -> Result<()> {
         }
     };
     let channel = open::connect(&args.peer, args.wait.wait, roomy)?;
+    open::limit(&channel, args.timeout)?;
     let peer = channel.peer();
-    let mut times = Vec::new();
+    let told = Arc::new(Mutex::new(Measured {
+        peer: peer.to_string(),
+        size: args.size,
+        json: args.output.json,
+        times: Times::default(),
+    }));
+    let at_the_end = Arc::clone(&told);
+    // Whoever is interrupted wants to know how far it was; the lock keeps it from being told twice.
+    before_the_end(move |_| {
+        let told = lock(&at_the_end);
+        // Nobody can be told that nobody was told.
+        let _ = told.print();
+        mem::forget(told);
+    })
+    .context("cannot wait for signals")?;
+    let measured =
+        measure(args, &channel, &told).with_context(|| format!("the round trips to {peer}"));
+    let told = lock(&told);
+    let printed = told.print();
+    mem::forget(told);
+    // A failure is the first thing to tell.
+    measured?;
+    Ok(printed?)
+}
+
+/// As many round trips as are wanted.
+fn measure(args: &Ping, channel: &Channel, told: &Mutex<Measured>) -> Result<()> {
     for number in 0..args.count {
         if number > 0 {
             std::thread::sleep(args.interval);
         }
-        let time = round_trip(&channel, number, args.size as usize)
-            .with_context(|| format!("round trip {} to {peer}", number + 1))?;
-        times.push(time);
+        let time = round_trip(channel, number, args.size as usize)
+            .with_context(|| format!("number {}", number + 1))?;
+        lock(told).times.add(time);
     }
-    print(args, &peer.to_string(), &Summary::of(&times));
     Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Size of both rings: as asked for, if the bytes of a round trip fit.
@@ -86,38 +120,70 @@ fn round_trip(wire: &impl Wire, number: u64, size: usize) -> Result<Duration> {
     Ok(time)
 }
 
-/// Times in microseconds.
-#[derive(Debug, PartialEq)]
-struct Summary {
+/// Round trips, however many, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    count: u64,
     min: f64,
-    avg: f64,
     max: f64,
+    sum: f64,
+    squares: f64,
 }
 
-impl Summary {
-    fn of(times: &[Duration]) -> Self {
-        let micros = || times.iter().map(|time| time.as_secs_f64() * 1e6);
-        Self {
-            min: micros().fold(f64::INFINITY, f64::min),
-            avg: micros().sum::<f64>() / times.len() as f64,
-            max: micros().fold(0.0, f64::max),
-        }
+impl Times {
+    fn add(&mut self, time: Duration) {
+        let time = time.as_secs_f64() * 1e6;
+        self.min = if self.count == 0 {
+            time
+        } else {
+            self.min.min(time)
+        };
+        self.max = self.max.max(time);
+        self.sum += time;
+        self.squares += time * time;
+        self.count += 1;
+    }
+
+    fn avg(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+
+    /// The standard deviation, as ping has it.
+    fn mdev(&self) -> f64 {
+        let avg = self.avg();
+        (self.squares / self.count as f64 - avg * avg)
+            .max(0.0)
+            .sqrt()
     }
 }
 
-fn print(args: &Ping, peer: &str, summary: &Summary) {
-    let Summary { min, avg, max } = summary;
-    if args.output.json {
-        let object = json!({
-            "peer": peer, "count": args.count, "bytes": args.size,
-            "min_us": min, "avg_us": avg, "max_us": max,
-        });
-        println!("{object}");
-    } else {
-        println!(
-            "{} round trips of {} bytes to {peer}: min {min:.1} us, avg {avg:.1} us, max {max:.1} us",
-            args.count, args.size
-        );
+/// What is told at the end.
+struct Measured {
+    peer: String,
+    size: u32,
+    json: bool,
+    times: Times,
+}
+
+impl Measured {
+    /// Of no round trips there is nothing to tell.
+    fn print(&self) -> Result<(), Unwritten> {
+        let (times, size, peer) = (&self.times, self.size, &self.peer);
+        let (count, min, max) = (times.count, times.min, times.max);
+        if count == 0 {
+            return Ok(());
+        }
+        let (avg, mdev) = (times.avg(), times.mdev());
+        if self.json {
+            return print(json!({
+                "peer": peer, "count": count, "bytes": size,
+                "min_us": min, "avg_us": avg, "max_us": max, "mdev_us": mdev,
+            }));
+        }
+        print(format_args!(
+            "{count} round trips of {size} bytes to {peer}: \
+             min {min:.1} us, avg {avg:.1} us, max {max:.1} us, mdev {mdev:.1} us"
+        ))
     }
 }
 
@@ -127,10 +193,13 @@ mod tests {
 
     #[test]
     fn sums_up() {
-        let times = [1, 2, 6].map(Duration::from_micros);
-        let summary = Summary::of(&times);
+        let mut times = Times::default();
+        for time in [2, 1, 6] {
+            times.add(Duration::from_micros(time));
+        }
         let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
-        assert!(close(summary.min, 1.0) && close(summary.avg, 3.0) && close(summary.max, 6.0));
+        assert!(close(times.min, 1.0) && close(times.avg(), 3.0) && close(times.max, 6.0));
+        assert!(close(times.mdev(), (14.0f64 / 3.0).sqrt()) && times.count == 3);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use idts::output::{print, say};
 use idts::Publisher;
 use serde_json::json;
 
@@ -17,7 +18,7 @@ pub fn run(args: &Publish) -> Result<()> {
         .ring(args.ring.unwrap_or_default())
         .may_block(args.may_block);
     let publisher = open::patiently(args.wait.wait, || Ok(publish.open()?))?;
-    eprintln!("publishing to {}", args.group);
+    say(format_args!("publishing to {}", args.group));
     let started = Instant::now();
     let mut tally = Tally::default();
     match args.count {
@@ -30,7 +31,7 @@ pub fn run(args: &Publish) -> Result<()> {
             "group": args.group, "records": tally.records, "bytes": tally.bytes,
             "seconds": started.elapsed().as_secs_f64(),
         });
-        println!("{object}");
+        print(object)?;
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `idts send`: one file to `idts recv`.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, Context, Result};
+use rustix::fs::OFlags;
 
 use crate::cli::Send;
 use crate::transfer::Header;
@@ -12,15 +15,9 @@ use crate::{open, report, transfer};
 
 pub fn run(args: &Send) -> Result<()> {
     let name = args.file.display().to_string();
-    let mut file = File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
-    let found = file
-        .metadata()
-        .with_context(|| format!("cannot look at {name}"))?;
-    if !found.is_file() {
-        bail!("{name} is not a regular file, so its length is unknown: use `idts cat`");
-    }
+    let (mut file, length) = open_regular(&args.file, &name)?;
     let header = Header {
-        length: found.len(),
+        length,
         name: args
             .file
             .file_name()
@@ -31,6 +28,7 @@ pub fn run(args: &Send) -> Result<()> {
     let mut channel = open::connect(&args.to, args.wait.wait, |connect| {
         connect.tx_ring(args.ring.unwrap_or_default())
     })?;
+    open::limit(&channel, args.patience.timeout)?;
     let peer = channel.peer().to_string();
     let bar = report::bar(header.length);
     let started = Instant::now();
@@ -46,6 +44,29 @@ pub fn run(args: &Send) -> Result<()> {
         outcome,
         started,
     }
-    .print(args.output.json);
+    .print(args.output.json)?;
     Ok(())
+}
+
+/// Opens a regular file and tells its length. Of what is none, a pipe say, nobody waits for
+/// the other end.
+fn open_regular(path: &Path, name: &str) -> Result<(File, u64)> {
+    let none = || anyhow!("{name} is not a regular file, so its length is unknown: use `idts cat`");
+    let found = fs::metadata(path).with_context(|| format!("cannot open {name}"))?;
+    if !found.is_file() {
+        return Err(none());
+    }
+    // It may be another one by now.
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+        .open(path)
+        .with_context(|| format!("cannot open {name}"))?;
+    let found = file
+        .metadata()
+        .with_context(|| format!("cannot look at {name}"))?;
+    if !found.is_file() {
+        return Err(none());
+    }
+    Ok((file, found.len()))
 }

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a command says on its standard outputs, whatever they are: full, closed,
+//! without a reader, or such that do not block. Nothing here panics, as `println!`
+//! does; what goes to standard output is an error when it cannot be written, and
+//! what goes to standard error is lost then.
+
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
+
+/// Where a command writes, without a buffer and without a descriptor of its own. Where it
+/// does not block (somebody may have set O_NONBLOCK on the file that it shares with us), a
+/// write waits here.
+#[derive(Debug)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Another file.
+    File(File),
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::Stderr => rustix::stdio::stderr(),
+            Self::File(file) => file.as_fd(),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self, bytes) {
+                Err(Errno::AGAIN) => wait(self.as_fd())?,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until something can be written, or never will be.
+fn wait(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Standard output could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write standard output")]
+pub struct Unwritten(#[from] pub io::Error);
+
+impl Unwritten {
+    /// True when its reader has gone, who wants to hear no more.
+    fn is_unread(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+/// Prints a line on standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(line: impl Display) -> Result<(), Unwritten> {
+    write(format_args!("{line}\n"))
+}
+
+/// Prints a text as it is on standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(text: fmt::Arguments<'_>) -> Result<(), Unwritten> {
+    // In one piece: others may write to the same file.
+    Ok(Output::Stdout.write_all(text.to_string().as_bytes())?)
+}
+
+/// Says a line on standard error, if that can be.
+pub fn say(line: impl Display) {
+    // In one piece; and there is nobody to tell that nobody was told.
+    let _ = Output::Stderr.write_all(format!("{line}\n").as_bytes());
+}
+
+/// The arguments, or what the program ends with instead: with 0 after the help and the
+/// version, 1 if they could not be printed, 2 after a wrong usage.
+///
+/// # Errors
+/// See above.
+pub fn parse<T: clap::Parser>(program: &str) -> Result<T, ExitCode> {
+    let error = match T::try_parse() {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    if error.use_stderr() {
+        // Nobody can be told that nobody was told.
+        let _ = error.print();
+        return Err(ExitCode::from(2));
+    }
+    let printed = if io::stdout().is_terminal() {
+        error.print().map_err(Unwritten)
+    } else {
+        write(format_args!("{}", error.render()))
+    };
+    Err(end(program, printed.map_err(anyhow::Error::from)))
+}
+
+/// The exit code of a command that ended so; an error is said on standard error, but for
+/// that of a reader of standard output who has gone.
+pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let unread = |cause: &Unwritten| cause.is_unread();
+    if !error.downcast_ref::<Unwritten>().is_some_and(unread) {
+        say(format_args!("{program}: {error:#}"));
+    }
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use rustix::io::ioctl_fionbio;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn a_pipe_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        ioctl_fionbio(&writer, true).unwrap();
+        let mut output = Output::File(File::from(OwnedFd::from(writer)));
+        let bytes: Vec<u8> = (0..1 << 20).map(|at: u32| (at >> 3) as u8).collect();
+        let sent = bytes.clone();
+        let writing = std::thread::spawn(move || output.write_all(&sent).unwrap());
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).unwrap();
+        writing.join().unwrap();
+        assert!(got == bytes);
+    }
+
+    #[test]
+    fn only_a_reader_who_has_gone_is_not_talked_to() {
+        let of = |errno: Errno| Unwritten(errno.into());
+        assert!(of(Errno::PIPE).is_unread());
+        assert!(!of(Errno::NOSPC).is_unread());
+        let wrapped = Err::<(), _>(of(Errno::PIPE))
+            .context("about it")
+            .unwrap_err();
+        assert!(wrapped.downcast_ref::<Unwritten>().is_some());
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The whole command `idts` on unix sockets in place of the driver (feature `sockets`): what
+//! it does when its outputs, its files, its peers and its signals are not what one hopes.
+
+mod bed;
+mod cats;
+mod echoes;
+mod files;
+mod groups;
+mod names;
+mod outputs;
+mod signals;
+mod transfers;

@@ -24,7 +24,7 @@ mutants_groups() {
 		patience: patience
 		region: fuzz region
 		requests uapi wire: hostile requests spec uapi
-		sched sched/bucket sched/flow sched/queue sched/types: sched
+		sched sched/bucket sched/flow sched/limits sched/queue sched/types: sched
 		state: spec state
 	END
 }

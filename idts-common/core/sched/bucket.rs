@@ -4,7 +4,7 @@
 //! empty. It fills with `rate` bytes a second, up to a burst. All rounding is to
 //! the payer's disadvantage, and below a nanosecond a payment.
 
-use super::{QUANTUM, RATE_MAX};
+use super::limits::{QUANTUM, RATE_MAX};
 use zerocopy_derive::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;

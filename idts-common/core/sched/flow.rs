@@ -3,9 +3,8 @@
 //! What is known of one flow, and how it changes when the scheduler decides.
 
 use super::bucket::Bucket;
-use super::{
-    FlowStats, Params, Policy, BUDGET_MIN, GRACE, PICK_COST, PRIORITY_MAX, QUANTUM, WEIGHT_MAX,
-};
+use super::limits::{BUDGET_MIN, GRACE, PICK_COST, PRIORITY_MAX, QUANTUM, WEIGHT_MAX};
+use super::types::{FlowStats, Params, Policy};
 use zerocopy_derive::FromZeros;
 
 /// Who has the slot.

@@ -2,7 +2,7 @@
 
 //! The list of flows that wait, by slot: linked both ways, without allocation.
 
-use super::FLOWS;
+use super::limits::FLOWS;
 use zerocopy_derive::FromZeros;
 
 /// Neighbours as slot + 1, 0 for none.

@@ -2,9 +2,9 @@
 
 //! What callers of the scheduler say and are told.
 
+use super::limits::{FIFO_TURN, PRIORITY, QUANTUM};
 #[cfg(doc)]
-use super::{Scheduler, FLOWS, GRACE, PRIORITY_MAX, WEIGHT_MAX};
-use super::{FIFO_TURN, PRIORITY, QUANTUM};
+use super::limits::{FLOWS, GRACE, PRIORITY_MAX, WEIGHT_MAX};
 use zerocopy_derive::FromZeros;
 
 /// Who is served next.
@@ -91,7 +91,7 @@ impl FlowId {
 #[must_use]
 pub enum Pick {
     /// Serve this flow: move `budget` bytes or fewer, then call
-    /// [`Scheduler::done`]. No other worker gets the flow before.
+    /// [`Scheduler::done`](super::Scheduler::done). No other worker gets the flow before.
     Run {
         /// Whom to serve.
         flow: FlowId,
@@ -116,8 +116,8 @@ pub enum Pick {
 pub enum Claim {
     /// No cap exists: go on.
     Free,
-    /// Move so many bytes or fewer; [`Scheduler::refund`] what is left over, and
-    /// [`Scheduler::charge`] what a record was longer.
+    /// Move so many bytes or fewer; [`Scheduler::refund`](super::Scheduler::refund) what is left over, and
+    /// [`Scheduler::charge`](super::Scheduler::charge) what a record was longer.
     Granted(u32),
     /// Kick a worker, and claim again when woken.
     Queued,

@@ -10,7 +10,10 @@ use idts_core::uapi;
 use rustix::io::Errno;
 
 use crate::endpoint::{Endpoint, Received, Waiting};
-use crate::{sys, Address, Connect, Error, Info, Peer, Result};
+use crate::error::{Error, Result};
+use crate::info::Info;
+use crate::peer::Peer;
+use crate::sys;
 
 /// One connection with an endpoint in another domain: in each direction a
 /// stream of bytes, or records that keep their bounds.
@@ -38,6 +41,7 @@ use crate::{sys, Address, Connect, Error, Info, Peer, Result};
 /// ```
 ///
 /// [`Bind::records`]: crate::Bind::records
+/// [`Connect::records`]: crate::Connect::records
 #[derive(Debug)]
 pub struct Channel {
     endpoint: Endpoint,
@@ -45,14 +49,6 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Connects to `peer` and waits for its answer as long as the driver does.
-    ///
-    /// # Errors
-    /// As [`Connect::open`].
-    pub fn connect(peer: Address) -> Result<Self> {
-        Connect::to(peer).open()
-    }
-
     pub(crate) fn from_fd(fd: OwnedFd, peer: Peer, records: bool) -> Self {
         Self {
             endpoint: Endpoint::new(fd, records),
@@ -246,6 +242,7 @@ impl Write for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Address;
     use std::os::unix::net::UnixStream;
 
     fn pair() -> (Channel, UnixStream) {

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::address::FIRST_RESERVED;
+use crate::address::{Address, FIRST_RESERVED};
+use crate::channel::Channel;
 use crate::endpoint::{insist, to_millis};
-use crate::{sys, Address, Alias, Channel, Error, Peer, Result};
+use crate::error::{Error, Result};
+use crate::peer::{Alias, Peer};
+use crate::sys;
 
 /// How to connect, where [`Channel::connect`] is too simple.
 ///
@@ -29,6 +32,16 @@ pub struct Connect {
     timeout: Option<Duration>,
     nonblocking: bool,
     records: bool,
+}
+
+impl Channel {
+    /// Connects to `peer` and waits for its answer as long as the driver does.
+    ///
+    /// # Errors
+    /// As [`Connect::open`].
+    pub fn connect(peer: Address) -> Result<Self> {
+        Connect::to(peer).open()
+    }
 }
 
 impl Connect {

@@ -6,7 +6,8 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::{Peer, DEVICE};
+use crate::peer::Peer;
+use crate::sys::DEVICE;
 
 /// Result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,7 +9,9 @@ use idts_core::{policy, uapi};
 use rustix::io::Errno;
 
 use crate::endpoint::{insist, Endpoint, Waiting};
-use crate::{sys, Error, Info, Result};
+use crate::error::{Error, Result};
+use crate::info::Info;
+use crate::sys;
 
 /// Joins the group `name` by `join`, one of `sys::publish` and `sys::subscribe`.
 pub fn join(

@@ -5,7 +5,9 @@ use std::io;
 
 use idts_core::{record, uapi};
 
-use crate::{sys, Address, Error, Result};
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::sys;
 
 /// What an endpoint is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

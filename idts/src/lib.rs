@@ -74,9 +74,7 @@ pub use listener::{Bind, Incoming, Listener};
 pub use peer::{Alias, AliasError, Peer};
 pub use publisher::{Publish, Publisher};
 pub use subscriber::{OnLag, Subscribe, Subscriber};
-
-/// The driver's device node.
-pub const DEVICE: &str = "/dev/idts";
+pub use sys::DEVICE;
 
 /// A good size for one read or write of bulk data.
 pub const BUFFER_SIZE: usize = 256 * 1024;

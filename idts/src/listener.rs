@@ -5,8 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::address::FIRST_RESERVED;
-use crate::{sys, Address, Channel, Error, Info, Result};
+use crate::address::{Address, FIRST_RESERVED};
+use crate::channel::Channel;
+use crate::error::{Error, Result};
+use crate::info::Info;
+use crate::sys;
 
 /// How to listen, where [`Listener::bind`] is too simple.
 ///

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use idts_core::{uapi, wire};
 
-use crate::{sys, Address};
+use crate::address::Address;
+use crate::sys;
 
 /// A name that dom0 gave a domain, by `tunnel-mgr set DOM alias=NAME`; `dom0` is
 /// dom0 itself.

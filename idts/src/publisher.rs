@@ -8,8 +8,10 @@ use std::time::Duration;
 use idts_core::uapi;
 
 use crate::endpoint::to_millis;
+use crate::error::Result;
 use crate::group::{join, Member};
-use crate::{sys, Info, Result};
+use crate::info::Info;
+use crate::sys;
 
 /// How to publish, where [`Publisher::publish`] is too simple.
 ///

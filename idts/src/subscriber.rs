@@ -8,8 +8,10 @@ use std::time::Duration;
 use idts_core::uapi;
 
 use crate::endpoint::{to_millis, Received};
+use crate::error::Result;
 use crate::group::{join, Member};
-use crate::{sys, Info, Result};
+use crate::info::Info;
+use crate::sys;
 
 /// What is done about a subscriber that is too slow, so that its ring is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

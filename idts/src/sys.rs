@@ -15,7 +15,8 @@ use rustix::ioctl::{
     ioctl, opcode, Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, Updater,
 };
 
-use crate::DEVICE;
+/// The driver's device node.
+pub const DEVICE: &str = "/dev/idts";
 
 const IOC_VERSION: Opcode = opcode::read::<Version>(MAGIC, nr::VERSION);
 const IOC_BIND: Opcode = opcode::write::<Addr>(MAGIC, nr::BIND);

@@ -16,7 +16,7 @@
 //!
 //! Reading order: [`config`] (what to boot), [`place`] (where it is kept, locks), `emulator` and
 //! `initrd` (booting), [`session`] (a command in a domain), [`running`] (the testbed itself),
-//! `up`, `files`, `monitor`, [`guests`], [`product`], [`logs`], [`tables`], [`delays`] (what it can do),
+//! `up`, `tell`, `files`, `monitor`, [`guests`], [`product`], [`logs`], [`tables`], [`delays`] (what it can do),
 //! [`wire`] (what driver and agents say to each other; the agents are `src/bin/tb-agent`).
 
 pub mod config;
@@ -32,6 +32,7 @@ pub mod product;
 pub mod running;
 pub mod session;
 pub mod tables;
+mod tell;
 mod up;
 pub mod wire;
 
@@ -39,11 +40,4 @@ pub use config::{Config, GuestType};
 pub use guests::Domain;
 pub use running::Testbed;
 pub use session::{Child, Output};
-
-/// Tells a person how a step goes. The testbed's steps are told to one of these.
-pub type Tell<'a> = &'a dyn Fn(&str);
-
-/// Tells on standard error.
-pub fn on_stderr(text: &str) {
-    eprintln!("testbed: {text}");
-}
+pub use tell::{on_stderr, Tell};

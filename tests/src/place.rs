@@ -19,7 +19,7 @@ use rustix::io::{fcntl_setfd, FdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::Tell;
+use crate::tell::Tell;
 
 /// What the entry script hands over.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::initrd::{write_archive, Entry};
 use crate::running::{Testbed, HANG};
-use crate::Tell;
+use crate::tell::Tell;
 
 /// Folder of the modules in a domain.
 pub const MODULES: &str = "/usr/lib/idts";

@@ -7,10 +7,9 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::config::Config;
 use crate::emulator;
-use crate::place::{Images, Place, State};
+use crate::place::{Place, State};
 use crate::session::{self, Child, Output, Streams};
 use crate::wire::{Hello, Spec};
-use crate::{up, Tell};
 
 /// A command that is not over after this long hangs. It is no measure of speed: on a busy machine
 /// the emulator may get next to nothing of it.
@@ -25,12 +24,6 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Boots a testbed and returns when all domains answer; unless `bare`, with modules loaded and
-    /// tunnels attached.
-    pub fn up(config: &Config, tell: Tell<'_>) -> Result<Testbed> {
-        up::up(Place::from_env(), &Images::from_env()?, config, tell)
-    }
-
     /// The testbed that runs for this checkout.
     pub fn attach() -> Result<Testbed> {
         let running = Testbed::find()?;
@@ -120,11 +113,6 @@ impl Testbed {
     pub fn xl(&self, args: &[&str]) -> Result<Output> {
         let argv: Vec<_> = ["xl"].iter().chain(args).copied().collect();
         self.exec("dom0", &argv)?.check(&argv.join(" "))
-    }
-
-    /// Returns when all guests answer. Of a counted machine, PVH guests that are lost are made again.
-    pub fn mend(&self, tell: Tell<'_>) -> Result<()> {
-        up::wait_for_guests(self, tell)
     }
 
     /// Ends the emulator, and with it all domains.

@@ -12,8 +12,9 @@ use crate::config::Config;
 use crate::guests::Guest;
 use crate::place::{Images, Place, State};
 use crate::running::{Testbed, HANG};
+use crate::tell::Tell;
 use crate::wire::READY_MARK;
-use crate::{emulator, initrd, Tell};
+use crate::{emulator, initrd};
 
 /// How often the serial log is looked at while dom0 boots.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,8 +28,20 @@ const STAGES: [(&str, &str); 3] = [
     (READY_MARK, ""),
 ];
 
-/// See [`Testbed::up`].
-pub fn up(place: Place, images: &Images, config: &Config, tell: Tell<'_>) -> Result<Testbed> {
+impl Testbed {
+    /// Boots a testbed and returns when all domains answer; unless `bare`, with modules loaded and
+    /// tunnels attached.
+    pub fn up(config: &Config, tell: Tell<'_>) -> Result<Testbed> {
+        up(Place::from_env(), &Images::from_env()?, config, tell)
+    }
+
+    /// Returns when all guests answer. Of a counted machine, PVH guests that are lost are made again.
+    pub fn mend(&self, tell: Tell<'_>) -> Result<()> {
+        wait_for_guests(self, tell)
+    }
+}
+
+fn up(place: Place, images: &Images, config: &Config, tell: Tell<'_>) -> Result<Testbed> {
     place.create()?;
     let Some(own) = place.lock()? else {
         bail!("a testbed runs already; `scripts/testbed down` ends it");
@@ -126,8 +139,7 @@ fn wait_for_dom0(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
     Ok(())
 }
 
-/// See [`Testbed::mend`].
-pub fn wait_for_guests(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
+fn wait_for_guests(testbed: &Testbed, tell: Tell<'_>) -> Result<()> {
     for number in 1..=testbed.config().guests {
         let guest = testbed.guest_config(number);
         wait_for_guest(testbed, &guest, tell)?;

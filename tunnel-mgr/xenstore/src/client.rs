@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::tree::Tree;
 use crate::wire::{malformed, message, named_error, strings, Inbox, Kind, Part};
-use crate::Tree;
 
 /// Where xenstored listens, in the order tried; the second is for domains
 /// that do not run it themselves.

@@ -7,38 +7,8 @@
 //! business.
 
 mod client;
+mod tree;
 mod wire;
 
-use std::io;
-
 pub use client::Client;
-
-/// What a tool may read of a xenstore, real or made up for a test.
-pub trait Tree {
-    /// The value at `path`; None when there is no such node.
-    ///
-    /// # Errors
-    /// EACCES, or a broken connection.
-    fn read(&mut self, path: &str) -> io::Result<Option<Vec<u8>>>;
-
-    /// Names of the children of `path`; none when there is no such node.
-    ///
-    /// # Errors
-    /// EACCES, EAGAIN when they never stop changing, or a broken connection.
-    fn list(&mut self, path: &str) -> io::Result<Vec<String>>;
-}
-
-/// The id of the domain called `name`, as dom0 sees it.
-///
-/// # Errors
-/// EACCES outside dom0; what reading gives otherwise.
-pub fn domain_by_name(tree: &mut (impl Tree + ?Sized), name: &str) -> io::Result<Option<u16>> {
-    for domain in tree.list("/local/domain")? {
-        let Ok(id) = domain.parse() else { continue };
-        let found = tree.read(&format!("/local/domain/{id}/name"))?;
-        if found.as_deref() == Some(name.as_bytes()) {
-            return Ok(Some(id));
-        }
-    }
-    Ok(None)
-}
+pub use tree::{domain_by_name, Tree};

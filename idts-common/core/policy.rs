@@ -16,6 +16,8 @@ pub use super::wire::NAME_MAX;
 pub const DIR: &str = "idts";
 /// A directory for each domain that something is said about, by its id.
 pub const DOMAINS: &str = "idts/domain";
+/// What holds for a key that a domain's directory lacks; no alias.
+pub const DEFAULT: &str = "idts/default";
 /// What is said about all domains together.
 pub const SCHEDULER: &str = "idts/scheduler";
 /// In [`SCHEDULER`]: the name of a [`sched::Policy`].

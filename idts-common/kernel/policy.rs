@@ -56,18 +56,29 @@ pub(crate) struct Policies {
     entries: Mutex<KVec<Entry>>,
 }
 
-/// Reads one key of a domain, as it is: what is malformed allows nothing. An error
-/// is not an absent key.
-fn read(hub: &Hub, domid: u16, key: Key) -> Result<Option<KVec<u8>>> {
-    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid))?;
-    let text = match xenbus::read(&dir, key.name()) {
+/// Reads one key of a directory, as it is: what is malformed allows nothing. An
+/// error is not an absent key.
+fn read_in(hub: &Hub, domid: u16, dir: &CStr, key: Key) -> Result<Option<KVec<u8>>> {
+    let text = match xenbus::read(dir, key.name()) {
         Err(error) if error == ENOENT => return Ok(None),
         text => text?,
     };
     if !key.accepts(&text) && hub.may_say(domid) {
-        pr_warn!("{}/{}/{}: malformed\n", policy::DOMAINS, domid, key.name());
+        pr_warn!("{}/{}: malformed\n", dir, key.name());
     }
     Ok(Some(text))
+}
+
+/// Reads one key of a domain; what its own directory lacks is as for all.
+fn read(hub: &Hub, domid: u16, key: Key) -> Result<Option<KVec<u8>>> {
+    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid))?;
+    match read_in(hub, domid, &dir, key)? {
+        None if key != Key::Alias => {
+            let dir = CString::try_from_fmt(fmt!("{}", policy::DEFAULT))?;
+            read_in(hub, domid, &dir, key)
+        }
+        text => Ok(text),
+    }
 }
 
 impl Policies {

@@ -365,6 +365,7 @@ mod document {
     #[test]
     fn paths_and_limits() {
         assert_eq!(policy::DOMAINS, format!("{}/domain", policy::DIR));
+        assert_eq!(policy::DEFAULT, format!("{}/default", policy::DIR));
         assert_eq!(policy::SCHEDULER, format!("{}/scheduler", policy::DIR));
         let path = format!("`/local/domain/B/{}`", policy::DIR);
         let rules = format!("list    = 1 to {} rules", policy::RULES_MAX);

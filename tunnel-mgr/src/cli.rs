@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The command line: arguments, their checks, and all of `--help`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 /// Set tunnels up between this domain and others, and tear them down.
@@ -106,18 +108,47 @@ pub struct List {
 /// Show or set what a domain may do and how it is served.
 ///
 /// Takes effect at once: what connect, publish or subscribe does not allow any
-/// more ends. It lives as long as the domain, also without a tunnel,
-/// over reboot, save and restore. An empty value takes a setting away. No guest
-/// can read or write any of it.
+/// more ends. What is typed lives as long as the domain has its UUID, also without
+/// a tunnel, over reboot, save and restore. It is lost when the host restarts, and
+/// when the domain is made anew without `uuid=` in its configuration: then only a
+/// settings file knows it (see --save, and `watch --settings`). An empty value
+/// takes a setting away. No guest can read or write any of it.
+///
+/// For each key the first of these holds: what was typed for the domain; the
+/// file's tables by UUID, by name, for all; what was typed with --default; the
+/// built-in.
 #[derive(Debug, Args)]
 #[command(after_help = SET_HELP)]
 pub struct Set {
-    /// The domain, by id or name
-    #[arg(value_name = "DOM", value_parser = domain)]
-    pub domain: String,
+    /// The domain, by id or name; none with --default
+    #[arg(value_name = "DOM", value_parser = domain, required_unless_present = "default")]
+    pub domain: Option<String>,
     /// What to set; without any, all settings are shown
     #[arg(value_name = "KEY=VALUE")]
     pub changes: Vec<String>,
+    /// Of all domains for which nothing else is set
+    #[arg(long)]
+    pub default: bool,
+    /// Print a JSON object of what holds then
+    #[arg(long)]
+    pub json: bool,
+    /// Write it into this settings file too, in place; without KEY=VALUE, all that
+    /// was typed
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+}
+
+impl Set {
+    /// The domain, and what to set.
+    pub fn target(&self) -> (Option<&str>, Vec<&str>) {
+        let mut changes: Vec<_> = self.changes.iter().map(String::as_str).collect();
+        let mut domain = self.domain.as_deref();
+        if self.default {
+            // There is no domain: what stands in its place is the first change.
+            changes.splice(0..0, domain.take());
+        }
+        (domain, changes)
+    }
 }
 
 const SET_HELP: &str = "\
@@ -138,8 +169,19 @@ Keys:
   GROUPS is all, none, or up to 16 names, or beginnings of names with * behind.
   SIZE is a number, or one with K, M or G behind.
 
-Example:
-  tunnel-mgr set u1 weight=4 rate=100M alias=web connect=dom0,db:5432";
+A settings file is TOML. A name is its giver's word: who may name domains may
+choose their table.
+  [default]
+  connect = \"none\"
+  [name.\"u1\"]
+  rate = \"100M\"
+  [uuid.\"01234567-89ab-cdef-0123-456789abcdef\"]
+  weight = 4
+
+Examples:
+  tunnel-mgr set u1 weight=4 rate=100M alias=web connect=dom0,db:5432
+  tunnel-mgr set --default connect=none
+  tunnel-mgr set u1 connect=all --save /etc/idts.toml";
 
 /// Show or set in which order domains are served, and how fast together.
 ///
@@ -180,6 +222,9 @@ pub struct Stats {
 /// tunnel that was detached by hand stays so, until its domain comes anew or asks
 /// for it.
 ///
+/// With --settings, domains get what the file says, before their tunnels come, and
+/// again at SIGHUP. A file with an error in it changes nothing.
+///
 /// With --idle, a guest that --attach names gets its tunnel back when a program
 /// there connects or listens: its driver asks, in its own xenstore node data/idts.
 #[derive(Debug, Args)]
@@ -191,6 +236,9 @@ pub struct Watch {
     #[arg(long, value_name = "SECONDS", requires = "attach",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub idle: Option<u32>,
+    /// What domains may do and how they are served, see `tunnel-mgr set --help`
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
 }
 
 /// What can be an id or a name; which domain it is, xenstore knows.

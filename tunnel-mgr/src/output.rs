@@ -66,6 +66,11 @@ pub struct Row {
     pub leftover: Option<&'static str>,
     /// Null where the driver shows none.
     pub counters: Option<Counters>,
+    /// Null when it has none.
+    pub alias: Option<String>,
+    pub connect: String,
+    pub publish: String,
+    pub subscribe: String,
 }
 
 /// The counters that have a column: its title, their name.
@@ -83,6 +88,7 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = line(
         ["DOMID", "NAME", "FRONT", "BACK"].map(String::from),
         COLUMNS.map(|(title, _)| title.to_string()),
+        ["ALIAS", "CONNECT", "PUBLISH", "SUBSCRIBE"].map(String::from),
         None,
     );
     for row in rows {
@@ -95,20 +101,34 @@ pub fn table(rows: &[Row]) -> String {
                 row.back.clone(),
             ],
             COLUMNS.map(|(_, name)| counter(row, name)),
+            [
+                row.alias.as_deref().unwrap_or("-"),
+                &row.connect,
+                &row.publish,
+                &row.subscribe,
+            ]
+            .map(|text| escape(text.as_bytes())),
             row.leftover,
         );
     }
     text
 }
 
-fn line(left: [String; 4], right: [String; 3], leftover: Option<&str>) -> String {
+fn line(
+    left: [String; 4],
+    right: [String; 3],
+    rights: [String; 4],
+    leftover: Option<&str>,
+) -> String {
     let [domid, name, front, back] = left;
     let [tx, rx, channels] = right;
+    let [alias, connect, publish, subscribe] = rights;
     let remark = leftover
         .map(|reason| format!("  leftover: {reason}"))
         .unwrap_or_default();
     format!(
-        "{domid:>5}  {name:<16} {front:<13} {back:<13} {tx:>14} {rx:>14} {channels:>8}{remark}\n"
+        "{domid:>5}  {name:<16} {front:<13} {back:<13} {tx:>14} {rx:>14} {channels:>8}  \
+         {alias:<12} {connect:<12} {publish:<9} {subscribe:<9}{remark}\n"
     )
 }
 
@@ -133,6 +153,10 @@ mod tests {
                 back: "Connected".into(),
                 leftover: None,
                 counters: Some([("tx_bytes".to_string(), 12)].into()),
+                alias: Some("web".into()),
+                connect: "dom0".into(),
+                publish: "none".into(),
+                subscribe: "none".into(),
             },
             Row {
                 domid: 4,
@@ -141,6 +165,10 @@ mod tests {
                 back: "Closed".into(),
                 leftover: Some("the domain is gone"),
                 counters: None,
+                alias: None,
+                connect: "dom0".into(),
+                publish: "none".into(),
+                subscribe: "none".into(),
             },
         ]
     }

@@ -13,6 +13,8 @@
 //! holds, and `by-file` names the keys that hold by it.
 
 mod away;
+pub mod file;
+pub mod value;
 
 pub use away::AWAY_MAX;
 
@@ -94,7 +96,7 @@ impl Settings {
 
     /// The directory of what holds for whom nothing else is set.
     fn default_dir(&self) -> String {
-        self.path(&format!("{}/default", policy::DIR))
+        self.path(policy::DEFAULT)
     }
 
     /// The directory of what is set for all domains together.
@@ -157,7 +159,6 @@ impl Settings {
 
     /// Has the keys of a domain be what the file says, where nothing was typed;
     /// belongs in one transaction.
-    #[cfg(test)]
     pub fn apply(&self, store: &mut dyn Store, domain: u16, said: &[(Key, String)]) -> Result<()> {
         self.own(store, domain)?;
         let dir = self.dir(domain);
@@ -195,7 +196,6 @@ impl Settings {
     }
 
     /// Types keys for all domains, or takes them away; belongs in one transaction.
-    #[cfg(test)]
     pub fn write_default(&self, store: &mut dyn Store, changes: &[Change]) -> Result<()> {
         let dir = self.default_dir();
         for (key, value) in changes {

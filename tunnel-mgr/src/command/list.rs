@@ -2,6 +2,7 @@
 //! `tunnel-mgr list`: gathers what there is to know of every tunnel.
 
 use anyhow::Result;
+use idts_core::policy::Key;
 
 use super::Manager;
 use crate::cli::List;
@@ -23,9 +24,15 @@ pub fn run(manager: &mut Manager<'_>, args: &List) -> Result<()> {
 }
 
 fn rows(manager: &mut Manager<'_>) -> Result<Vec<Row>> {
+    let settings = manager.settings();
     let mut rows = Vec::new();
     for tunnel in sweep::tunnels(manager.store, manager.domain)? {
         let ends = tunnel.ends(manager.store)?;
+        let held = settings.held(manager.store, Some(tunnel.front))?;
+        let value = |key: Key| {
+            let held = held.iter().find(|held| held.key == key);
+            held.map(|held| held.value.clone()).unwrap_or_default()
+        };
         rows.push(Row {
             domid: tunnel.front,
             name: store::name_of(manager.store, tunnel.front).into(),
@@ -33,6 +40,10 @@ fn rows(manager: &mut Manager<'_>) -> Result<Vec<Row>> {
             back: state_name(ends.back),
             leftover: sweep::leftover(manager.store, tunnel)?,
             counters: manager.kernel.counters(tunnel),
+            alias: Some(value(Key::Alias)).filter(|alias| !alias.is_empty()),
+            connect: value(Key::Connect),
+            publish: value(Key::Publish),
+            subscribe: value(Key::Subscribe),
         });
     }
     Ok(rows)

@@ -1,61 +1,162 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `tunnel-mgr set`: what a domain may do and how it is served.
 
+use std::fs::{self, File as Disk};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
 use anyhow::{bail, Context, Result};
-use idts_core::policy::Key;
+
+use serde::Serialize;
+use serde_json::{json, Map, Value};
 
 use super::Manager;
 use crate::cli::Set;
-use crate::settings::{Giver, Held};
-use crate::store::{is_alive, transact};
-use crate::text::escape;
-use crate::{say, size, sweep};
+use crate::output::Named;
+use crate::settings::file::{edit, File, Place};
+use crate::settings::{value, Change, Giver, Held};
+use crate::store::{is_alive, name_of, transact, uuid_of};
+use crate::{say, sweep};
 
 pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
-    let changes: Vec<_> = args
-        .changes
-        .iter()
-        .map(|text| change(text))
-        .collect::<Result<_>>()?;
-    let domain = manager.tunnel(&args.domain)?.front;
+    let (text, changes) = args.target();
+    let changes: Vec<_> = changes.into_iter().map(change).collect::<Result<_>>()?;
+    let domain = match text {
+        Some(text) => Some(manager.tunnel(text)?.front),
+        None => None,
+    };
     let settings = manager.settings();
     sweep::settings(manager);
-    transact(manager.store, |store| {
-        if !is_alive(store, domain)? {
-            bail!("there is no domain {domain}");
+    // What cannot be saved is not set either.
+    let saved = match &args.save {
+        Some(path) => Some(prepare(manager, path, domain, &changes)?),
+        None => None,
+    };
+    transact(manager.store, |store| match domain {
+        None if changes.is_empty() => Ok(()),
+        None => settings.write_default(store, &changes),
+        Some(domain) => {
+            if !is_alive(store, domain)? {
+                bail!("there is no domain {domain}");
+            }
+            settings.own(store, domain)?;
+            match changes.is_empty() {
+                true => Ok(()),
+                false => settings.write(store, domain, &changes),
+            }
         }
-        settings.own(store, domain)?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        settings.write(store, domain, &changes)
     })?;
-    if changes.is_empty() {
-        say::result(&show(&settings.held(manager.store, Some(domain))?))?;
+    if let Some(saved) = saved {
+        saved.keep().context("it is set, but not saved")?;
+    }
+    let held = settings.held(manager.store, domain)?;
+    if args.json {
+        let name = domain.and_then(|domain| name_of(manager.store, domain));
+        say::result(&json_of(domain, name.into(), &held)?)?;
+    } else if changes.is_empty() && args.save.is_none() {
+        say::result(&show(&held))?;
     }
     Ok(())
 }
 
 /// The key and value that `KEY=VALUE` means; no value takes the key away.
-fn change(text: &str) -> Result<(Key, Option<String>)> {
+fn change(text: &str) -> Result<Change> {
     let (name, value) = text
         .split_once('=')
         .with_context(|| format!("`{text}` is not KEY=VALUE"))?;
-    let Some(key) = Key::from_name(name) else {
-        let known = Key::LIST.map(Key::name).join(", ");
-        bail!("there is no key `{name}`; there are {known}");
-    };
+    let key = value::key(name)?;
     if value.is_empty() {
         return Ok((key, None));
     }
-    let value = match size::parse(value).filter(|_| is_size(key)) {
-        Some(bytes) => bytes.to_string(),
-        None => value.into(),
-    };
-    if !key.accepts(value.as_bytes()) {
-        bail!("`{text}`: not {}", key.grammar());
-    }
+    let value = value::value(key, value).with_context(|| format!("`{text}`"))?;
     Ok((key, Some(value)))
+}
+
+/// A new text of a file, beside it and ready to take its place.
+struct Saved {
+    new: PathBuf,
+    file: PathBuf,
+}
+
+impl Saved {
+    fn keep(&self) -> Result<()> {
+        fs::rename(&self.new, &self.file)
+            .with_context(|| format!("cannot replace {}", self.file.display()))
+    }
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        // Where it was kept there is none.
+        let _ = fs::remove_file(&self.new);
+    }
+}
+
+/// Writes what the file is to be.
+fn prepare(
+    manager: &mut Manager<'_>,
+    path: &Path,
+    domain: Option<u16>,
+    changes: &[Change],
+) -> Result<Saved> {
+    let about = || path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(about)?,
+    };
+    let place = place(manager, domain, &File::parse(&text).with_context(about)?)?;
+    let held;
+    let changes = if changes.is_empty() {
+        held = manager.settings().held(manager.store, domain)?;
+        let giver = match domain {
+            Some(_) => Giver::Set,
+            None => Giver::Default,
+        };
+        let typed = held.iter().filter(|held| held.by == giver);
+        typed
+            .map(|held| (held.key, Some(held.value.clone())))
+            .collect()
+    } else {
+        changes.to_vec()
+    };
+    let text = edit(&text, &place, &changes).with_context(about)?;
+    // A link stays one.
+    let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let mut new = file.clone().into_os_string();
+    new.push(format!(".{}.new", std::process::id()));
+    let saved = Saved {
+        new: new.into(),
+        file,
+    };
+    write_beside(&saved, text.as_bytes())
+        .with_context(|| format!("cannot write {}", saved.new.display()))?;
+    Ok(saved)
+}
+
+fn write_beside(saved: &Saved, text: &[u8]) -> io::Result<()> {
+    let mut new = Disk::create_new(&saved.new)?;
+    if let Ok(about) = fs::metadata(&saved.file) {
+        new.set_permissions(about.permissions())?;
+    }
+    new.write_all(text)?;
+    new.sync_all()
+}
+
+/// The table of a file that is a domain's: by UUID if it has one, else by name,
+/// which it keeps when it is made anew.
+fn place(manager: &mut Manager<'_>, domain: Option<u16>, file: &File) -> Result<Place> {
+    let Some(domain) = domain else {
+        return Ok(Place::Default);
+    };
+    let uuid = uuid_of(manager.store, domain).map(|uuid| uuid.to_ascii_lowercase());
+    let name = name_of(manager.store, domain);
+    let name = name.and_then(|name| String::from_utf8(name.0).ok());
+    match (uuid, name) {
+        (Some(uuid), _) if file.has_uuid(&uuid) => Ok(Place::Uuid(uuid)),
+        (_, Some(name)) => Ok(Place::Name(name)),
+        (Some(uuid), None) => Ok(Place::Uuid(uuid)),
+        (None, None) => bail!("domain {domain} has neither a UUID nor a name that is text"),
+    }
 }
 
 /// A line for each key, with what holds, and who gave it if nobody typed it for the
@@ -68,28 +169,58 @@ fn show(held: &[Held]) -> String {
             Giver::Default => "  (set --default)",
             Giver::BuiltIn => "  (default)",
         };
-        let is_size = is_size(held.key).then(|| size::show(&held.value));
-        let value = is_size
-            .flatten()
-            .unwrap_or_else(|| escape(held.value.as_bytes()));
+        let value = value::shown(held.key, &held.value);
         format!("{}={value}{giver}\n", held.key.name())
     };
     held.iter().map(line).collect()
 }
 
-fn is_size(key: Key) -> bool {
-    matches!(key, Key::Rate | Key::Memory)
+/// What holds, exactly.
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// Null for what holds where nothing else is set.
+    domid: Option<u16>,
+    #[serde(flatten)]
+    name: Named,
+    settings: Map<String, Value>,
+}
+
+fn json_of(domid: Option<u16>, name: Named, held: &[Held]) -> Result<String> {
+    let one = |held: &Held| {
+        let value = match held.key.number(held.value.as_bytes()) {
+            Some(number) => Value::from(number),
+            None => Value::from(held.value.clone()),
+        };
+        let by = match held.by {
+            Giver::Set => "set",
+            Giver::File => "file",
+            Giver::Default => "set-default",
+            Giver::BuiltIn => "built-in",
+        };
+        let about = json!({ "value": value, "by": by });
+        (held.key.name().to_string(), about)
+    };
+    let shown = Shown {
+        domid,
+        name,
+        settings: held.iter().map(one).collect(),
+    };
+    Ok(serde_json::to_string(&shown)? + "\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::tests::{manager, Ground};
+    use idts_core::policy::Key;
 
     fn set(ground: &mut Ground, domain: &str, changes: &[&str]) -> Result<()> {
         let args = Set {
-            domain: domain.into(),
+            domain: Some(domain.into()),
             changes: changes.iter().map(|c| c.to_string()).collect(),
+            default: false,
+            json: false,
+            save: None,
         };
         run(&mut manager(ground), &args)
     }
@@ -132,7 +263,9 @@ mod tests {
             ("alias=Web", "not NAME"),
             ("connect=web", "not all, none, dom0"),
         ] {
-            let error = set(&mut ground, "3", &[changes]).unwrap_err().to_string();
+            let error = set(&mut ground, "3", &[changes])
+                .map_err(|error| format!("{error:#}"))
+                .unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
         let error = set(&mut ground, "9", &["weight=1"])

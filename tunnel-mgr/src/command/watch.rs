@@ -11,14 +11,17 @@
 mod domain;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use signal_hook::consts::SIGHUP;
 
 use self::domain::{Seen, Told};
 use super::Manager;
 use crate::cli::Watch;
 use crate::model::{ask_path, tell_on_demand};
+use crate::settings::file::File;
 use crate::signals::{self, Signals};
 use crate::store::name_path;
 use crate::text::Name;
@@ -41,13 +44,18 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
     for path in COME_AND_GO {
         store::watch(manager.store, path)?;
     }
-    let mut watcher = Watcher::new(args);
+    let mut watcher = Watcher::new(args)?;
     watcher.look_around(manager, Instant::now())?;
     say::remark("watching");
     loop {
         for signal in signals.take() {
-            watcher.leave(manager);
-            signals::die(signal);
+            match &args.settings {
+                Some(path) if signal == SIGHUP => watcher.read_again(path, Instant::now()),
+                _ => {
+                    watcher.leave(manager);
+                    signals::die(signal);
+                }
+            }
         }
         let changes = manager.store.changes();
         let changes = changes.context("cannot wait for xenstore")?;
@@ -60,10 +68,19 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
     }
 }
 
+/// Reads a settings file.
+fn read(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    File::parse(&text).with_context(|| path.display().to_string())
+}
+
 #[derive(Debug)]
 struct Watcher {
     attach: Vec<String>,
     idle: Option<Duration>,
+    /// What the settings file says, if there is one.
+    file: Option<File>,
     seen: BTreeMap<u16, Seen>,
     /// When everything is looked at again.
     around_at: Option<Instant>,
@@ -75,15 +92,32 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(args: &Watch) -> Self {
-        Self {
+    fn new(args: &Watch) -> Result<Self> {
+        Ok(Self {
             attach: args.attach.clone(),
+            file: args.settings.as_deref().map(read).transpose()?,
             idle: args.idle.map(|s| Duration::from_secs(s.into())),
             seen: BTreeMap::new(),
             around_at: None,
             tick_at: None,
             said_blind: false,
             lost: None,
+        })
+    }
+
+    /// Reads the settings file again and has everybody's settings be what it says;
+    /// or leaves all as it is.
+    fn read_again(&mut self, path: &Path, now: Instant) {
+        match read(path) {
+            Err(error) => say::remark(&format!("{error:#}; nothing is changed")),
+            Ok(file) => {
+                self.file = Some(file);
+                for seen in self.seen.values_mut() {
+                    seen.is_told = false;
+                    seen.due = Some(now);
+                }
+                say::remark("the settings file was read again");
+            }
         }
     }
 
@@ -244,7 +278,9 @@ mod tests {
         Watcher::new(&Watch {
             attach: attach.iter().map(|a| a.to_string()).collect(),
             idle,
+            settings: None,
         })
+        .unwrap()
     }
 
     /// Has it look at everything.
@@ -361,6 +397,23 @@ mod tests {
         look(&mut ground, 113, 0, 2);
         assert_eq!(ground.store.value(BACK), Some("1"));
         std::fs::remove_dir_all(counted(0, 0)).unwrap();
+    }
+
+    #[test]
+    fn whom_the_file_cannot_be_applied_to_gets_no_tunnel() {
+        let mut ground = Ground::new(&[3, 4]);
+        let mut all = watcher(&["all"], None);
+        let text = "[name.u3]\nalias = \"a\"\n[name.u4]\nalias = \"a\"\nconnect = \"none\"\n";
+        all.file = Some(File::parse(text).unwrap());
+        look(&mut all, &mut ground);
+        assert!(is_attached(&ground, 3) && !is_attached(&ground, 4));
+        let path = "/local/domain/0/idts/domain/3/alias";
+        assert_eq!(ground.store.value(path), Some("a"));
+        all.file = Some(File::parse(&text.replacen("\"a\"", "\"b\"", 1)).unwrap());
+        all.seen.values_mut().for_each(|seen| seen.is_told = false);
+        look(&mut all, &mut ground);
+        assert!(is_attached(&ground, 4));
+        assert_eq!(ground.store.value(path), Some("b"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::super::attach::{create, say_lost, Created};
 use super::super::{detach, Manager};
@@ -11,6 +11,7 @@ use super::Watcher;
 use crate::model::{ask_path, tell_on_demand, wish, Tunnel, Wish};
 use crate::pace::{Lines, Pace};
 use crate::settings::Detached;
+use crate::store::transact;
 use crate::text::Name;
 use crate::{say, store, sweep};
 
@@ -40,6 +41,8 @@ pub struct Seen {
     /// It may have a tunnel, and what it asks is heard.
     pub is_allowed: bool,
     pub told: Option<Told>,
+    /// It has what the settings file says.
+    pub is_told: bool,
     pub has_tunnel: bool,
     /// It had one, so that who removed it had a reason.
     had_tunnel: bool,
@@ -61,6 +64,7 @@ impl Seen {
             who: None,
             is_allowed: false,
             told: None,
+            is_told: false,
             has_tunnel: false,
             had_tunnel: false,
             wish: Wish::None,
@@ -185,6 +189,16 @@ impl Watcher {
                 false => drop(manager.store.unwatch(&path)),
             }
             seen.is_allowed = is_allowed;
+        }
+        if seen.who.as_ref() != Some(&who) {
+            seen.is_told = false;
+        }
+        if let (Some(file), false) = (&self.file, seen.is_told) {
+            let said = file.said(who.0.as_deref(), name);
+            let settings = manager.settings();
+            transact(manager.store, |store| settings.apply(store, id, &said))
+                .context("cannot set what the file says")?;
+            seen.is_told = true;
         }
         seen.who = Some(who);
         let told = match self.idle {

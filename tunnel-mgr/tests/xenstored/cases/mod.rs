@@ -1,54 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tests, by what they are about.
 
-mod hostile;
-mod killed;
-mod many;
-mod outputs;
-mod watch;
-
 use anyhow::Result;
 
 pub type Test = fn() -> Result<()>;
 
-pub const ALL: &[(&str, Test)] = &[
-    (
-        "hostile::a_flood_holds_nobody",
-        hostile::a_flood_holds_nobody,
-    ),
-    ("hostile::bytes_harm_nobody", hostile::bytes_harm_nobody),
-    ("hostile::names_are_one_word", hostile::names_are_one_word),
-    (
-        "hostile::a_full_quota_harms_nobody",
-        hostile::a_full_quota_harms_nobody,
-    ),
-    (
-        "hostile::nodes_are_whose_they_should_be",
-        hostile::nodes_are_whose_they_should_be,
-    ),
-    ("killed::at_every_request", killed::at_every_request),
-    ("many::come_and_go", many::come_and_go),
-    ("many::a_thousand", many::a_thousand),
-    ("outputs::every_command", outputs::every_command),
-    (
-        "watch::one_guest_costs_little",
-        watch::one_guest_costs_little,
-    ),
-    (
-        "watch::what_was_detached_stays_so",
-        watch::what_was_detached_stays_so,
-    ),
-    (
-        "watch::nobody_waits_for_a_neighbour",
-        watch::nobody_waits_for_a_neighbour,
-    ),
-    (
-        "watch::a_log_that_nobody_reads",
-        watch::a_log_that_nobody_reads,
-    ),
-    ("watch::leaves_no_promise", watch::leaves_no_promise),
-    ("watch::says_what_was_lost", watch::says_what_was_lost),
-];
+mod hostile;
+mod killed;
+mod many;
+mod outputs;
+mod settings;
+mod watch;
+
+/// Names tests by their modules.
+macro_rules! tests {
+    ($($about:ident: $($name:ident)+;)+) => {
+        pub const ALL: &[(&str, Test)] = &[
+            $($((concat!(stringify!($about), "::", stringify!($name)), $about::$name),)+)+
+        ];
+    };
+}
+
+tests! {
+    hostile: a_flood_holds_nobody bytes_harm_nobody names_are_one_word
+        a_full_quota_harms_nobody nodes_are_whose_they_should_be;
+    killed: at_every_request while_it_watches;
+    many: come_and_go a_thousand;
+    outputs: every_command;
+    settings: the_nearest_counts a_file_survives_what_xenstore_does_not
+        a_file_is_edited_in_place list_shows_rights;
+    watch: one_guest_costs_little what_was_detached_stays_so nobody_waits_for_a_neighbour
+        a_log_that_nobody_reads leaves_no_promise says_what_was_lost;
+}
 
 /// A tunnel's nodes: the front's folder and the back's.
 fn front(id: u16) -> String {

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Keys and values as people write them, on the command line and in the file.
+
+use anyhow::{bail, Context, Result};
+use idts_core::policy::Key;
+
+use crate::size;
+
+/// The key of that name.
+pub fn key(name: &str) -> Result<Key> {
+    Key::from_name(name).with_context(|| {
+        let known = Key::LIST.map(Key::name).join(", ");
+        format!(
+            "there is no key `{}`; there are {known}",
+            name.escape_debug()
+        )
+    })
+}
+
+/// The value of a key that a text means: sizes are bytes in xenstore.
+pub fn value(key: Key, text: &str) -> Result<String> {
+    let value = match size::parse(text).filter(|_| is_size(key)) {
+        Some(bytes) => bytes.to_string(),
+        None => text.into(),
+    };
+    if !key.accepts(value.as_bytes()) {
+        let sizes = match is_size(key) {
+            true => ", K, M or G may be behind it",
+            false => "",
+        };
+        bail!("not {}{sizes}", key.grammar());
+    }
+    Ok(value)
+}
+
+/// A value for people.
+pub fn shown(key: Key, value: &str) -> String {
+    let size = is_size(key).then(|| size::show(value)).flatten();
+    size.unwrap_or_else(|| crate::text::escape(value.as_bytes()))
+}
+
+fn is_size(key: Key) -> bool {
+    matches!(key, Key::Rate | Key::Memory)
+}

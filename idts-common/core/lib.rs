@@ -8,7 +8,7 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
+//! [`life`], [`opening`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
 //! [`patience`], [`policy`], [`sched`], [`log`], [`ledger`], [`book`]. The document that all of it
 //! implements is `PROTOCOL.md`.
 
@@ -34,6 +34,7 @@ pub mod log;
 pub mod mem;
 pub mod news;
 pub mod nodes;
+pub mod opening;
 pub mod pace;
 pub mod patience;
 pub mod policy;

@@ -104,7 +104,7 @@ pub struct LinesAt {
 
 /// The book of a data region. Memory that is all zero is a valid one, and equal to
 /// [`Region::new`]: it is too large for a kernel's stack.
-#[derive(Debug, FromZeros)]
+#[derive(Clone, Debug, FromZeros)]
 pub struct Region {
     segments: [Segment; SEGMENTS as usize],
     lines: [LinePage; LINE_PAGES],

@@ -21,6 +21,7 @@ mutants_groups() {
 		life sequence: life sequence
 		log: log
 		nodes policy: fuzz policy
+		opening: opening
 		patience: patience
 		region: fuzz region
 		requests uapi wire: hostile requests spec uapi

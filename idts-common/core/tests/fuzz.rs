@@ -29,22 +29,26 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 fn messages() -> impl Strategy<Value = Vec<u8>> {
     let window = (0..3u8, 1..4u8).prop_map(|(s, n)| vec![2, 5, 1, s, n, 0, 0]);
     let retire = (0..3u8).prop_map(|s| vec![2, 2, 2, s]);
+    let generation = || prop_oneof![4 => Just(1u8), 1 => 2..4u8];
+    let closed = (1..9u8, generation()).prop_map(|(id, generation)| vec![2, 3, 5, id, generation]);
     let page = || prop_oneof![Just(0u8), 100..150u8];
     let size = || 212..218u8;
     let open = (
-        (1..9u8, 0..3u8),
+        (1..9u8, generation(), 0..4u8),
         (0..3u8, page(), prop_oneof![Just(0u8), Just(207), Just(208)]),
         (0..3u8, page(), size()),
         (0..3u8, page(), size()),
         (0..3u8, 0..3u8),
     )
-        .prop_map(|((id, tag), lines, front, back, (domain, kind))| {
-            let at = if lines.2 == 0 { lines.1 } else { lines.2 };
-            vec![
-                2, 16, 3, id, 1, tag, 0, 7, lines.0, at, front.0, front.1, front.2, back.0, back.1,
-                back.2, domain, kind,
-            ]
-        });
+        .prop_map(
+            |((id, generation, tag), lines, front, back, (domain, kind))| {
+                let at = if lines.2 == 0 { lines.1 } else { lines.2 };
+                vec![
+                    2, 16, 3, id, generation, tag, 0, 7, lines.0, at, front.0, front.1, front.2,
+                    back.0, back.1, back.2, domain, kind,
+                ]
+            },
+        );
     let name = vec("[a-z0-9-]{4}", 0..15).prop_map(|words| {
         let mut name = vec![2, words.len() as u8 + 2, 6, 0];
         let words = words.iter().flat_map(|w| [&[255], w.as_bytes()].concat());
@@ -58,7 +62,7 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
                 2, 16, 3, id, 1, 0, how, 1, s, page, s, front, 212, s, back, 212, 0, kind,
             ]
         });
-    let one = prop_oneof![2 => window, 1 => retire, 5 => open, 1 => name, 2 => group];
+    let one = prop_oneof![2 => window, 1 => retire, 5 => open, 1 => name, 2 => group, 2 => closed];
     vec(one, 0..40).prop_map(|all| all.concat())
 }
 

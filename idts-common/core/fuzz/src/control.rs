@@ -1,56 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
 //! Control messages: the ring that they come by, their words, and the slices
-//! that an OPEN names, against the back's book.
+//! that an OPEN names, against the back's book; what the back does about each.
 
 use super::input::{Input, Lying};
 use idts_core::control::{ControlRing, Role};
-use idts_core::life::{Answer, Number};
-use idts_core::region::{LinesAt, Region};
+use idts_core::error::Violation;
+use idts_core::opening::{free, judge, lines_of, Action, Event, Opening};
+use idts_core::region::Region;
+use idts_core::sequence::Naming;
 use idts_core::wire::{
-    group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Slice, Slot, CHANNELS, DOMAINS,
-    NAME_MAX, PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
+    group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Request, Slice, Slot, CHANNELS,
+    DOMAINS, NAME_MAX, PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
 };
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// The back's book, and beside it every page that a slice has.
 struct Back {
     book: Region,
     rings: HashSet<(u32, u32)>,
     lines: HashSet<(u32, u32)>,
-    numbers: HashMap<u32, Number>,
+    naming: Naming,
+    /// Channel numbers, and the OPEN of the channel that has one.
+    openings: HashMap<u32, Opening>,
+    open: HashMap<u32, Open>,
 }
 
 impl Back {
-    fn claim_ring(&mut self, slice: Slice) -> bool {
-        if self.book.claim(slice).is_err() {
-            return false;
+    fn new() -> Self {
+        Self {
+            book: Region::new(),
+            rings: HashSet::new(),
+            lines: HashSet::new(),
+            naming: Naming::NONE,
+            openings: HashMap::new(),
+            open: HashMap::new(),
         }
+    }
+
+    fn opening(&mut self, id: u32) -> &mut Opening {
+        self.openings.entry(id).or_default()
+    }
+
+    /// Notes the pages of a ring that the book gave.
+    fn take_ring(&mut self, slice: Slice) {
         assert!(
             slice.offset.is_multiple_of(PAGE) && slice.len.is_multiple_of(PAGE) && slice.len > 0
         );
-        let end = slice.offset.checked_add(slice.len).expect("a slice wraps");
-        assert!(
-            end <= WINDOW * SEGMENT_WINDOWS,
-            "a slice leaves its segment"
-        );
-        for page in slice.offset / PAGE..end / PAGE {
+        for page in pages(slice) {
             let new = self.rings.insert((slice.segment, page));
             let lines = |at: &(u32, u32)| (at.0, at.1 / PAGE) == (slice.segment, page);
             assert!(new && !self.lines.iter().any(lines), "an overlap");
         }
-        true
     }
 
-    fn claim_lines(&mut self, at: LinesAt) -> bool {
-        if self.book.claim_lines(at).is_err() {
-            return false;
-        }
+    fn take_lines(&mut self, open: &Open) {
+        let at = lines_of(open);
         assert_eq!(at.offset % line::PAIR, 0);
         let page = (at.segment, at.offset / PAGE);
         let new = self.lines.insert((at.segment, at.offset));
         assert!(new && !self.rings.contains(&page), "an overlap");
-        true
     }
 
     fn open(&mut self, open: Open) {
@@ -69,16 +79,67 @@ impl Back {
             );
         }
         let ChannelId { id, generation } = open.channel;
-        let number = self.numbers.entry(id).or_default();
-        let fits = number.is_free() && generation == number.next();
-        assert_eq!(number.open(generation, Answer::Given).is_ok(), fits);
-        let lines = LinesAt {
-            segment: open.lines_segment,
-            offset: open.lines_offset,
+        let opening = *self.opening(id);
+        let fits = opening.is_free() && generation == opening.next();
+        assert_eq!(opening.fits(generation).is_ok(), fits);
+        // Every second tag is that of a request.
+        let find = |tag: u32| (tag % 2 == 1).then(|| request(&open));
+        // A violation ends the tunnel; here it goes on with the book as it was.
+        let (mut book, mut naming) = (self.book.clone(), self.naming);
+        let Ok(name) = judge(&opening, &mut naming, find, &mut book, &open) else {
+            assert_eq!(*self.opening(id), opening);
+            return;
         };
-        // A claim that fails ends the tunnel; here it goes on.
-        let _ = self.claim_lines(lines) && self.claim_ring(open.front_ring);
-        let _ = self.claim_ring(open.back_ring);
+        assert!(fits && (name.is_some() || !open.kind.is_group()));
+        assert!(open.tag % 2 == 1 || open.tag == 0, "nobody asked for it");
+        (self.book, self.naming) = (book, naming);
+        self.take_lines(&open);
+        self.take_ring(open.front_ring);
+        self.take_ring(open.back_ring);
+        self.open.insert(id, open);
+        let event = match open.tag {
+            0 => Event::HearAsk,
+            tag if tag % 4 == 1 => Event::HearLate,
+            _ => Event::HearAnswer,
+        };
+        self.step(open.channel, event).expect("it was found right");
+        if open.tag == 0 {
+            let event = match open.ports.source % 4 {
+                0 => Event::Refuse,
+                _ => Event::Accept,
+            };
+            self.step(open.channel, event).expect("our own answer");
+        }
+    }
+
+    /// Carries out what the table says, as far as it is the book's.
+    fn step(&mut self, channel: ChannelId, event: Event) -> Result<(), Violation> {
+        let id = channel.id;
+        let before = *self.opening(id);
+        let actions = self.opening(id).step(channel.generation, event);
+        let actions = actions.inspect_err(|_| assert_eq!(*self.opening(id), before))?;
+        assert!(before.has(channel.generation) || event.begins());
+        for action in actions {
+            match action {
+                Action::Free => self.free(id),
+                // The back closes when the front did.
+                Action::PeerDone => self.step(channel, Event::Close)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, id: u32) {
+        assert!(self.opening(id).is_free());
+        let open = self.open.remove(&id).expect("slices that are freed twice");
+        free(&mut self.book, &open);
+        self.lines.remove(&(open.lines_segment, open.lines_offset));
+        for slice in [open.front_ring, open.back_ring] {
+            for page in pages(slice) {
+                self.rings.remove(&(slice.segment, page));
+            }
+        }
     }
 
     fn hear(&mut self, message: FrontMessage) {
@@ -101,24 +162,43 @@ impl Back {
             }
             FrontMessage::Open(open) => self.open(open),
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
-            FrontMessage::Closed(ChannelId { id, generation }) => {
-                assert!(id > 0);
-                let number = self.numbers.entry(id).or_default();
-                let had = number.has(generation);
-                let heard = number.peer_closed(generation);
-                assert!(heard.is_err() || had);
-                // The back closes when the front did.
-                if number.close(generation).is_some() {
-                    assert!(number.peer_closed(generation).is_err(), "a second CLOSED");
-                    number.free();
+            FrontMessage::Closed(channel) => {
+                assert!(channel.id > 0);
+                if self.step(channel, Event::HearClosed).is_ok() {
+                    let again = self.step(channel, Event::HearClosed);
+                    assert!(again.is_err(), "a second CLOSED");
                 }
             }
             FrontMessage::Name(name) => {
                 let text = name.text();
                 assert!((1..=NAME_MAX).contains(&text.len()));
                 assert!(name.0[text.len()..].iter().all(|b| *b == 0));
+                let _ = self.naming.hear(name);
+                assert_eq!(self.naming.hear(name), Err(Violation::MessageOrder));
             }
         }
+    }
+}
+
+/// The pages of a slice of the book.
+fn pages(slice: Slice) -> Range<u32> {
+    let end = slice.offset.checked_add(slice.len).expect("a slice wraps");
+    assert!(
+        end <= WINDOW * SEGMENT_WINDOWS,
+        "a slice leaves its segment"
+    );
+    slice.offset / PAGE..end / PAGE
+}
+
+/// The request that an OPEN answers.
+fn request(open: &Open) -> Request {
+    Request {
+        tag: open.tag,
+        ports: open.ports,
+        front_size: open.front_ring.len,
+        back_size: open.back_ring.len,
+        domain: open.domain,
+        kind: open.kind,
     }
 }
 
@@ -140,12 +220,7 @@ pub fn fuzz_one(data: &[u8]) {
     let input = Input::new(data);
     let mem = Lying::new(&input);
     let mut ring = ControlRing::new(Role::Back);
-    let mut back = Back {
-        book: Region::new(),
-        rings: HashSet::new(),
-        lines: HashSet::new(),
-        numbers: HashMap::new(),
-    };
+    let mut back = Back::new();
     while !input.is_empty() {
         let slot = match input.byte() % 4 {
             0 => ring.receive(&mem).ok().flatten().map(|taken| taken.0),

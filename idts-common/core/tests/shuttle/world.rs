@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Both sides of a tunnel with the core's own rings, control ring and region
-//! books. What the kernel does with locks, wait queues and events is done here
-//! with shuttle's, in the same order.
+//! Both sides of a tunnel with the core's own rings, control ring, region books and
+//! table of opening and closing. What the kernel does with locks, wait queues and events
+//! is done here with shuttle's.
 
 use idts_core::control::{ControlRing, Role};
-use idts_core::life::{Answer, Number};
 use idts_core::mem::SharedMem;
-use idts_core::region::{LinesAt, Region};
+use idts_core::opening::{
+    allocate, free, judge, said_by_back, said_by_front, Action, Actions, Event, Opening,
+};
+use idts_core::region::Region;
 use idts_core::ring::{set_flags, Lines};
+use idts_core::sequence::Naming;
 use idts_core::wire::{
-    line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Slice, Slot, PAGE,
+    line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slice, Slot, PAGE,
 };
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -93,7 +96,8 @@ struct Inner {
     ring: ControlRing,
     region: Region,
     channels: HashMap<u32, Channel>,
-    numbers: [Number; 3],
+    openings: [Opening; 3],
+    naming: Naming,
     accepted: VecDeque<ChannelId>,
     /// Grows with each event: whoever armed waits for it to change.
     events: u32,
@@ -103,7 +107,7 @@ struct Inner {
 }
 
 /// An event channel: whether it is raised.
-type Event = Arc<(Mutex<bool>, Condvar)>;
+type Raised = Arc<(Mutex<bool>, Condvar)>;
 
 /// One side of the tunnel.
 pub struct Side {
@@ -115,8 +119,8 @@ pub struct Side {
     inner: Mutex<Inner>,
     changed: Condvar,
     /// Raised by the peer: the event channel.
-    event: Event,
-    peer_event: Event,
+    event: Raised,
+    peer_event: Raised,
 }
 
 /// A tunnel that is connected: front and back.
@@ -127,7 +131,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
     // A side looks once when it has connected, which arms it.
     let events = [(); 2].map(|()| Arc::new((Mutex::new(true), Condvar::new())));
     let [to_front, to_back] = events;
-    let side = |role, event: &Event, peer_event: &Event| {
+    let side = |role, event: &Raised, peer_event: &Raised| {
         let mut book = Region::new();
         book.add(0, WINDOWS).unwrap();
         Arc::new(Side {
@@ -139,7 +143,8 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
                 ring: ControlRing::new(role),
                 region: book,
                 channels: HashMap::new(),
-                numbers: [Number::default(); 3],
+                openings: [Opening::default(); 3],
+                naming: Naming::NONE,
                 accepted: VecDeque::new(),
                 events: 0,
                 users: 0,
@@ -156,7 +161,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
     )
 }
 
-fn raise(event: &Event) {
+fn raise(event: &Raised) {
     *event.0.lock().unwrap() = true;
     event.1.notify_all();
 }
@@ -220,9 +225,8 @@ impl Side {
     }
 
     fn try_open(&self, inner: &mut Inner) -> Option<Open> {
-        let id = (1..3).find(|id| inner.numbers[*id as usize].is_free())?;
-        let generation = inner.numbers[id as usize].next();
-        let lines = inner.region.alloc_lines()?;
+        let id = (1..3).find(|id| inner.openings[*id as usize].is_free())?;
+        let generation = inner.openings[id as usize].next();
         let open = Open {
             channel: ChannelId { id, generation },
             tag: 0,
@@ -230,28 +234,60 @@ impl Side {
                 source: 1,
                 target: 2,
             },
-            lines_segment: lines.segment,
-            lines_offset: lines.offset,
-            front_ring: inner.region.alloc(PAGE)?,
-            back_ring: inner.region.alloc(PAGE)?,
             domain: 0,
             kind: Kind::Stream,
+            ..allocate(&mut inner.region, PAGE, PAGE)?
         };
-        // A new user finds zeroes in its lines.
-        for word in (0..line::PAIR).step_by(4) {
-            self.region.store(lines.offset + word, 0);
-        }
-        self.admit(inner, open, Answer::Awaited);
-        self.send(inner, &FrontMessage::Open(open).encode());
+        let opened = false;
+        inner.channels.insert(id, Channel { open, opened });
+        self.step(inner, open.channel, Event::Ask);
         Some(open)
     }
 
-    fn admit(&self, inner: &mut Inner, open: Open, answer: Answer) {
-        let ChannelId { id, generation } = open.channel;
-        let number = &mut inner.numbers[id as usize];
-        number.open(generation, answer).expect("the number");
-        let opened = answer == Answer::Given;
-        inner.channels.insert(id, Channel { open, opened });
+    /// Something happens to a channel, by an honest side.
+    fn step(&self, inner: &mut Inner, channel: ChannelId, event: Event) {
+        let ChannelId { id, generation } = channel;
+        let opening = &mut inner.openings[id as usize];
+        let actions = opening.step(generation, event);
+        self.carry_out(
+            inner,
+            id,
+            actions.expect("the number is in use by another channel"),
+        );
+    }
+
+    fn carry_out(&self, inner: &mut Inner, id: u32, actions: Actions) {
+        for action in actions {
+            let Some(Channel { open, opened }) = inner.channels.get_mut(&id) else {
+                return;
+            };
+            let at = *open;
+            match action {
+                Action::Clear => {
+                    for word in (0..line::PAIR).step_by(4) {
+                        self.region.store(at.lines_offset + word, 0);
+                    }
+                }
+                Action::Deliver => *opened = true,
+                Action::Free => {
+                    inner.channels.remove(&id);
+                    free(&mut inner.region, &at);
+                    self.changed.notify_all();
+                }
+                // Before the lock was taken: see close.
+                Action::HangUp => {}
+                Action::PeerDone => self.changed.notify_all(),
+                Action::Fail => panic!("nobody refuses"),
+                Action::SayOpen | Action::SayOpened | Action::SayRefused | Action::SayClosed => {}
+            }
+            let slot = match self.role {
+                Role::Front => said_by_front(*action, &at),
+                Role::Back => said_by_back(*action, at.channel, Refusal::Refused),
+            };
+            if let Some(slot) = slot {
+                self.send(inner, &slot);
+            }
+        }
     }
 
     /// The back's part: the next channel that was opened.
@@ -267,30 +303,15 @@ impl Side {
         self.live(|mem| set_flags(mem, self.lines(open), line::FIN | line::DEAF))?;
         self.notify();
         self.wait_for(|inner| {
-            let slot = match self.role {
-                Role::Front => FrontMessage::Closed(open.channel).encode(),
-                Role::Back => BackMessage::Closed(open.channel).encode(),
-            };
-            self.send(inner, &slot);
-            let ChannelId { id, generation } = open.channel;
-            let over = inner.numbers[id as usize].close(generation);
+            self.step(inner, open.channel, Event::Close);
+            let opening = inner.openings[open.channel.id as usize];
             let hasty = self.role == Role::Front && self.without == Without::PeerClosed;
-            if over.expect("closed twice") || hasty {
-                self.forget(inner, id);
+            if hasty && opening.has(open.channel.generation) {
+                // As if the peer had closed it too.
+                self.step(inner, open.channel, Event::HearClosed);
             }
             Some(())
         })
-    }
-
-    /// Frees a channel that is closed from both sides.
-    fn forget(&self, inner: &mut Inner, id: u32) {
-        inner.numbers[id as usize].free();
-        if let Some(Channel { open, .. }) = inner.channels.remove(&id) {
-            inner.region.free(open.front_ring);
-            inner.region.free(open.back_ring);
-            inner.region.free_lines(lines_at(&open));
-            self.changed.notify_all();
-        }
     }
 
     /// This side's view of a channel's lines.
@@ -338,41 +359,32 @@ impl Side {
     }
 
     fn obey(&self, inner: &mut Inner, slot: &Slot) {
-        let closed = match self.role {
+        let (channel, event) = match self.role {
             Role::Front => match BackMessage::decode(slot).unwrap() {
-                BackMessage::Opened(ChannelId { id, generation }) => {
-                    let number = &mut inner.numbers[id as usize];
-                    number.answered(generation).expect("the answer");
-                    inner.channels.get_mut(&id).unwrap().opened = true;
-                    return;
-                }
-                BackMessage::Closed(channel) => channel,
+                BackMessage::Opened(channel) => (channel, Event::HearOpened),
+                BackMessage::Closed(channel) => (channel, Event::HearClosed),
                 other => panic!("{other:?}"),
             },
             Role::Back => match FrontMessage::decode(slot).unwrap() {
                 FrontMessage::Open(open) => return self.take(inner, open),
-                FrontMessage::Closed(channel) => channel,
+                FrontMessage::Closed(channel) => (channel, Event::HearClosed),
                 other => panic!("{other:?}"),
             },
         };
-        let ChannelId { id, generation } = closed;
-        let over = inner.numbers[id as usize].peer_closed(generation);
-        if over.expect("the number is in use by another channel") {
-            self.forget(inner, id);
-        }
+        self.step(inner, channel, event);
     }
 
     /// The back's check of an OPEN.
     fn take(&self, inner: &mut Inner, open: Open) {
-        self.admit(inner, open, Answer::Given);
-        let claims = [open.front_ring, open.back_ring].map(|slice| inner.region.claim(slice));
-        let lines = inner.region.claim_lines(lines_at(&open));
-        assert!(
-            claims == [Ok(()); 2] && lines.is_ok(),
-            "a slice in use: {claims:?} {lines:?}"
-        );
+        let id = open.channel.id;
+        let (opening, book) = (&inner.openings[id as usize], &mut inner.region);
+        let judged = judge(opening, &mut inner.naming, |_| None, book, &open);
+        assert_eq!(judged, Ok(None), "a number or a slice in use");
+        let opened = true;
+        inner.channels.insert(id, Channel { open, opened });
+        self.step(inner, open.channel, Event::HearAsk);
         inner.accepted.push_back(open.channel);
-        self.send(inner, &BackMessage::Opened(open.channel).encode());
+        self.step(inner, open.channel, Event::Accept);
     }
 
     /// Takes the tunnel away: everybody is woken, copies end, then memory goes.
@@ -398,13 +410,6 @@ impl Side {
     /// Waits until no channel is left.
     pub fn settle(&self) -> Result<(), Gone> {
         self.wait_for(|inner| inner.channels.is_empty().then_some(()))
-    }
-}
-
-fn lines_at(open: &Open) -> LinesAt {
-    LinesAt {
-        segment: open.lines_segment,
-        offset: open.lines_offset,
     }
 }
 

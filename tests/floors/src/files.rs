@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 /// Text of each file, by its path from the project's top.
 pub type Sources = BTreeMap<String, String>;
 
-/// Folders that hold no sources of ours.
-const SKIPPED: [&str; 3] = ["target", "corpus", "artifacts"];
+/// Folders that hold no sources of ours, and a source that building the modules makes.
+const SKIPPED: [&str; 4] = ["target", "corpus", "artifacts", "bindings_generated.rs"];
 
 /// Reads all Rust sources below `top`.
 pub fn sources(top: &Path) -> Result<Sources> {

@@ -127,10 +127,12 @@ pub fn is_child(state: &State) -> bool {
     is_running(state) && parent == Some(std::process::id())
 }
 
-/// When the process started; `None` when there is none, or only its remains.
+/// When the process started; `None` when there is none, or only its remains. A first thread that
+/// has ended is not the process: the others may still hold memory, files and locks.
 fn start_time(pid: i32) -> Option<u64> {
     let fields = stat_fields(pid)?;
-    if matches!(fields.first()?.as_str(), "Z" | "X") {
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if threads <= 1 && matches!(fields.first()?.as_str(), "Z" | "X") {
         return None;
     }
     fields.get(19)?.parse().ok()
@@ -175,4 +177,56 @@ pub fn stop(state: &State) -> Result<()> {
         }
     }
     bail!("process {} does not end", state.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::Child;
+    use std::thread;
+
+    /// A process whose first thread ends while another one goes on.
+    const HEADLESS: &str = "\
+import ctypes, os, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+os.write(1, b'ready\\n')
+ctypes.CDLL(None).pthread_exit(None)
+";
+
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_has_ended_when_all_of_it_has() {
+        let mut command = Command::new("python3");
+        command.args(["-c", HEADLESS]).stdout(Stdio::piped());
+        let mut child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
+        let pid = child.0.id() as i32;
+        let mut ready = String::new();
+        let mut output = BufReader::new(child.0.stdout.take().unwrap());
+        output.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        while stat_fields(pid).unwrap()[0] != "Z" {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let state = State {
+            pid,
+            start_time: start_time(pid).expect("it is taken for gone"),
+            port: 0,
+            token: String::new(),
+            config: Config::default(),
+        };
+        assert!(is_running(&state));
+        stop(&state).unwrap();
+        assert!(!is_running(&state));
+        // Its pipe has no other end any more.
+        assert_eq!(output.read_line(&mut ready).unwrap(), 0);
+    }
 }

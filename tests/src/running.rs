@@ -125,16 +125,17 @@ impl Testbed {
     /// Ends the testbed of this checkout; false when none ran.
     pub fn end() -> Result<bool> {
         let place = Place::from_env();
-        if !place.is_running()? {
-            place.clear();
-            return Ok(false);
-        }
-        match place.load()? {
-            Some(state) if emulator::is_running(&state) => emulator::stop(&state)?,
-            _ => bail!("a testbed is being started at this moment; end that command first"),
+        // Not by its lock: what is ending by itself may have none and still not be gone.
+        let state = place.load()?.filter(emulator::is_running);
+        match &state {
+            Some(state) => emulator::stop(state)?,
+            None if place.is_running()? => {
+                bail!("a testbed is being started at this moment; end that command first")
+            }
+            None => {}
         }
         place.clear();
-        Ok(true)
+        Ok(state.is_some())
     }
 
     /// Ends an emulator that this process has started and is still booting, if there is one.

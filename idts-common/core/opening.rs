@@ -182,6 +182,12 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// A free number whose last channel had this generation.
+    pub const fn freed(generation: u32) -> Self {
+        let phase = Phase::Free;
+        Self { generation, phase }
+    }
+
     /// How far it is.
     pub const fn phase(&self) -> Phase {
         self.phase

@@ -546,6 +546,19 @@ fn windows_by_hand() {
     }
 }
 
+#[test]
+fn generations_go_round() {
+    let mut opening = Opening::freed(u32::MAX - 1);
+    for generation in [u32::MAX, 0, 1] {
+        assert!(opening.is_free() && !opening.has(generation));
+        assert_eq!(opening.next(), generation);
+        opening.step(generation, Event::HearAsk).unwrap();
+        assert!(opening.has(generation));
+        opening.step(generation, Event::Refuse).unwrap();
+    }
+    assert_eq!(opening, Opening::freed(1));
+}
+
 /// A number in this phase.
 fn at_phase(phase: Phase) -> Opening {
     let events: &[Event] = match phase {

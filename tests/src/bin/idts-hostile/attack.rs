@@ -365,7 +365,7 @@ fn channel_word(
         _ => Must::Any,
     };
     if let Must::Channel(_) = must {
-        let wait = session.wait(player, |s| s.chans[0].closed)?;
+        let wait = session.wait(player, |s| s.is_closed(0))?;
         let mut outcome = Outcome::of(wait, must, value);
         if wait == Wait::Done {
             outcome.reaction = Reaction::Channel;
@@ -373,7 +373,7 @@ fn channel_word(
         return Ok(outcome);
     }
     let mut outcome = Outcome::of(session.ping(player)?, must, value);
-    if session.chans[0].closed {
+    if session.is_closed(0) {
         outcome.reaction = Reaction::Channel;
     } else if !index {
         session.data.store(word, own);

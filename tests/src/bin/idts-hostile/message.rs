@@ -116,7 +116,7 @@ fn honest(player: &mut Player, session: &mut Session, code: u32) -> Slot {
         .encode(),
         _ => {
             // What is said here is not said again when the peer says it.
-            session.chans[0].closed = true;
+            session.note_closed(0);
             closed_slot(player.role, stream)
         }
     }

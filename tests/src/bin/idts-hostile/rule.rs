@@ -13,7 +13,7 @@ use crate::matrix::Column;
 use crate::message::name;
 use crate::player::{Player, FIRST_PAGES};
 use crate::race::Race;
-use crate::session::{chan_of, closed_slot, spare_open, windows, Session, Wait, NOBODY};
+use crate::session::{closed_slot, spare_open, windows, Session, Wait, NOBODY};
 
 /// The group that the honest side publishes, see `victim`.
 pub const GROUP: &[u8] = b"hostile";
@@ -209,7 +209,7 @@ fn index(player: &mut Player, session: &mut Session, rule: &'static str) -> Resu
     };
     session.data.store_release(chan.own + word, value);
     session.notify(player, chan.id.id);
-    let wait = session.wait(player, |s| s.chans[0].closed)?;
+    let wait = session.wait(player, |s| s.is_closed(0))?;
     Ok(of_channel(wait, Must::Channel(rule), value))
 }
 
@@ -223,7 +223,7 @@ pub fn channel_after_channel(player: &mut Player, session: &mut Session) -> Resu
         let value = prod.wrapping_add(chan.size + 1);
         session.data.store_release(chan.own + line::PROD, value);
         session.notify(player, chan.id.id);
-        let mut wait = session.wait(player, |s| s.chans[0].closed)?;
+        let mut wait = session.wait(player, |s| s.is_closed(0))?;
         if wait == Wait::Done {
             wait = session.open_again(player, 0)?;
         }
@@ -241,13 +241,9 @@ pub fn lying_subscriber(player: &mut Player, session: &mut Session) -> Result<Ou
     let mut open = spare_open(SPARE, group::TARGET);
     open.kind = Kind::Subscribe;
     open.ports.source = group::BLOCK;
-    let chan = chan_of(&open, Role::Front);
-    for at in (0..line::PAIR).step_by(4) {
-        session.data.store(open.lines_offset + at, 0);
-    }
-    session.chans.push(chan);
     session.send(player, name(GROUP).encode())?;
-    session.send(player, FrontMessage::Open(open).encode())?;
+    session.open(player, 2, &open)?;
+    let chan = session.chans[2];
     let data = session.data;
     let written = move || data.load(chan.peer + line::PROD);
     let wait = session.wait(player, |_| written() != 0)?;
@@ -256,7 +252,7 @@ pub fn lying_subscriber(player: &mut Player, session: &mut Session) -> Result<Ou
     }
     let value = written().wrapping_add(chan.size);
     data.store_release(chan.own + line::CONS, value);
-    let wait = session.wait(player, |s| s.chans[2].closed)?;
+    let wait = session.wait(player, |s| s.is_closed(2))?;
     Ok(of_channel(wait, must, value))
 }
 
@@ -300,7 +296,7 @@ pub fn record(
     let peer = chan.peer + line::CONS;
     let data = session.data;
     let end = prod.wrapping_add(WHOLE);
-    let wait = session.wait(player, |s| data.load(peer) == end || s.chans[1].closed)?;
+    let wait = session.wait(player, |s| data.load(peer) == end || s.is_closed(1))?;
     drop(race);
     let must = match column {
         _ if at != 0 => Must::Ignore,
@@ -309,7 +305,7 @@ pub fn record(
         _ => Must::Any,
     };
     let mut outcome = Outcome::of(wait, must, value);
-    if session.chans[1].closed {
+    if session.is_closed(1) {
         outcome.reaction = Reaction::Channel;
     }
     // A shorter record leaves bytes that are the next one's header.

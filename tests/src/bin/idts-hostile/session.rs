@@ -2,12 +2,14 @@
 //! A tunnel that stands: control ring, a segment, a stream and a channel of records; all by the
 //! rules, so that an attack changes one thing alone.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{bail, ensure, Result};
 use idts_core::control::{ControlRing, Role};
 use idts_core::mem::SharedMem;
+use idts_core::opening::{said_by_back, said_by_front, Action, Event, Opening, Phase};
 use idts_core::wire::{
     code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
     Slot, CHANNELS, PAGE, WINDOW_REFS,
@@ -45,7 +47,6 @@ pub struct Chan {
     /// The ring that we write.
     pub tx: u32,
     pub size: u32,
-    pub closed: bool,
 }
 
 pub struct Session {
@@ -58,6 +59,8 @@ pub struct Session {
     pub sent: u32,
     pub taken: u32,
     pub chans: Vec<Chan>,
+    /// How far each channel number is.
+    openings: BTreeMap<u32, Opening>,
     /// What the back mapped, kept as long as the tunnel.
     pub mapped: Vec<Mapped>,
     /// A message that is not sent when it is due, for an attack sends it.
@@ -84,6 +87,7 @@ impl Session {
             sent: 0,
             taken: 0,
             chans: Vec::new(),
+            openings: BTreeMap::new(),
             mapped: Vec::new(),
             hold: None,
             held: None,
@@ -101,8 +105,7 @@ impl Session {
             self.add_segment(player, 0)?;
             for (number, records) in [false, true].into_iter().enumerate() {
                 let open = open_of(number as u32 + 1, PORTS[number], records);
-                self.send(player, FrontMessage::Open(open).encode())?;
-                self.chans.push(chan_of(&open, Role::Front));
+                self.open(player, number, &open)?;
             }
         }
         let wanted = if self.hold == Some(code::SEGMENT) {
@@ -220,13 +223,69 @@ impl Session {
         }
         let mut open = open_of(old.id.id, PORTS[index], old.records);
         open.channel.generation = old.id.generation.wrapping_add(1);
-        for at in (0..line::PAIR).step_by(4) {
-            self.data.store(open.lines_offset + at, 0);
-        }
         let wanted = self.opened + 1;
-        self.send(player, FrontMessage::Open(open).encode())?;
-        self.chans.insert(index, chan_of(&open, Role::Front));
+        self.open(player, index, &open)?;
         self.wait(player, |s| s.opened == wanted)
+    }
+
+    /// Front: opens a channel, the one with this index.
+    pub fn open(&mut self, player: &mut Player, index: usize, open: &Open) -> Result<()> {
+        self.chans.insert(index, chan_of(open, Role::Front));
+        self.step(player, open, Event::Ask)
+    }
+
+    /// Something happens to a channel; what must be done about it is.
+    fn step(&mut self, player: &mut Player, open: &Open, event: Event) -> Result<()> {
+        let ChannelId { id, generation } = open.channel;
+        let opening = self.openings.entry(id).or_default();
+        if event.begins() && opening.fits(generation).is_err() {
+            // An attack has said something else of it.
+            *opening = Opening::freed(generation.wrapping_sub(1));
+        }
+        // What does not fit is about what an attack has said.
+        let actions = opening.step(generation, event).unwrap_or(&[]);
+        for action in actions {
+            match action {
+                Action::Clear => {
+                    for at in (0..line::PAIR).step_by(4) {
+                        self.data.store(open.lines_offset + at, 0);
+                    }
+                }
+                Action::PeerDone => self.step(player, open, Event::Close)?,
+                _ => {}
+            }
+            let slot = match player.role {
+                Role::Front => said_by_front(*action, open),
+                Role::Back => said_by_back(*action, open.channel, Refusal::Refused),
+            };
+            if let Some(slot) = slot {
+                self.send(player, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for what is said of a channel.
+    fn heard(&mut self, player: &mut Player, channel: ChannelId, event: Event) -> Result<()> {
+        let open = Open {
+            channel,
+            ..Open::default()
+        };
+        self.step(player, &open, event)
+    }
+
+    /// Notes a channel as closed by this side, by whom an attack says so.
+    pub fn note_closed(&mut self, index: usize) {
+        let ChannelId { id, generation } = self.chans[index].id;
+        let opening = self.openings.entry(id).or_default();
+        opening.act(generation, Event::Close);
+    }
+
+    /// Whether a side has closed a channel.
+    pub fn is_closed(&self, index: usize) -> bool {
+        let ChannelId { id, generation } = self.chans[index].id;
+        let opening = self.openings.get(&id).copied().unwrap_or_default();
+        !opening.has(generation) || matches!(opening.phase(), Phase::Closed | Phase::PeerClosed)
     }
 
     /// Whether the peer gave the tunnel up.
@@ -286,15 +345,19 @@ impl Session {
     fn hear_back(&mut self, player: &mut Player, slot: &Slot) -> Result<()> {
         match BackMessage::decode(slot) {
             Ok(BackMessage::Segment { segment, .. }) => self.acknowledged.push(segment),
-            Ok(BackMessage::Opened(_)) => self.opened += 1,
+            Ok(BackMessage::Opened(id)) => {
+                self.opened += 1;
+                self.heard(player, id, Event::HearOpened)?;
+            }
             Ok(BackMessage::Refused { channel, .. }) => {
                 self.pongs += u32::from(channel.id == PING);
+                self.heard(player, channel, Event::HearRefused)?;
             }
             Ok(BackMessage::Request(Request { tag, .. })) => {
                 let why = Refusal::Refused;
                 self.send(player, FrontMessage::Refuse { tag, why }.encode())?;
             }
-            Ok(BackMessage::Closed(id)) => self.closed(player, id)?,
+            Ok(BackMessage::Closed(id)) => self.heard(player, id, Event::HearClosed)?,
             Ok(BackMessage::Retired { .. }) | Err(_) => {}
         }
         Ok(())
@@ -311,7 +374,7 @@ impl Session {
             }) => self.window(player, (segment, windows, window, half), refs)?,
             Ok(FrontMessage::Open(open)) if open.tag == 0 => self.answer(player, &open)?,
             Ok(FrontMessage::Refuse { .. }) => self.pongs += 1,
-            Ok(FrontMessage::Closed(id)) => self.closed(player, id)?,
+            Ok(FrontMessage::Closed(id)) => self.heard(player, id, Event::HearClosed)?,
             _ => {}
         }
         Ok(())
@@ -344,10 +407,9 @@ impl Session {
             open.front_ring.segment,
             open.back_ring.segment,
         ];
+        self.step(player, open, Event::HearAsk)?;
         if in_first != [0; 3] || self.chans.len() >= 2 {
-            let channel = open.channel;
-            let why = Refusal::Refused;
-            return self.send(player, BackMessage::Refused { channel, why }.encode());
+            return self.step(player, open, Event::Refuse);
         }
         if matches!(self.hold, Some(code::OPENED | code::REFUSED)) && open.kind == Kind::Record {
             self.held = Some(open.channel);
@@ -356,16 +418,7 @@ impl Session {
         self.opened += 1;
         self.chans.push(chan_of(open, Role::Back));
         self.chans.sort_by_key(|chan| chan.records);
-        self.send(player, BackMessage::Opened(open.channel).encode())
-    }
-
-    fn closed(&mut self, player: &mut Player, id: ChannelId) -> Result<()> {
-        let known = self.chans.iter_mut().find(|chan| chan.id == id);
-        if let Some(chan) = known.filter(|chan| !chan.closed) {
-            chan.closed = true;
-            self.send(player, closed_slot(player.role, id))?;
-        }
-        Ok(())
+        self.step(player, open, Event::Accept)
     }
 }
 
@@ -441,7 +494,7 @@ pub fn spare_open(id: u32, target: u32) -> Open {
 }
 
 /// The channel that an opening makes.
-pub fn chan_of(open: &Open, role: Role) -> Chan {
+fn chan_of(open: &Open, role: Role) -> Chan {
     let (front, back) = (open.lines_offset, open.lines_offset + line::SIZE);
     let (own, peer, ring) = match role {
         Role::Front => (front, back, open.front_ring),
@@ -454,6 +507,5 @@ pub fn chan_of(open: &Open, role: Role) -> Chan {
         peer,
         tx: ring.offset,
         size: ring.len,
-        closed: false,
     }
 }

@@ -28,6 +28,9 @@ use rustix::net::{self, AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlag
 #[cfg(not(debug_assertions))]
 compile_error!("the feature `sockets` is for tests alone");
 
+/// What messages call the device; here it is a folder of sockets.
+pub const DEVICE: &str = "/dev/idts";
+
 /// Bytes that a request has at most.
 pub const REQUEST_MAX: usize = 1 << 30;
 

@@ -8,7 +8,7 @@
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
 //! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`opening`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
+//! [`life`], [`opening`], [`group`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
 //! [`patience`], [`policy`], [`sched`], [`log`], [`ledger`], [`book`]. The document that all of it
 //! implements is `PROTOCOL.md`.
 
@@ -27,6 +27,7 @@ pub mod book;
 pub mod control;
 pub mod doorbell;
 pub mod error;
+pub mod group;
 pub mod index;
 pub mod ledger;
 pub mod life;

@@ -21,6 +21,7 @@ mutants_groups() {
 		life sequence: life sequence
 		log: log
 		nodes policy: fuzz policy
+		group: group
 		opening: opening
 		patience: patience
 		region: fuzz region

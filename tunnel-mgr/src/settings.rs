@@ -12,11 +12,9 @@
 //! file's; the folder `file` has what the file says, also where something typed
 //! holds, and `by-file` names the keys that hold by it.
 
-mod away;
+pub mod away;
 pub mod file;
 pub mod value;
-
-pub use away::AWAY_MAX;
 
 use std::collections::BTreeSet;
 

@@ -14,7 +14,7 @@ use idts_core::state::XenbusState;
 use crate::command::Manager;
 use crate::model::Tunnel;
 use crate::say;
-use crate::settings::AWAY_MAX;
+use crate::settings::away::AWAY_MAX;
 use crate::store::{domain_id, domain_id_of, is_alive, list, read, transact, Store};
 
 /// How long the kernel may take to notice that nodes are gone.
@@ -63,7 +63,7 @@ pub fn leftover(store: &mut dyn Store, tunnel: Tunnel) -> Result<Option<&'static
         (None, _) => Some("the frontend's nodes are gone"),
         (_, None) => Some("the backend's nodes are gone"),
         (_, Some(XenbusState::Closed)) if !tunnel.is_online(store)? => {
-            Some("its detach was not finished")
+            Some("it is closed for good, and its nodes are still there")
         }
         _ => None,
     })

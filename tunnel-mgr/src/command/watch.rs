@@ -9,15 +9,17 @@
 //! is waited for.
 
 mod domain;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::SIGHUP;
 
-use self::domain::{Seen, Told};
+use self::seen::{Seen, Told};
 use super::Manager;
 use crate::cli::Watch;
 use crate::model::{ask_path, tell_on_demand};
@@ -33,6 +35,9 @@ const TICK: Duration = Duration::from_secs(1);
 const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// Looked at between two looks at signals and events.
 const BATCH: usize = 64;
+
+/// Until more events are read.
+const GATHER: Duration = Duration::from_millis(20);
 
 const DOMAINS: &str = "/local/domain";
 /// Told of domains that come and go.
@@ -61,6 +66,10 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
         let changes = changes.context("cannot wait for xenstore")?;
         let now = Instant::now();
         watcher.hear(manager, &changes, now)?;
+        if !changes.is_empty() {
+            // A guest may write as fast as they are read.
+            sleep(GATHER);
+        }
         watcher.work(manager, now);
         let next = watcher.next(now);
         let waited = manager.store.wait(next, Some(signals.wake()));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of settings.rs and away.rs on a made-up xenstore.
 
+use super::away::AWAY_MAX;
 use super::*;
 use crate::fake::Fake;
 use idts_xenstore::Tree;

@@ -200,7 +200,15 @@ pub struct Watch {
 impl Watch {
     /// Starts it with these arguments, and waits until it watches.
     pub fn start(args: &[&str]) -> Result<Self> {
-        Self::start_by(program(&[&["watch"], args].concat()))
+        let by_itself = program(&[&["watch"], args].concat());
+        // Whatever whoever runs the tests has ignored.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,TERM");
+        command
+            .arg(by_itself.get_program())
+            .args(by_itself.get_args());
+        command.stdin(Stdio::null());
+        Self::start_by(command)
     }
 
     /// The same by a command that runs it.

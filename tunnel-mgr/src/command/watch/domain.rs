@@ -1,117 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What `watch` knows of one domain, and what it does for it.
+//! What `watch` does for one domain.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::super::attach::{create, say_lost, Created};
-use super::super::{detach, Manager};
+use super::seen::{Seen, Told};
 use super::Watcher;
+use crate::command::attach::{create, say_lost, Created};
+use crate::command::{detach, Manager};
 use crate::model::{ask_path, tell_on_demand, wish, Tunnel, Wish};
-use crate::pace::{Lines, Pace};
 use crate::settings::Detached;
-use crate::store::transact;
+use crate::store::{self, transact};
 use crate::text::Name;
-use crate::{say, store, sweep};
-
-/// The first pause after an event, and after a failure or while something is under
-/// way.
-const EVENT: Duration = Duration::from_millis(100);
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// What a domain was told of tunnels that come when they are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Nothing,
-    OnDemand,
-}
-
-/// What is known of a domain since it was seen first.
-#[derive(Debug)]
-pub struct Seen {
-    /// When to look at it.
-    pub due: Option<Instant>,
-    pub pace: Pace,
-    /// Of looks at what is under way or failed.
-    again: Pace,
-    pub lines: Lines,
-    /// Who it was at the last look: its UUID and name.
-    who: Option<(Option<String>, Name)>,
-    /// It may have a tunnel, and what it asks is heard.
-    pub is_allowed: bool,
-    pub told: Option<Told>,
-    /// It has what the settings file says.
-    pub is_told: bool,
-    pub has_tunnel: bool,
-    /// It had one, so that who removed it had a reason.
-    had_tunnel: bool,
-    wish: Wish,
-    /// Since when nobody uses the tunnel, and its count of channels then.
-    idle: Option<(Instant, u64)>,
-    /// It has been idle for long enough.
-    is_over: bool,
-}
-
-impl Seen {
-    /// One that is to be looked at.
-    pub fn due(now: Instant) -> Self {
-        Self {
-            due: Some(now),
-            pace: Pace::new(EVENT),
-            again: Pace::new(AGAIN),
-            lines: Lines::default(),
-            who: None,
-            is_allowed: false,
-            told: None,
-            is_told: false,
-            has_tunnel: false,
-            had_tunnel: false,
-            wish: Wish::None,
-            idle: None,
-            is_over: false,
-        }
-    }
-
-    /// Something happened to it.
-    pub fn hear(&mut self, now: Instant) {
-        let at = self.pace.next(now);
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
-
-    /// It is to be looked at again, if nothing happens before.
-    pub fn again(&mut self, now: Instant) {
-        self.again.look(now);
-        let at = self.again.next(now);
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
-
-    /// Looks whether its tunnel is used; false if nobody can tell.
-    pub fn tick(&mut self, manager: &Manager<'_>, id: u16, limit: Duration, now: Instant) -> bool {
-        let tunnel = Tunnel {
-            front: id,
-            back: manager.domain,
-        };
-        let Some(counters) = manager.kernel.counters(tunnel) else {
-            self.idle = None;
-            return false;
-        };
-        let count = |name| counters.get(name).copied().unwrap_or_default();
-        let opened = count("opened");
-        if count("channels") > 0 || self.wish != Wish::None {
-            self.idle = None;
-            return true;
-        }
-        let (since, before) = *self.idle.get_or_insert((now, opened));
-        if before != opened {
-            self.idle = Some((now, opened));
-        } else if now.saturating_duration_since(since) >= limit {
-            self.is_over = true;
-            self.hear(now);
-        }
-        true
-    }
-}
+use crate::{say, sweep};
 
 impl Watcher {
     /// Does what is to be done for a domain now; false if it has gone.

@@ -5,11 +5,12 @@
 //!
 //! [`files`] finds the sources, [`read`] gathers the paths that a file names, [`scope`] has
 //! the modules and what is in them, [`resolve`] follows a path to files, [`house`] is all of
-//! it together. [`table`] reads the table, [`rules`] compares.
+//! it together. [`table`] reads the table, [`rules`] compares, [`report`] counts.
 
 pub mod files;
 pub mod house;
 pub mod read;
+pub mod report;
 pub mod resolve;
 pub mod rules;
 pub mod scope;

@@ -19,7 +19,7 @@ const FIRST_RESERVED: u32 = 0x7ff0;
 
 /// A transaction that always meets another one is given up after so many tries,
 /// each after a longer pause.
-const TRIES: u32 = 100;
+const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// A xenstore that can be changed and watched.
@@ -226,6 +226,16 @@ mod tests {
         .unwrap();
         assert_eq!(runs, 3);
         assert_eq!(store.value("/a"), Some("1"));
+    }
+
+    #[test]
+    fn a_transaction_that_never_passes_is_given_up() {
+        let mut store = Fake::default();
+        store.conflicts = TRIES;
+        let result = transact(&mut store, |store| Ok(store.write("/a", b"1")?));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("changes too fast"), "{error}");
+        assert_eq!(store.value("/a"), None);
     }
 
     #[test]

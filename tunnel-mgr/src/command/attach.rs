@@ -213,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn the_driver_has_to_let_go_of_the_tunnel_before() {
+        let mut ground = Ground::new(&[3]);
+        let root = std::env::temp_dir().join(format!("idts-held-{}", std::process::id()));
+        let device = root.join("sys/bus/xen-backend/devices/idts-3-0");
+        std::fs::create_dir_all(&device).unwrap();
+        let mut manager = manager(&mut ground);
+        manager.kernel.root = root.clone();
+        let tunnel = manager.tunnel("u3").unwrap();
+        assert_eq!(create(&mut manager, tunnel).unwrap(), Created::Held);
+        let gone = std::thread::spawn(move || std::fs::remove_dir_all(root).unwrap());
+        run(&mut manager, &args(0, false)).unwrap();
+        gone.join().unwrap();
+        assert_eq!(ground.store.value(FRONT), Some("1"));
+    }
+
+    #[test]
     fn a_half_removed_tunnel_is_replaced() {
         let mut ground = Ground::new(&[3]);
         run(&mut manager(&mut ground), &args(0, false)).unwrap();

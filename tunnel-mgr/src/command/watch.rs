@@ -409,6 +409,30 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_flaps_is_served_less_and_less() {
+        let mut ground = Ground::new(&[3]);
+        let mut all = watcher(&["all"], None);
+        let start = Instant::now();
+        let mut now = start;
+        look_at_all(&mut all, &mut manager(&mut ground), now);
+        let mut attached = 0;
+        while now < start + Duration::from_secs(3600) {
+            attached += u32::from(is_attached(&ground, 3));
+            ground.store.unset("/local/domain/3/device/idts");
+            ground.store.set(ASK, "attach");
+            let mut manager = manager(&mut ground);
+            all.hear(&mut manager, &[ASK.to_string()].into(), now)
+                .unwrap();
+            now = all.next(now);
+            all.work(&mut manager, now);
+        }
+        assert!(
+            (60..100).contains(&attached),
+            "{attached} tunnels in an hour"
+        );
+    }
+
+    #[test]
     fn whom_the_file_cannot_be_applied_to_gets_no_tunnel() {
         let mut ground = Ground::new(&[3, 4]);
         let mut all = watcher(&["all"], None);

@@ -174,31 +174,37 @@ impl Watcher {
     fn look_around(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<()> {
         self.around_at = Some(now + DAILY);
         self.tick_at = self.idle.map(|_| now + TICK);
+        // Those of whom something is left count as seen.
+        let mut known = sweep::backs(manager.store, manager.domain)?;
+        known.extend(manager.settings().ids(manager.store)?);
+        for id in known {
+            self.note(manager, id, now)?;
+        }
         self.count_domains(manager, now)?;
         for seen in self.seen.values_mut() {
             seen.due = Some(now);
         }
-        let mut known = sweep::backs(manager.store, manager.domain)?;
-        known.extend(manager.settings().ids(manager.store)?);
-        for id in known {
-            // As one that was seen, and has gone since.
-            self.seen.entry(id).or_insert_with(|| Seen::due(now));
+        Ok(())
+    }
+
+    /// Has a domain looked at, now and when something happens to it.
+    fn note(&mut self, manager: &mut Manager<'_>, id: u16, now: Instant) -> Result<()> {
+        if id != manager.domain && !self.seen.contains_key(&id) {
+            store::watch(manager.store, &name_path(id))?;
+            self.seen.insert(id, Seen::due(now));
         }
         Ok(())
     }
 
     /// Finds out who has come and who has gone.
     fn count_domains(&mut self, manager: &mut Manager<'_>, now: Instant) -> Result<()> {
-        let mut ids = sweep::ids(manager.store, DOMAINS)?;
-        ids.remove(&manager.domain);
+        let ids = sweep::ids(manager.store, DOMAINS)?;
         for id in &ids {
-            if !self.seen.contains_key(id) {
-                store::watch(manager.store, &name_path(*id))?;
-                self.seen.insert(*id, Seen::due(now));
-            }
+            self.note(manager, *id, now)?;
         }
         for (id, seen) in &mut self.seen {
-            if !ids.contains(id) {
+            seen.is_gone = !ids.contains(id);
+            if seen.is_gone {
                 seen.due = Some(now);
             }
         }
@@ -210,8 +216,10 @@ impl Watcher {
         self.lost = None;
         let is_due = |seen: &Seen| seen.due.is_some_and(|due| now >= due);
         let due = self.seen.iter().filter(|(_, seen)| is_due(seen));
-        let due: Vec<u16> = due.map(|(id, _)| *id).take(BATCH).collect();
-        for id in due {
+        // What was set for those who are gone may be for one who comes.
+        let mut due: Vec<_> = due.map(|(id, seen)| (!seen.is_gone, *id)).collect();
+        due.sort_unstable();
+        for (_, id) in due.into_iter().take(BATCH) {
             let Some(mut seen) = self.seen.remove(&id) else {
                 continue;
             };
@@ -457,12 +465,18 @@ mod tests {
         settings.write(&mut ground.store, 3, &weight).unwrap();
         let mut all = watcher(&["all"], None);
         look(&mut all, &mut ground);
-        ground.store.unset("/local/domain/3");
-        ground.store.set("/local/domain/8/vm", "/vm/uuid-of-u3");
-        ground.store.set("/local/domain/8/name", "u3");
-        look(&mut all, &mut ground);
-        assert!(is_attached(&ground, 8));
-        let path = "/local/domain/0/idts/domain/8/weight";
-        assert_eq!(ground.store.value(path), Some("7"));
+        let mut old = 3;
+        // Also where its new id comes before the old one.
+        for new in [8, 2] {
+            ground.store.unset(&format!("/local/domain/{old}"));
+            let home = format!("/local/domain/{new}");
+            ground.store.set(&format!("{home}/vm"), "/vm/uuid-of-u3");
+            ground.store.set(&format!("{home}/name"), "u3");
+            look(&mut all, &mut ground);
+            assert!(is_attached(&ground, new));
+            let path = format!("/local/domain/0/idts/domain/{new}/weight");
+            assert_eq!(ground.store.value(&path), Some("7"));
+            old = new;
+        }
     }
 }

@@ -25,6 +25,8 @@ pub enum Told {
 pub struct Seen {
     /// When to look at it.
     pub due: Option<Instant>,
+    /// It was not among the domains when they were counted last.
+    pub is_gone: bool,
     pub pace: Pace,
     /// Of looks at what is under way or failed.
     pub again: Pace,
@@ -51,6 +53,7 @@ impl Seen {
     pub fn due(now: Instant) -> Self {
         Self {
             due: Some(now),
+            is_gone: false,
             pace: Pace::new(EVENT),
             again: Pace::new(AGAIN),
             lines: Lines::default(),

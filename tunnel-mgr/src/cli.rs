@@ -94,7 +94,8 @@ pub struct Detach {
 /// The state of each side is that of xenbus: a tunnel works when both are
 /// Connected. Counters come from the backend's driver, and are absent where it
 /// is not loaded or debugfs is not mounted. A tunnel whose domain is gone, or
-/// that lost one side's nodes, is marked as a leftover.
+/// that lost one side's nodes, is marked as a leftover. Behind are the domain's
+/// alias and rights, as `set` has them.
 #[derive(Debug, Args)]
 pub struct List {
     /// Print a JSON array

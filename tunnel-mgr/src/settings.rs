@@ -104,32 +104,28 @@ impl Settings {
 
     /// What holds for a domain, key by key; or for one that nothing is set for.
     pub fn held(&self, store: &mut dyn Store, domain: Option<u16>) -> Result<Vec<Held>> {
-        let default_dir = self.default_dir();
-        let dir = domain.map(|domain| self.dir(domain));
-        let by_file = match &dir {
-            Some(dir) => by_file(store, dir)?,
-            None => BTreeSet::new(),
+        let default = values(store, &self.default_dir())?;
+        let (mut own, mut by_file) = (Vec::new(), BTreeSet::new());
+        if let Some(domain) = domain {
+            own = values(store, &self.dir(domain))?;
+            if !own.is_empty() {
+                by_file = self::by_file(store, &self.dir(domain))?;
+            }
+        }
+        let of = |values: &[(Key, String)], key: Key| {
+            let value = values.iter().find(|(of, _)| *of == key);
+            value.map(|(_, value)| value.clone())
         };
-        let mut held = Vec::new();
-        for key in Key::LIST {
-            let name = key.name();
-            let own = match &dir {
-                Some(dir) => get(store, &format!("{dir}/{name}"))?,
-                None => None,
-            };
-            let default = match own {
-                None => get(store, &format!("{default_dir}/{name}"))?,
-                _ => None,
-            };
-            let (value, by) = match (own, default) {
-                (Some(value), _) if by_file.contains(name) => (value, Giver::File),
+        let held = |key: Key| {
+            let (value, by) = match (of(&own, key), of(&default, key)) {
+                (Some(value), _) if by_file.contains(key.name()) => (value, Giver::File),
                 (Some(value), _) => (value, Giver::Set),
                 (_, Some(value)) if key != Key::Alias => (value, Giver::Default),
                 _ => (key.default_text().into(), Giver::BuiltIn),
             };
-            held.push(Held { key, value, by });
-        }
-        Ok(held)
+            Held { key, value, by }
+        };
+        Ok(Key::LIST.into_iter().map(held).collect())
     }
 
     /// Types keys of a domain, or takes them away, so that what the file says holds;
@@ -364,6 +360,19 @@ impl Settings {
             self.put_away(store, domain)
         })
     }
+}
+
+/// The keys that a folder has, with their values.
+fn values(store: &mut dyn Store, dir: &str) -> Result<Vec<(Key, String)>> {
+    let mut values = Vec::new();
+    for key in list(store, dir)?
+        .iter()
+        .filter_map(|name| Key::from_name(name))
+    {
+        let value = get(store, &format!("{dir}/{}", key.name()))?;
+        values.extend(value.map(|value| (key, value)));
+    }
+    Ok(values)
 }
 
 fn by_file(store: &mut dyn Store, dir: &str) -> Result<BTreeSet<String>> {

@@ -33,8 +33,9 @@ pub struct Cli {
     /// Measures version 0.1.0, not what is built
     #[arg(long)]
     pub earlier: bool,
-    /// Instead of all that: what the instructions of IDTS go to, by function and by domain
-    #[arg(long, conflicts_with_all = ["quick", "cases", "systems", "worse", "json", "html", "compare"])]
+    /// Instead of all that: what the instructions of IDTS go to, by function and by domain, in rtt, bulk,
+    /// messages and setup, or only the cases that are named
+    #[arg(long, conflicts_with_all = ["quick", "systems", "worse", "json", "html", "compare"])]
     pub profile: bool,
     /// Leaves the machine up at the end, and takes one of its kind that is up
     #[arg(long)]

@@ -55,7 +55,8 @@ fn bench(cli: &Cli) -> Result<()> {
             earlier: cli.earlier,
         };
         let bed = machine(cli, &plan)?;
-        let done = profile::profile(&bed);
+        let all = cli.cases.is_empty();
+        let done = profile::profile(&bed, |case| all || cli.cases.contains(&case));
         return end(cli, bed, done);
     }
     let mut run = Run::new(cli.is_quick());

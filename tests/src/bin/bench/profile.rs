@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the instructions of a round trip and of a transfer go to: by domain and by function, as the
+//! What the instructions of a round trip, of a transfer, of a message and of a connection go to: by domain and by function, as the
 //! emulator tells them one by one. Each domain has a CPU of its own, so the CPU tells the domain;
 //! the address tells programs, kernel and Xen.
 
@@ -14,14 +14,18 @@ use anyhow::{ensure, Context, Result};
 
 use crate::bed::Bed;
 use crate::cases::MODES;
+use crate::figure::Case;
 use crate::system::System;
 
-/// What is profiled: what the load runs, and the function of the domain whose calls are counted.
-const CASES: [(&str, usize, &str); 4] = [
-    ("rtt:1:1000000", 0, "chardev10write_iter"),
-    ("trip:1:1000000", 0, "chardev5ioctl"),
-    ("send:65536:1000000", 0, "chardev10write_iter"),
-    ("recv:65536:1000000", 1, "chardev10write_iter"),
+/// What is profiled: the case of the bench that it belongs to, what the load runs, and the file
+/// operation of ours in the domain whose calls are counted.
+const CASES: [(Case, &str, usize, &str); 6] = [
+    (Case::Rtt, "rtt:1:1000000", 0, "write_iter"),
+    (Case::Rtt, "trip:1:1000000", 0, "ioctl"),
+    (Case::Bulk, "send:65536:1000000", 0, "write_iter"),
+    (Case::Bulk, "recv:65536:1000000", 1, "write_iter"),
+    (Case::Messages, "send:64:100000000", 0, "write_iter"),
+    (Case::Setup, "1000000", 0, "open"),
 ];
 const RING: u32 = 1 << 20;
 /// Bytes of a trace: some hundred thousand instructions.
@@ -35,26 +39,31 @@ const BEFORE: Duration = Duration::from_secs(3);
 type Symbols = BTreeMap<u64, String>;
 
 /// Profiles IDTS in all its modes and prints what came of it.
-pub fn profile(bed: &Bed) -> Result<()> {
+pub fn profile(bed: &Bed, wants: impl Fn(Case) -> bool) -> Result<()> {
     let trace = bed.tb.place().file("trace");
     let xen = xen_symbols(bed)?;
     for mode in MODES {
         bed.load_modules(&mode)?;
         let mut symbols = [symbols(bed, "dom0")?, symbols(bed, "u1")?];
         symbols.iter_mut().for_each(|all| all.extend(xen.clone()));
-        for (case, domain, counted) in CASES {
+        for (kind, case, domain, counted) in CASES {
+            if !wants(kind) {
+                continue;
+            }
             let system = System::Idts { ring: RING };
-            let service = bed.serve("serve", &system, "u1", "dom0")?;
-            let caller = bed.spawn(
-                "dom0",
-                &["run", &system.name().to_string(), &service.to, "1", case],
-            )?;
+            let name = system.name().to_string();
+            let is_setup = kind == Case::Setup;
+            let service = if is_setup { "greet" } else { "serve" };
+            let service = bed.serve(service, &system, "u1", "dom0")?;
+            let run = ["run", &name, &service.to, "1", case];
+            let setup = ["setup", &name, &service.to, case];
+            let caller = bed.spawn("dom0", if is_setup { &setup } else { &run })?;
             thread::sleep(BEFORE);
             let traced = bed.tb.monitor()?.trace(&trace, TRACE);
             drop((caller, service));
             traced?;
             let counts = Counts::read(&trace, &symbols, (domain, counted))?;
-            println!("== {} {case}: instructions of one", mode.name);
+            println!("== {} {kind} {case}: instructions of one", mode.name);
             counts.print();
         }
         bed.unload_modules()?;
@@ -112,7 +121,7 @@ impl Counts {
     fn read(trace: &Path, symbols: &[Symbols; 2], counted: (usize, &str)) -> Result<Counts> {
         let start = symbols[counted.0]
             .iter()
-            .find(|(_, name)| name.contains(counted.1))
+            .find(|(_, name)| is_operation(name, counted.1))
             .with_context(|| format!("no function is called {}", counted.1))?;
         let mut addresses: [HashMap<u64, u64>; 2] = Default::default();
         for line in BufReader::new(File::open(trace)?).lines() {
@@ -144,6 +153,13 @@ impl Counts {
             }
         }
     }
+}
+
+/// Whether a symbol is that file operation: C calls it by name, that of version 0.1.0 is a method of
+/// the module `chardev`.
+fn is_operation(symbol: &str, operation: &str) -> bool {
+    let method = format!("7chardev{}{operation}", operation.len());
+    symbol == format!("idts_{operation}") || symbol.contains(&method)
 }
 
 /// CPU and address of a line of the trace.

@@ -36,7 +36,7 @@ pub(crate) enum Stop {
     Blocked,
     /// The user's buffer is not there: fault in so many bytes of it at least,
     /// with nothing held, and try again.
-    Fault(usize),
+    Fault(u32),
     /// End of stream.
     End,
     /// The peer reads no more.
@@ -76,7 +76,7 @@ pub(crate) struct Rx {
 /// What a try read.
 pub(crate) struct Got {
     /// Bytes that the user has.
-    pub(crate) given: usize,
+    pub(crate) given: u32,
     /// Bytes that are out of the ring: of a record all.
     pub(crate) taken: u32,
 }
@@ -292,7 +292,7 @@ impl Channel {
             let span = rx
                 .ring
                 .next(to.len().min(limit.wrapping_sub(total) as usize) as u32);
-            let n = self.memory.rx.drain(&live, span, to.as_raw());
+            let n = self.memory.rx.drain(&live, span, to);
             notify |= self.release(&mut rx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
@@ -306,7 +306,7 @@ impl Channel {
         rx.bytes = rx.bytes.wrapping_add(total.into());
         self.tunnel.stats.rx_bytes.add(total.into());
         Ok(Got {
-            given: total as usize,
+            given: total,
             taken: total,
         })
     }
@@ -445,7 +445,7 @@ impl Channel {
         &self,
         from: &mut IovIterSource<'_>,
         limit: u32,
-    ) -> Result<usize, Stop> {
+    ) -> Result<u32, Stop> {
         if self.kind.has_records() {
             return self.try_write_record(from);
         }
@@ -467,7 +467,7 @@ impl Channel {
             let span = tx
                 .ring
                 .next(from.len().min(limit.wrapping_sub(total) as usize) as u32);
-            let n = self.memory.tx.fill(&live, span, from.as_raw());
+            let n = self.memory.tx.fill(&live, span, from);
             notify |= self.publish(&mut tx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
@@ -480,7 +480,7 @@ impl Channel {
         }
         tx.bytes = tx.bytes.wrapping_add(total.into());
         self.tunnel.stats.tx_bytes.add(total.into());
-        Ok(total as usize)
+        Ok(total)
     }
 
     /// Looks for `want` bytes of room for a while; `true`: try again.

@@ -9,14 +9,14 @@ use kernel::prelude::*;
 use crate::bindings;
 
 /// Bytes to fault in at once, of `len`, where `need` of them must be there.
-fn fault_in(len: usize, need: usize) -> usize {
-    len.min(need.max(wire::WINDOW as usize))
+fn fault_in(len: usize, need: u32) -> usize {
+    len.min(need.max(wire::WINDOW) as usize)
 }
 
 /// Judges what came of faulting in `want` bytes, of which `left` could not be.
-fn judge(want: usize, left: usize, need: usize) -> Result {
+fn judge(want: usize, left: usize, need: u32) -> Result {
     signal_check()?;
-    if want.saturating_sub(left) < need.min(want) {
+    if want.saturating_sub(left) < want.min(need as usize) {
         return Err(EFAULT);
     }
     Ok(())
@@ -25,7 +25,7 @@ fn judge(want: usize, left: usize, need: usize) -> Result {
 /// Faults a destination in, of which `need` bytes must be there: a record is
 /// taken as a whole, of a stream one byte is of use. May sleep for as long as
 /// the buffer's owner likes.
-pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, need: usize) -> Result {
+pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, need: u32) -> Result {
     let want = fault_in(to.len(), need);
     // SAFETY: The iterator is valid.
     let left = unsafe { bindings::fault_in_iov_iter_writeable(to.as_raw(), want) };
@@ -33,7 +33,7 @@ pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, need: usize) -> Result
 }
 
 /// Faults a source in, as [`fault_in_writable`].
-pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, need: usize) -> Result {
+pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, need: u32) -> Result {
     let want = fault_in(from.len(), need);
     // SAFETY: The iterator is valid.
     let left = unsafe { bindings::fault_in_iov_iter_readable(from.as_raw(), want) };

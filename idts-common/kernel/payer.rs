@@ -206,7 +206,8 @@ impl Payer {
     /// Runs `make` with what it allocates charged to this one's cgroup, as far
     /// as it asks for that.
     pub(crate) fn charge<R>(&self, make: impl FnOnce() -> R) -> R {
-        charge_to(self.cgroup.0, make)
+        // SAFETY: `self` has a reference, and outlives the call.
+        unsafe { charge_to(self.cgroup.0, make) }
     }
 
     /// Enters an endpoint; where there is none left, `make_room` may see to it.
@@ -243,9 +244,13 @@ impl Payer {
 }
 
 /// Runs `make` at a cgroup's cost: what it allocates to be accounted.
-fn charge_to<R>(cgroup: *mut c_void, make: impl FnOnce() -> R) -> R {
-    // SAFETY: The caller of this has a reference, or it is the root, which needs
-    // none; it is set back below, in this same task.
+///
+/// # Safety
+///
+/// The caller keeps a reference to `cgroup` until this returns, or it is the root,
+/// which needs none, or null.
+unsafe fn charge_to<R>(cgroup: *mut c_void, make: impl FnOnce() -> R) -> R {
+    // SAFETY: As the caller guarantees; it is set back below, in this same task.
     let other = unsafe { bindings::idts_memcg_charge(cgroup) };
     let made = make();
     // SAFETY: Whoever set it keeps it until it is set back.
@@ -258,8 +263,8 @@ fn charge_to<R>(cgroup: *mut c_void, make: impl FnOnce() -> R) -> R {
 pub(crate) fn charge<R>(payer: Option<&Payer>, make: impl FnOnce() -> R) -> R {
     match payer {
         Some(payer) => payer.charge(make),
-        // SAFETY: No requirements.
-        None => charge_to(unsafe { bindings::idts_memcg_root() }, make),
+        // SAFETY: The root.
+        None => unsafe { charge_to(bindings::idts_memcg_root(), make) },
     }
 }
 

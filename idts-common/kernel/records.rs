@@ -38,12 +38,12 @@ impl Channel {
         while done < want {
             let (skip, rest) = (HEADER.wrapping_add(done), want.wrapping_sub(done));
             let span = rx.ring.next_after(skip, rest);
-            let n = self.memory.rx.drain(&live, span, to.as_raw());
+            let n = self.memory.rx.drain(&live, span, to);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
                 // SAFETY: Just advanced by this many bytes.
                 unsafe { to.revert(done as usize) };
-                return Err(Stop::Fault(want as usize));
+                return Err(Stop::Fault(want));
             }
         }
         let words = self.memory.lines.words(&live);
@@ -54,13 +54,13 @@ impl Channel {
         self.notify(&live, notify);
         self.tunnel.stats.rx_bytes.add(len.into());
         Ok(Got {
-            given: want as usize,
+            given: want,
             taken: len,
         })
     }
 
     /// Writes the user's buffer as one record.
-    pub(crate) fn try_write_record(&self, from: &mut IovIterSource<'_>) -> Result<usize, Stop> {
+    pub(crate) fn try_write_record(&self, from: &mut IovIterSource<'_>) -> Result<u32, Stop> {
         let mut tx = self.tx.lock();
         let live = self.enter_to_write()?;
         if from.len() > longest(tx.ring.size()) as usize {
@@ -82,13 +82,13 @@ impl Channel {
         while done < len {
             let (skip, rest) = (HEADER.wrapping_add(done), len.wrapping_sub(done));
             let span = tx.ring.next_after(skip, rest);
-            let n = self.memory.tx.fill(&live, span, from.as_raw());
+            let n = self.memory.tx.fill(&live, span, from);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
                 // Nothing is published: the next try starts anew.
                 // SAFETY: Just advanced by this many bytes.
                 unsafe { from.revert(done as usize) };
-                return Err(Stop::Fault(len as usize));
+                return Err(Stop::Fault(len));
             }
         }
         let notify = self.publish(&mut tx.ring, &words, frame);
@@ -96,6 +96,6 @@ impl Channel {
         tx.bytes = tx.bytes.wrapping_add(len.into());
         self.notify(&live, notify);
         self.tunnel.stats.tx_bytes.add(len.into());
-        Ok(len as usize)
+        Ok(len)
     }
 }

@@ -18,6 +18,7 @@ use core::ptr::NonNull;
 use idts_core::mem::SharedMem;
 use idts_core::ring::Span;
 use idts_core::wire::WINDOW;
+use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::rcu;
@@ -119,30 +120,31 @@ impl Piece {
 
     /// Copies from the user's buffer into the piece, with page faults disabled.
     /// Returns the number of bytes copied; a short count is a fault.
-    fn fill(&self, at: u32, len: u32, from: *mut bindings::iov_iter) -> usize {
+    fn fill(&self, at: u32, len: u32, from: &mut IovIterSource<'_>) -> usize {
         let Some(part) = self.part(at, len) else {
             return 0;
         };
-        // SAFETY: `part` is mapped and writable, as its invariant says, and the
-        // caller passes a valid iterator. The copy is done by C: no reference
-        // to peer-writable memory is made.
+        let (base, from) = (part.base.as_ptr().cast(), from.as_raw());
+        // SAFETY: `part` is mapped and writable, as its invariant says. The copy is
+        // done by C: no reference to peer-writable memory is made.
         unsafe {
             bindings::idts_pagefault_disable();
-            let n = bindings::idts_copy_from_iter(part.base.as_ptr().cast(), len as usize, from);
+            let n = bindings::idts_copy_from_iter(base, len as usize, from);
             bindings::idts_pagefault_enable();
             n
         }
     }
 
     /// Copies from the piece to the user's buffer; otherwise as [`Self::fill`].
-    fn drain(&self, at: u32, len: u32, to: *mut bindings::iov_iter) -> usize {
+    fn drain(&self, at: u32, len: u32, to: &mut IovIterDest<'_>) -> usize {
         let Some(part) = self.part(at, len) else {
             return 0;
         };
+        let (base, to) = (part.base.as_ptr().cast(), to.as_raw());
         // SAFETY: As in `fill`.
         unsafe {
             bindings::idts_pagefault_disable();
-            let n = bindings::idts_copy_to_iter(part.base.as_ptr().cast(), len as usize, to);
+            let n = bindings::idts_copy_to_iter(base, len as usize, to);
             bindings::idts_pagefault_enable();
             n
         }
@@ -301,7 +303,7 @@ impl RingMemory {
     }
 
     /// Runs `copy` over the pieces of `span` until one of them comes up short.
-    fn walk(&self, span: Span, copy: impl Fn(&Piece, u32, u32) -> usize) -> u32 {
+    fn walk(&self, span: Span, mut copy: impl FnMut(&Piece, u32, u32) -> usize) -> u32 {
         let mut done = 0u32;
         while done < span.len {
             let at = span.at.wrapping_add(done);
@@ -338,12 +340,12 @@ impl RingMemory {
     }
 
     /// Copies from a user's buffer into `span`; a short count is a fault.
-    pub(crate) fn fill(&self, _live: &Live, span: Span, from: *mut bindings::iov_iter) -> u32 {
+    pub(crate) fn fill(&self, _live: &Live, span: Span, from: &mut IovIterSource<'_>) -> u32 {
         self.walk(span, |piece, at, len| piece.fill(at, len, from))
     }
 
     /// Copies `span` to a user's buffer; a short count is a fault.
-    pub(crate) fn drain(&self, _live: &Live, span: Span, to: *mut bindings::iov_iter) -> u32 {
+    pub(crate) fn drain(&self, _live: &Live, span: Span, to: &mut IovIterDest<'_>) -> u32 {
         self.walk(span, |piece, at, len| piece.drain(at, len, to))
     }
 }

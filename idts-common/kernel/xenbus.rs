@@ -21,7 +21,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 use kernel::time::msecs_to_jiffies;
 use kernel::types::Opaque;
-use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
+use kernel::workqueue::{self, impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::bindings;
 use crate::errno::Errno;
@@ -88,7 +88,8 @@ impl Device {
 
     /// Writes our state, which the peer watches.
     pub fn switch(&self, state: XenbusState) {
-        switch(self.as_raw(), state);
+        // SAFETY: The device is valid.
+        unsafe { switch(self.as_raw(), state) };
     }
 
     /// Says what went wrong, in the log and, for the toolstack, in xenstore.
@@ -145,9 +146,13 @@ impl Device {
     }
 }
 
-/// Writes the state of a device of ours that is valid, bound or not.
-fn switch(device: *mut bindings::xenbus_device, state: XenbusState) {
-    // SAFETY: As above; the function looks at our own node alone. A failure is
+/// Writes the state of a device of ours, bound or not.
+///
+/// # Safety
+///
+/// `device` is valid.
+unsafe fn switch(device: *mut bindings::xenbus_device, state: XenbusState) {
+    // SAFETY: As the caller guarantees; the function looks at our own node alone. A failure is
     // reported by xenbus itself, which then closes the device.
     unsafe { bindings::xenbus_switch_state(device, state as c_uint) };
 }
@@ -323,7 +328,8 @@ impl DeviceRef {
 
     /// Writes our state, which the peer watches.
     pub(crate) fn switch(&self, state: XenbusState) {
-        switch(self.0, state);
+        // SAFETY: Counted by `self`.
+        unsafe { switch(self.0, state) };
     }
 }
 
@@ -404,8 +410,10 @@ impl<T: Driver> Bound<T> {
 
     /// Has the driver look at the peer again.
     fn call_again(self: &Arc<Self>, ms: u32) {
-        // One that is to come already comes no later.
-        let _ = crate::queue().enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
+        // Freezable, for it looks at what a restore replaces. One that is to come
+        // already comes no later.
+        let queue = workqueue::system_freezable();
+        let _ = queue.enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
     }
 }
 

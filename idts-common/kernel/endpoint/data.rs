@@ -49,7 +49,7 @@ impl Endpoint {
                             _ => self.watch_turn(channel),
                         }
                     }
-                    return Ok(n);
+                    return Ok(n as usize);
                 }
                 Err(Stop::End) => return Ok(0),
                 Err(Stop::Deaf | Stop::TooLong | Stop::Broken) => {
@@ -74,13 +74,13 @@ impl Endpoint {
             let claimed = self.claim_to_write(channel, len_u32(from.len()), nonblock);
             let result = claimed.and_then(|claimed| {
                 let result = channel.try_write(from, claimed);
-                let moved = result.as_ref().map_or(0, |n| *n as u32);
+                let moved = result.as_ref().map_or(0, |n| *n);
                 channel.tunnel.settle(claimed, moved);
                 result
             });
             let error = match result {
                 Ok(n) => {
-                    total = total.wrapping_add(n);
+                    total = total.wrapping_add(n as usize);
                     continue;
                 }
                 Err(Stop::Fault(need)) => fault_in_readable(from, need).err(),

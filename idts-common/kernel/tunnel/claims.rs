@@ -34,6 +34,7 @@ impl Tunnel {
     }
 
     /// Whether programs of this domain must claim what they move.
+    #[inline]
     pub(crate) fn is_capped(&self) -> bool {
         self.capped.load(Relaxed)
     }
@@ -77,10 +78,14 @@ impl Tunnel {
 
     /// Ends a claim: gives back what was not used, and pays for what a record was
     /// longer.
+    #[inline]
     pub(crate) fn settle(&self, claimed: u32, used: u32) {
-        if claimed == ALL {
-            return;
+        if claimed != ALL {
+            self.settle_claim(claimed, used);
         }
+    }
+
+    fn settle_claim(&self, claimed: u32, used: u32) {
         if let Some(flow) = self.flow() {
             self.hub.mover.settle(flow, claimed, used);
         }

@@ -2,13 +2,11 @@
 
 //! The backend's life on xenbus: carries out what `idts_core::state` decides.
 
-use idts_core::log::Lines;
 use idts_core::pace::Pace;
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
-use idts_kernel::log::may_say;
 use idts_kernel::patience::clock;
 use idts_kernel::tunnel::{self, Tunnel};
 use idts_kernel::xenbus::{Device, Driver, End, Next};
@@ -54,18 +52,9 @@ struct Link {
     held: bool,
     /// The log has it that the front can offer nothing.
     refused: bool,
-    said: Said,
-}
-
-/// What the log has of set-ups, each kind of lines once a minute.
-#[derive(Default)]
-struct Said {
-    connected: Lines,
-    failed: Lines,
-    full: Lines,
-    held: Lines,
-    refused: Lines,
-    unfit: Lines,
+    /// The log has it that the device was connected. What the front causes after
+    /// that is for [`Hub::may_say`].
+    connected: bool,
 }
 
 /// A bound device. The lock keeps xenwatch and the work queue apart.
@@ -88,11 +77,11 @@ impl Link {
 
     /// Says what we can and waits for the front, who may set up once then; or
     /// stays closed until it may.
-    fn announce(&mut self, device: &Device) -> Result {
+    fn announce(&mut self, device: &Device, hub: &Hub) -> Result {
         let Some(full_at) = pace().take(self.full_at, clock()) else {
             self.held = true;
             device.switch(XenbusState::Closed);
-            if may_say(&mut self.said.held, device.peer()) {
+            if hub.may_say(device.peer()) {
                 dev_warn!(
                     device.device(),
                     "domain {} sets its tunnel up too often and has to wait\n",
@@ -143,17 +132,17 @@ impl Link {
                 let down = self.phase == Phase::Down && !self.held;
                 let closed = state == XenbusState::Closed && down;
                 self.refused =
-                    self.refused || closed && tunnel::was_refused(device, &mut self.said.refused);
+                    self.refused || closed && tunnel::was_refused(device, &bound.hub);
             }
-            BackStep::Announce => self.announce(device)?,
+            BackStep::Announce => self.announce(device, &bound.hub)?,
             BackStep::Map => {
-                let tunnel = Tunnel::map(device, &bound.hub, &mut self.said.unfit)?;
+                let tunnel = Tunnel::map(device, &bound.hub)?;
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
                 self.refused = false;
                 tunnel.start()?;
                 device.switch(XenbusState::Connected);
-                if may_say(&mut self.said.connected, device.peer()) {
+                if !core::mem::replace(&mut self.connected, true) {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
                 }
             }
@@ -172,7 +161,7 @@ impl Link {
                 if !device.is_online() {
                     return Ok(Next::Unregister);
                 }
-                self.announce(device)?;
+                self.announce(device, &bound.hub)?;
             }
             BackStep::Unregister => {
                 self.unmap();
@@ -198,12 +187,12 @@ impl Driver for Back {
                     full_at: 0,
                     held: false,
                     refused: false,
-                    said: Said::default(),
+                    connected: false,
                 }),
             }),
             GFP_KERNEL,
         )?;
-        bound.link.lock().announce(device)?;
+        bound.link.lock().announce(device, &bound.hub)?;
         Ok(bound)
     }
 
@@ -224,10 +213,10 @@ impl Driver for Back {
                 Err(error) => {
                     // It is mapped, and the scheduler has no place for it.
                     if error == ENOSPC && link.phase == Phase::Up {
-                        if may_say(&mut link.said.full, device.peer()) {
+                        if data.hub.may_say(device.peer()) {
                             device.tell(error, FULL);
                         }
-                    } else if may_say(&mut link.said.failed, device.peer()) {
+                    } else if data.hub.may_say(device.peer()) {
                         dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                     }
                     link.unmap();

@@ -2,11 +2,9 @@
 
 //! The frontend's life on xenbus: carries out what `idts_core::state` decides.
 
-use idts_core::log::Lines;
 use idts_core::state::{front, FrontStep, Phase, XenbusState};
 use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
-use idts_kernel::log::may_say;
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
@@ -18,16 +16,9 @@ pub(crate) struct Front;
 struct Link {
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
-    said: Said,
-}
-
-/// What the log has of set-ups, each kind of lines once a minute.
-#[derive(Default)]
-struct Said {
-    connected: Lines,
-    failed: Lines,
-    refused: Lines,
-    closed: Lines,
+    /// The log has it that the device was connected. What the back causes after
+    /// that is for [`Hub::may_say`].
+    connected: bool,
 }
 
 /// A bound device. The callbacks never overlap; the lock says so to Rust.
@@ -59,7 +50,7 @@ impl Link {
         match step {
             FrontStep::Stay => {}
             FrontStep::Offer => {
-                self.tunnel = Some(Tunnel::offer(device, &bound.hub, &mut self.said.refused)?);
+                self.tunnel = Some(Tunnel::offer(device, &bound.hub)?);
                 self.phase = Phase::Offered;
                 device.switch(XenbusState::Initialised);
             }
@@ -69,7 +60,7 @@ impl Link {
                 }
                 self.phase = Phase::Up;
                 device.switch(XenbusState::Connected);
-                if may_say(&mut self.said.connected, device.peer()) {
+                if !core::mem::replace(&mut self.connected, true) {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
                 }
             }
@@ -96,7 +87,7 @@ impl Driver for Front {
         Arc::pin_init(
             pin_init!(Bound {
                 hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, said: Said::default() }),
+                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, connected: false }),
             }),
             GFP_KERNEL,
         )
@@ -110,7 +101,7 @@ impl Driver for Front {
             let step = front(was, state);
             if was == Phase::Offered && matches!(state, XenbusState::Closing | XenbusState::Closed)
             {
-                if may_say(&mut link.said.closed, device.peer()) {
+                if data.hub.may_say(device.peer()) {
                     dev_err!(
                         device.device(),
                         "domain {} closed the tunnel before it stood; if it refused it, its log says why\n",
@@ -119,7 +110,7 @@ impl Driver for Front {
                 }
             }
             if let Err(error) = link.step(device, data, step) {
-                if may_say(&mut link.said.failed, device.peer()) {
+                if data.hub.may_say(device.peer()) {
                     dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                 }
                 link.release();

@@ -40,7 +40,6 @@ mod home;
 pub mod hub;
 mod link;
 pub mod loaded;
-pub mod log;
 mod mover;
 pub mod opening;
 pub mod patience;

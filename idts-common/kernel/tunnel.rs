@@ -18,7 +18,6 @@ mod terms;
 
 use idts_core::control::{ControlRing, Role};
 use idts_core::error::Violation;
-use idts_core::log::Lines;
 use idts_core::nodes;
 use idts_core::region::Region;
 use idts_core::sched::FlowId;
@@ -196,8 +195,8 @@ impl Tunnel {
     }
 
     /// Front: allocates, grants and publishes a tunnel.
-    pub fn offer(device: &Device, hub: &Arc<Hub>, refused: &mut Lines) -> Result<Arc<Self>> {
-        let terms = terms::answer(device, refused)?;
+    pub fn offer(device: &Device, hub: &Arc<Hub>) -> Result<Arc<Self>> {
+        let terms = terms::answer(device, hub)?;
         let control = GrantedPages::new(device.peer(), 1)?;
         let reference = control.refs().first().copied().ok_or(ENOMEM)?;
         let tunnel = Self::new(
@@ -212,8 +211,8 @@ impl Tunnel {
     }
 
     /// Back: reads, checks and maps what the front published.
-    pub fn map(device: &Device, hub: &Arc<Hub>, refused: &mut Lines) -> Result<Arc<Self>> {
-        let terms = terms::judge(device, refused)?;
+    pub fn map(device: &Device, hub: &Arc<Hub>) -> Result<Arc<Self>> {
+        let terms = terms::judge(device, hub)?;
         let reference = device.read_peer(nodes::CONTROL_REF, 1, u32::MAX)?;
         let control = MappedPages::new(DeviceRef::from(device), &mut [reference])?;
         let tunnel = Self::new(Some(device), hub, terms, Memory::Mapped(control), reference)?;

@@ -7,14 +7,13 @@
 //! its log; the other side notices, and says so in its own. PROTOCOL.md sections
 //! 3 and 8.5.
 
-use idts_core::log::Lines;
 use idts_core::nodes;
 use idts_core::terms::{feature, Abilities, Terms};
 use idts_core::wire::{QUEUES, VERSION};
 use kernel::prelude::*;
 
 use crate::bindings;
-use crate::log::may_say;
+use crate::hub::Hub;
 use crate::trial::built;
 use crate::xenbus::Device;
 
@@ -49,11 +48,11 @@ fn say_versions(device: &Device, ours: &Abilities) -> Result {
 }
 
 /// Says that the two sides have no version in common, if so.
-fn compare(device: &Device, line: &mut Lines, ours: (u32, u32), theirs: (u32, u32)) -> Result {
+fn compare(device: &Device, hub: &Hub, ours: (u32, u32), theirs: (u32, u32)) -> Result {
     if nodes::common_version(ours, theirs).is_some() {
         return Ok(());
     }
-    if may_say(line, device.peer()) {
+    if hub.may_say(device.peer()) {
         dev_err!(
             device.device(),
             "refused: domain {} speaks protocol {} to {}, we speak {} to {}\n",
@@ -77,7 +76,7 @@ pub fn announce(device: &Device) -> Result {
 
 /// Front: answers with what both can, or says why not. The versions come first:
 /// the back reads them when the front closes without an offer.
-pub(super) fn answer(device: &Device, line: &mut Lines) -> Result<Terms> {
+pub(super) fn answer(device: &Device, hub: &Hub) -> Result<Terms> {
     let ours = ours();
     say_versions(device, &ours)?;
     let theirs = Abilities {
@@ -85,7 +84,7 @@ pub(super) fn answer(device: &Device, line: &mut Lines) -> Result<Terms> {
         features: optional(device, nodes::FEATURES, 0, (0, u32::MAX))?,
         queues: optional(device, nodes::MAX_QUEUES, 1, (1, QUEUES))?,
     };
-    compare(device, line, ours.versions, theirs.versions)?;
+    compare(device, hub, ours.versions, theirs.versions)?;
     let terms = ours.meet(&theirs).ok_or(EINVAL)?;
     device.write(nodes::VERSION, terms.version)?;
     device.write(nodes::FEATURES, terms.features)?;
@@ -94,13 +93,13 @@ pub(super) fn answer(device: &Device, line: &mut Lines) -> Result<Terms> {
 }
 
 /// Back: judges what the front answered.
-pub(super) fn judge(device: &Device, line: &mut Lines) -> Result<Terms> {
+pub(super) fn judge(device: &Device, hub: &Hub) -> Result<Terms> {
     let version = device.read_peer(nodes::VERSION, 1, u32::MAX)?;
     let features = optional(device, nodes::FEATURES, 0, (0, u32::MAX))?;
     let queues = optional(device, nodes::QUEUE_COUNT, 1, (0, u32::MAX))?;
     let ours = ours();
     ours.judge(version, features, queues).map_err(|unfit| {
-        if may_say(line, device.peer()) {
+        if hub.may_say(device.peer()) {
             dev_err!(
                 device.device(),
                 "refused: domain {} answered version {}, features {:#x}, {} queues ({:?}); \
@@ -122,7 +121,7 @@ pub(super) fn judge(device: &Device, line: &mut Lines) -> Result<Terms> {
 
 /// Back: the front closed without an offer. Whether it could not make one, for
 /// there is no version in common; then the log has it.
-pub fn was_refused(device: &Device, line: &mut Lines) -> bool {
+pub fn was_refused(device: &Device, hub: &Hub) -> bool {
     let versions = ours().versions;
-    their_versions(device).is_ok_and(|theirs| compare(device, line, versions, theirs).is_err())
+    their_versions(device).is_ok_and(|theirs| compare(device, hub, versions, theirs).is_err())
 }

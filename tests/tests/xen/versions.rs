@@ -45,6 +45,8 @@ pub fn apart(lab: &Lab, guest: &Guest) -> Result<()> {
         reload(lab, domain, None)?;
         agreed(lab, guest, 1, queues).with_context(|| format!("{domain} as it was"))?;
     }
+    // Anew, for its log has a line a minute on each domain.
+    reload(lab, "dom0", None)?;
     overreach(lab, guest)?;
     reload(lab, guest.name, None)?;
     for name in GUESTS {

@@ -355,10 +355,20 @@ impl Tunnel {
         taken.map_err(|_| Refusal::NoSpace)
     }
 
-    /// Gives a channel that the peer asked for to whoever listens.
-    fn hand_over(&self, channel: &Arc<Channel>, open: &Open) -> Result<(), Refusal> {
+    /// Gives a channel that the peer asked for to whoever listens, at whose cost its
+    /// rings are.
+    fn hand_over(
+        &self,
+        channel: &Arc<Channel>,
+        open: &Open,
+        payer: Option<u32>,
+    ) -> Result<(), Refusal> {
         let rings = [open.front_ring.len, open.back_ring.len];
         let listener = self.listener(channel.ports, channel.far.into(), rings)?;
+        if listener.payer().map(|p| p.uid()) != payer {
+            // The port is somebody else's by now.
+            return Err(Refusal::Refused);
+        }
         let child = listener.child(channel)?;
         listener.offer(child).map_err(|_| Refusal::Refused)
     }

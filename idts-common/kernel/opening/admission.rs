@@ -16,7 +16,7 @@ use crate::channel::Channel;
 use crate::endpoint::{Endpoint, Owner};
 use crate::errno::Errno;
 use crate::groups::{Asker, Member};
-use crate::payer::{self, Rings};
+use crate::payer::{self, Payer, Rings};
 use crate::relay::Relay;
 use crate::tunnel::{Inner, Tunnel};
 
@@ -59,6 +59,7 @@ impl Tunnel {
             },
         };
         let payer = costs.rings.as_ref().map(Rings::payer);
+        let user = payer.map(Payer::uid);
         let make = || self.make_channel(inner, &open, self.peer);
         let Ok(channel) = payer::charge(payer, make) else {
             // An answer to us cannot be declined.
@@ -69,7 +70,7 @@ impl Tunnel {
         };
         self.list(&channel);
         if pending.is_none() {
-            if let Err(why) = self.admit(&channel, &open, group) {
+            if let Err(why) = self.admit(&channel, &open, group, user) {
                 self.unlist(&channel);
                 return self.decline(inner, &open, why);
             }
@@ -122,11 +123,12 @@ impl Tunnel {
         channel: &Arc<Channel>,
         open: &Open,
         group: Option<Name>,
+        user: Option<u32>,
     ) -> Result<(), Refusal> {
         match group {
             Some(name) => self.join(channel, open, name),
             None if open.domain != 0 => self.relay(channel, open),
-            None => self.hand_over(channel, open),
+            None => self.hand_over(channel, open, user),
         }
     }
 

@@ -15,7 +15,7 @@ use kernel::sync::Arc;
 
 use super::book::{Costs, Pending, Record};
 use super::free;
-use crate::payer::{self, Rings};
+use crate::payer::{self, Payer, Rings};
 use crate::tunnel::{Inner, Tunnel};
 
 impl Tunnel {
@@ -155,6 +155,7 @@ impl Tunnel {
             None => open.domain as u16,
         };
         let payer = pending.costs.rings.as_ref().map(Rings::payer);
+        let user = payer.map(Payer::uid);
         let channel = inner.openings.next_id().and_then(|id| {
             open.channel = id;
             payer::charge(payer, || self.make_channel(inner, &open, far))
@@ -172,7 +173,7 @@ impl Tunnel {
         let mut costs = pending.costs;
         let (answer, waiter) = if tag == 0 {
             (Answer::Awaited, pending.attempt)
-        } else if let Err(why) = self.hand_over(&channel, &open) {
+        } else if let Err(why) = self.hand_over(&channel, &open, user) {
             self.unlist(&channel);
             free(inner, &open);
             self.tend(inner);

@@ -38,3 +38,14 @@ void idts_delay(const char *place)
 	if (delay_ms && !strcmp(strim(delay), place))
 		msleep(delay_ms);
 }
+
+void idts_spin(const char *place);
+
+/* Once, without sleeping; for whom it stands still is up to the test. */
+void idts_spin(const char *place)
+{
+	unsigned int ms = READ_ONCE(delay_ms);
+
+	if (ms && !strcmp(strim(delay), place) && cmpxchg(&delay_ms, ms, 0) == ms)
+		mdelay(ms);
+}

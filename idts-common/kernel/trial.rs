@@ -31,3 +31,17 @@ pub(crate) fn delay(place: &core::ffi::CStr) {
     // SAFETY: A C string; it may sleep here.
     unsafe { idts_delay(place.as_ptr()) };
 }
+
+/// The same where it may not sleep, such as in an event handler, and once only.
+#[cfg(not(idts_trial))]
+#[inline(always)]
+pub(crate) fn spin(_place: &core::ffi::CStr) {}
+
+#[cfg(idts_trial)]
+pub(crate) fn spin(place: &core::ffi::CStr) {
+    unsafe extern "C" {
+        fn idts_spin(place: *const core::ffi::c_char);
+    }
+    // SAFETY: A C string.
+    unsafe { idts_spin(place.as_ptr()) };
+}

@@ -21,6 +21,7 @@ use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::link::waiter::Waiter;
 use crate::shared::Live;
 use crate::stats::Counter;
+use crate::trial;
 use crate::work;
 use crate::xenbus::Device;
 
@@ -292,7 +293,14 @@ impl Tunnel {
     /// worth.
     fn news_of(self: &Arc<Self>, live: &Live, id: u32) -> u32 {
         if id != 0 {
-            return self.table.with(id, |w| w.on_event(live)).unwrap_or(0);
+            let look = |waiter: &Waiter| {
+                // The first queue has the control ring, which must go on meanwhile.
+                if self.terms.queues.of(id) != 0 {
+                    trial::spin(c"event-lines");
+                }
+                waiter.on_event(live)
+            };
+            return self.table.with(id, look).unwrap_or(0);
         }
         let news = self.control_watch.compare(&self.page.words(live));
         if !news.is_none() && self.armed.xchg(0, Full) == 1 {

@@ -89,6 +89,6 @@ pub fn limits(lab: &Lab, guest: &Guest) -> Result<()> {
 }
 
 /// Waits until what nobody uses was given back.
-fn wait_idle(lab: &Lab, guest: &Guest) -> Result<()> {
+pub fn wait_idle(lab: &Lab, guest: &Guest) -> Result<()> {
     lab.wait_gauge(guest.name, "region_pages", |pages| pages == FIRST_PAGES)
 }

@@ -8,8 +8,10 @@ use anyhow::{ensure, Context, Result};
 use serde_json::json;
 use testbed::product::module_of;
 
+use crate::channels::wait_idle;
 use crate::domains::{other, start, with_setting};
 use crate::lab::{parameters_of, Guest, Lab, GUESTS};
+use crate::run::expect;
 use crate::skips;
 
 /// For how long a module stands still: far longer than what is to come meanwhile.
@@ -21,7 +23,8 @@ pub fn dom0(lab: &Lab, guest: &Guest) -> Result<()> {
     with_trial(lab, "dom0", |lab| {
         home_connect(lab).context("home connect")?;
         let all = ("connect", "all");
-        with_setting(lab, guest.name, all, || number(lab, guest)).context("number")
+        with_setting(lab, guest.name, all, || number(lab, guest)).context("number")?;
+        lines_go(lab, guest).context("lines that go")
     })
 }
 
@@ -60,6 +63,39 @@ fn home_connect(lab: &Lab) -> Result<()> {
             .all(|end| *end == json!(0) || *end == "ECONNRESET"),
         "ends of channels that nobody has: {ends:?}"
     );
+    Ok(())
+}
+
+/// The event handler has found a channel and is about to look at its lines when both ends close and
+/// the guest takes back the pages that they lie in: dom0 may unmap them only when the handler is done.
+fn lines_go(lab: &Lab, guest: &Guest) -> Result<()> {
+    // Two channels, for one of them to be of the second queue; no idle region has room for them.
+    const RING: &str = "1048576";
+    const MS: u32 = 4000;
+    wait_idle(lab, guest)?;
+    let port = lab.port().to_string();
+    let echo = start(lab, "dom0", &["idts", "echo", &port], "listening on")?;
+    let address = lab.address("dom0", port.parse()?)?;
+    let args = ["connect", &address, "--ring", RING, "--hold", "2"];
+    let mut holder = lab.exercise(guest.name, &args)?;
+    let held = holder.wait_line("holding")?;
+    ensure!(held == "holding 2", "{held}");
+    // The second queue's CPU is to stand still, the first one's goes on with the control ring; and
+    // nothing is woken on the one that stands still, for it does not look idle.
+    let apart =
+        "for q in 0 1; do for irq in $(grep \"idts-q$q\" /proc/interrupts | cut -d: -f1); do \
+                 echo $((q + 1)) >/proc/irq/$irq/smp_affinity; done; done; \
+                 timeout 10 taskset 2 sh -c 'while :; do :; done' >/dev/null 2>&1 </dev/null &";
+    lab.tb.sh("dom0", apart)?;
+    stand_still(lab, "dom0", "event-lines", MS)?;
+    // Who waits in dom0 is told, by a handler that has other things to do.
+    holder.tell("enough")?;
+    expect(&holder.report()?, "channels", 2)?;
+    echo.stop()?;
+    wait_idle(lab, guest)?;
+    let folder = format!("/sys/module/{}/parameters", module_of("dom0"));
+    let left = lab.tb.sh("dom0", &format!("cat {folder}/delay_ms"))?;
+    ensure!(left.stdout_text().trim() == "0", "no handler stood still");
     Ok(())
 }
 

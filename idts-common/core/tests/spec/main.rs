@@ -68,6 +68,7 @@ fn nodes_and_their_values() {
         "backend-id",
         "frontend",
         "frontend-id",
+        "generation",
         "online",
         "state",
     ];

@@ -154,7 +154,21 @@ pub fn connect(lab: &Lab, guest: &Guest) -> Result<()> {
     });
     set(lab, guest.name, "connect=")?;
     result?;
+    by_default(lab, guest, &servers)?;
     servers.end()
+}
+
+/// What is set for all holds where nothing is set for the guest.
+fn by_default(lab: &Lab, guest: &Guest, servers: &Servers) -> Result<()> {
+    with_setting(lab, "--default", ("connect", "none"), || {
+        servers.reached(lab, guest.name, [false; 3])?;
+        with_setting(lab, guest.name, ("connect", "all"), || {
+            servers.reached(lab, guest.name, [true; 3])
+        })?;
+        servers.reached(lab, guest.name, [false; 3])
+    })
+    .context("set --default")?;
+    servers.reached(lab, guest.name, [true, false, false])
 }
 
 /// What nobody can have meant allows nothing.

@@ -8,7 +8,7 @@ use anyhow::{bail, ensure, Context, Result};
 use crate::config::Config;
 use crate::emulator;
 use crate::place::{Place, State};
-use crate::session::{self, Child, Output, Streams};
+use crate::session::{self, Child, Door, Output, Streams};
 use crate::wire::{Hello, Spec};
 
 /// A command that is not over after this long hangs. It is no measure of speed: on a busy machine
@@ -101,12 +101,12 @@ impl Testbed {
     /// Starts a command with a pipe for each of its streams.
     pub fn spawn(&self, domain: &str, argv: &[&str]) -> Result<Child> {
         let spec = spec(argv.iter().map(|arg| arg.to_string()).collect())?;
-        session::start_piped(self.state.port, &self.hello(domain), &spec)
+        session::start_piped(&self.door(), &self.hello(domain), &spec)
     }
 
     /// Starts a command with the streams given.
     pub fn spawn_with(&self, domain: &str, spec: &Spec, streams: Streams) -> Result<Child> {
-        session::start(self.state.port, &self.hello(domain), spec, streams)
+        session::start(&self.door(), &self.hello(domain), spec, streams)
     }
 
     /// Runs `xl` in dom0; an exit code other than 0 is an error.
@@ -145,6 +145,13 @@ impl Testbed {
             place.clear();
         }
         Ok(())
+    }
+
+    fn door(&self) -> Door {
+        Door {
+            port: self.state.port,
+            queue: self.place.file("queue"),
+        }
     }
 
     fn hello(&self, domain: &str) -> Hello {

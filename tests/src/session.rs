@@ -5,12 +5,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use rustix::event::{poll, PollFd, PollFlags};
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 
 use crate::wire::{self, Frame, Hello, Kind, Spec, STDIN_WINDOW};
 
@@ -137,9 +141,37 @@ impl Link {
     }
 }
 
-/// Starts a command over the port of dom0's agent.
-pub fn start(port: u16, hello: &Hello, spec: &Spec, streams: Streams) -> Result<Child> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("no way to dom0")?;
+/// The way to dom0's agent.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Port on this host, which the emulator passes on.
+    pub port: u16,
+    /// Whose lock lets one connection through at a time. The emulator's own queue has room for one
+    /// that it has not taken; of more some get lost, seconds later.
+    pub queue: PathBuf,
+}
+
+impl Door {
+    /// Waits for our turn, which lasts until the file is dropped.
+    fn enter(&self) -> Result<File> {
+        let failed = || format!("{}", self.queue.display());
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let queue = options.open(&self.queue).with_context(failed)?;
+        loop {
+            match flock(&queue, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                result => break result.with_context(failed)?,
+            }
+        }
+        Ok(queue)
+    }
+}
+
+/// Starts a command through the door of dom0's agent.
+pub fn start(door: &Door, hello: &Hello, spec: &Spec, streams: Streams) -> Result<Child> {
+    let turn = door.enter()?;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, door.port)).context("no way to dom0")?;
     stream.set_nodelay(true)?;
     let (woken, waker) = io::pipe()?;
     let link = Arc::new(Link {
@@ -163,7 +195,7 @@ pub fn start(port: u16, hello: &Hello, spec: &Spec, streams: Streams) -> Result<
         Some(File::from(streams.stderr)),
     ];
     let receiver = Arc::clone(&link);
-    thread::spawn(move || receive(&receiver, stream, outputs));
+    thread::spawn(move || receive(&receiver, stream, outputs, turn));
     if let Some(stdin) = streams.stdin {
         let link = Arc::clone(&link);
         thread::spawn(move || send_input(&link, File::from(stdin), woken));
@@ -179,7 +211,7 @@ pub fn start(port: u16, hello: &Hello, spec: &Spec, streams: Streams) -> Result<
 }
 
 /// As [`start`], with a pipe for each stream.
-pub fn start_piped(port: u16, hello: &Hello, spec: &Spec) -> Result<Child> {
+pub fn start_piped(door: &Door, hello: &Hello, spec: &Spec) -> Result<Child> {
     let (stdin, to_stdin) = io::pipe()?;
     let (from_stdout, stdout) = io::pipe()?;
     let (from_stderr, stderr) = io::pipe()?;
@@ -188,17 +220,20 @@ pub fn start_piped(port: u16, hello: &Hello, spec: &Spec) -> Result<Child> {
         stdout: stdout.into(),
         stderr: stderr.into(),
     };
-    let mut child = start(port, hello, spec, streams)?;
+    let mut child = start(door, hello, spec, streams)?;
     child.stdin = Some(to_stdin);
     child.stdout = Some(from_stdout);
     child.stderr = Some(from_stderr);
     Ok(child)
 }
 
-/// Takes frames until the command has ended.
-fn receive(link: &Link, mut stream: TcpStream, mut outputs: [Option<File>; 2]) {
+/// Takes frames until the command has ended; with the first of them, it is the next one's turn.
+fn receive(link: &Link, mut stream: TcpStream, mut outputs: [Option<File>; 2], turn: File) {
+    let mut turn = Some(turn);
     let end = loop {
-        match wire::read_frame(&mut stream) {
+        let frame = wire::read_frame(&mut stream);
+        drop(turn.take());
+        match frame {
             Ok(Some(frame)) => {
                 if let Some(end) = take(link, &frame, &mut outputs) {
                     break end;
@@ -219,6 +254,7 @@ fn take(
     outputs: &mut [Option<File>; 2],
 ) -> Option<Result<i32, String>> {
     match frame.kind {
+        Kind::Welcome => {}
         Kind::Started => link.update(|state| state.started = true),
         Kind::Stdout => pass_on(link, outputs, 0, &frame.body),
         Kind::Stderr => pass_on(link, outputs, 1, &frame.body),
@@ -390,4 +426,71 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A second handle on one of our own standard streams.
 pub fn own(stream: impl AsFd) -> Result<OwnedFd> {
     Ok(stream.as_fd().try_clone_to_owned()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::Timespec;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Connections at once.
+    const MANY: usize = 16;
+    /// Only what hangs takes so long.
+    const HUNG: Duration = Duration::from_secs(600);
+
+    /// Answers as the agents do, for a command that ends with 7.
+    fn answer(mut link: TcpStream) -> io::Result<()> {
+        link.write_all(&wire::frame(Kind::Welcome, b""))?;
+        while let Some(frame) = wire::read_frame(&mut link)? {
+            if frame.kind == Kind::Spec {
+                link.write_all(&wire::frame(Kind::Exit, &7u32.to_le_bytes()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The emulator's queue has room for one, and it looks there now and then: nobody comes
+    /// before the one ahead of him is in.
+    #[test]
+    fn of_many_at_once_one_comes_at_a_time() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let folder = std::env::temp_dir().join(format!("testbed-queue-{}", std::process::id()));
+        let door = Door {
+            port: listener.local_addr().unwrap().port(),
+            queue: folder.clone(),
+        };
+        let crowded = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&crowded);
+        thread::spawn(move || loop {
+            let (link, _) = listener.accept().unwrap();
+            thread::sleep(Duration::from_millis(20));
+            let mut next = [PollFd::new(&listener, PollFlags::IN)];
+            let waiting = poll(&mut next, Some(&Timespec::default())).unwrap();
+            seen.fetch_add(waiting, Ordering::Relaxed);
+            thread::spawn(move || answer(link));
+        });
+        let hello = Hello {
+            token: String::new(),
+            domain: "u1".into(),
+            wait_secs: 0,
+        };
+        let spec = Spec {
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            pty: None,
+        };
+        thread::scope(|scope| {
+            for _ in 0..MANY {
+                scope.spawn(|| {
+                    let child = start_piped(&door, &hello, &spec).unwrap();
+                    assert_eq!(child.wait_for(HUNG).unwrap(), 7);
+                });
+            }
+        });
+        std::fs::remove_file(folder).unwrap();
+        assert_eq!(crowded.load(Ordering::Relaxed), 0);
+    }
 }

@@ -57,10 +57,12 @@ pub enum Kind {
     Exit,
     /// The agent could not run it, in words.
     Failed,
+    /// From dom0's agent: it has the connection.
+    Welcome,
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Hello,
         Kind::Spec,
         Kind::Stdin,
@@ -75,6 +77,7 @@ impl Kind {
         Kind::StdinClosed,
         Kind::Exit,
         Kind::Failed,
+        Kind::Welcome,
     ];
 
     fn from_byte(byte: u8) -> Option<Kind> {

@@ -136,6 +136,22 @@ pub fn eight_at_once(_: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// None of many commands that are started at once, over all guests, loses its connection.
+pub fn many_at_once(lab: &Lab, _: &Guest) -> Result<()> {
+    let (many, rounds) = if lab.times > 1 { (64, 20) } else { (16, 3) };
+    let guests: Vec<_> = Lab::domains().filter(|domain| *domain != "dom0").collect();
+    for round in 0..rounds {
+        let begin = |domain: &&str| start(exec(domain, &["true"]));
+        let crowd = guests.iter().cycle().take(many);
+        let running = crowd.map(begin).collect::<Result<Vec<_>>>()?;
+        for child in running {
+            let ended = finish(child)?.expect(0, "");
+            ended.map(drop).with_context(|| format!("round {round}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts a command that tells its process id; it ends only when somebody ends it.
 pub fn start_sleeper(domain: &str, before: &str) -> Result<(Child, String)> {
     // Nothing is forked: a child between fork and exec would lose a signal to the group.

@@ -75,6 +75,7 @@ const WITH_GUEST: &[(&str, Case)] = &[
 const WITH_PV_GUEST: &[(&str, Case)] = &[
     ("testbed::streams", bed::streams),
     ("testbed::eight_at_once", bed::eight_at_once),
+    ("testbed::many_at_once", bed::many_at_once),
     ("testbed::interrupt", bed::interrupt),
     ("testbed::push_pull", bed::push_pull),
     ("testbed::idle", bed::idle),

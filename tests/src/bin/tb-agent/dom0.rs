@@ -60,6 +60,7 @@ fn answer(link: TcpStream, token: &str, used: &Used) -> anyhow::Result<()> {
     ensure!(frame.kind == Kind::Hello, "a greeting must come first");
     let hello: Hello = serde_json::from_slice(&frame.body)?;
     ensure!(hello.token == token, "the token is not that of this run");
+    (&mut &link).write_all(&wire::frame(Kind::Welcome, b""))?;
     if hello.domain == "dom0" {
         return command::serve(link);
     }

@@ -4,8 +4,8 @@
 
 use idts_kernel::hub::parameter;
 use idts_kernel::loaded::Loaded;
-use idts_kernel::patience::Waiting;
 use idts_kernel::payer::bound;
+use idts_kernel::sys::busy_poll::Waiting;
 use kernel::prelude::*;
 
 mod driver;

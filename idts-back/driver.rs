@@ -5,9 +5,9 @@
 use idts_core::pace::Pace;
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
-use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
-use idts_kernel::patience::clock;
+use idts_kernel::sys::busy_poll::clock;
+use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::{self, Tunnel};
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
@@ -131,8 +131,7 @@ impl Link {
                 // Once: a front that closes again and again must not fill the log.
                 let down = self.phase == Phase::Down && !self.held;
                 let closed = state == XenbusState::Closed && down;
-                self.refused =
-                    self.refused || closed && tunnel::was_refused(device, &bound.hub);
+                self.refused = self.refused || closed && tunnel::was_refused(device, &bound.hub);
             }
             BackStep::Announce => self.announce(device, &bound.hub)?,
             BackStep::Map => {

@@ -3,8 +3,8 @@
 //! The frontend's life on xenbus: carries out what `idts_core::state` decides.
 
 use idts_core::state::{front, FrontStep, Phase, XenbusState};
-use idts_kernel::errno::Errno;
 use idts_kernel::hub::Hub;
+use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;

@@ -15,12 +15,12 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-use crate::errno::Errno;
 use crate::home::Local;
 use crate::link::waiter::Waiter;
 use crate::link::watch::Watch;
-use crate::patience::Patience;
 use crate::shared::{Live, Piece, RingMemory, Words};
+use crate::sys::busy_poll::Patience;
+use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
 /// Bytes that one try moves at most: it runs without page faults and inside an
@@ -441,11 +441,7 @@ impl Channel {
 
     /// Writes what there is room for from the user's buffer, at most `limit`
     /// bytes; of records one, however long.
-    pub(crate) fn try_write(
-        &self,
-        from: &mut IovIterSource<'_>,
-        limit: u32,
-    ) -> Result<u32, Stop> {
+    pub(crate) fn try_write(&self, from: &mut IovIterSource<'_>, limit: u32) -> Result<u32, Stop> {
         if self.kind.has_records() {
             return self.try_write_record(from);
         }

@@ -21,10 +21,10 @@ use kernel::types::{ForeignOwnable, Opaque};
 use kernel::uaccess::{UserPtr, UserSlice};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::bindings;
 use crate::endpoint::Endpoint;
 use crate::hub::Hub;
 use crate::payer::Payer;
+use crate::sys::bindings;
 
 /// `FIONREAD` (asm-generic/ioctls.h).
 const FIONREAD: u32 = 0x541b;

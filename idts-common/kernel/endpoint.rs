@@ -25,13 +25,13 @@ pub(crate) use self::connect::Attempt;
 use self::connect::Last;
 pub(crate) use self::leg::{Leg, Outcome, Owner};
 use crate::channel::Channel;
-use crate::errno::Errno;
 use crate::hub::Hub;
 use crate::link::waiter::Wake;
-use crate::patience::Patience;
 use crate::payer::{Payer, Seat};
+use crate::sys::busy_poll::Patience;
+use crate::sys::errno::Errno;
+use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 use crate::tunnel::Tunnel;
-use crate::wait::{Armed, Awaited, WaitQueue, Woken};
 
 /// The processes that wait at an endpoint.
 #[pin_data]

@@ -10,8 +10,8 @@ use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-use crate::bindings;
 use crate::shared::Live;
+use crate::sys::bindings;
 use crate::xenbus::Device;
 
 /// What an event turned out to be.

@@ -12,8 +12,8 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-use crate::bindings;
 use crate::shared::Piece;
+use crate::sys::bindings;
 use crate::xenbus::DeviceRef;
 
 const PAGE: usize = 4096;

@@ -18,9 +18,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::{Attempt, Endpoint};
-use crate::patience::clock;
 use crate::payer;
 use crate::relay::{copy_record, Moved, Stall, Then};
+use crate::sys::busy_poll::clock;
 use crate::tunnel::Tunnel;
 
 /// Groups at once, of all users together.

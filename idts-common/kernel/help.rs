@@ -16,10 +16,10 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
-use crate::bindings;
 use crate::hub::Hub;
-use crate::patience::{ticks, Patience};
-use crate::wait::{Armed, Awaited, WaitQueue, Woken};
+use crate::sys::bindings;
+use crate::sys::busy_poll::{ticks, Patience};
+use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 
 /// Looks for a message of a process in one wait, at most. That of a connect or an
 /// accept alone takes a handful.

@@ -15,7 +15,6 @@ use kernel::sync::Arc;
 
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::Attempt;
-use crate::errno::Errno;
 use crate::grant::LocalPages;
 use crate::groups::{Asker, Member};
 use crate::hub::Hub;
@@ -23,6 +22,7 @@ use crate::opening::Wanted;
 use crate::payer::Rings;
 use crate::segments::Memory;
 use crate::shared::{Piece, RingMemory};
+use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
 /// What the two ends of a channel lie in, as long as one of them is there.
@@ -131,7 +131,7 @@ impl Tunnel {
         let rings = payer.rings(Place::Home, bytes, || self.hub.reaper.flush())?;
         let pair = payer.charge(|| self.pair(&wanted, rings));
         let (ours, theirs) = pair.map_err(|error| payer.got_none(error))?;
-        crate::trial::delay(c"home-connect");
+        crate::sys::test_override::delay(c"home-connect");
         let undo = |errno| {
             self.close(&ours);
             self.close(&theirs);

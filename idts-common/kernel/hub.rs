@@ -18,19 +18,19 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::accounts::{Account, Accounts, AccountsReport};
 use crate::endpoint::{Attempt, Endpoint};
-use crate::errno::Errno;
 use crate::groups::Groups;
 use crate::help::Help;
 use crate::mover::Mover;
 use crate::opening::Wanted;
-use crate::patience::Waiting;
 use crate::payer::{self, Users};
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
 use crate::stats::{Counter, Report, SchedulerReport};
+use crate::sys::busy_poll::Waiting;
+use crate::sys::errno::Errno;
+use crate::sys::work::OwnQueue;
 use crate::tunnel::Tunnel;
 use crate::wish::Wish;
-use crate::work::OwnQueue;
 use crate::xenbus::Watch;
 
 /// Ports that may be bound at once, by all users together.
@@ -124,7 +124,7 @@ impl Installed {
     ///
     /// Called once, from the module's `init`.
     pub unsafe fn new(role: Role, waiting: Waiting) -> Result<Self> {
-        crate::patience::set(waiting);
+        crate::sys::busy_poll::set(waiting);
         // SAFETY: Called once, first, as this function requires.
         let queue = unsafe { OwnQueue::new()? };
         // SAFETY: As above.

@@ -8,7 +8,7 @@ use kernel::prelude::*;
 
 use crate::chardev::CharDev;
 use crate::hub::Installed;
-use crate::patience::Waiting;
+use crate::sys::busy_poll::Waiting;
 use crate::xenbus::{self, Adapter, Driver, End};
 
 /// A loaded module, in the order of undoing: first no device is driven any more,

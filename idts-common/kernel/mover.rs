@@ -21,14 +21,14 @@ use kernel::time::hrtimer::{
 use kernel::time::{Delta, Monotonic};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
-use crate::bindings;
 use crate::endpoint::{Leg, Owner};
 use crate::groups::Group;
-use crate::patience::{clock, Patience};
 use crate::relay::{Moved, Relay, Then, Way};
+use crate::sys::bindings;
+use crate::sys::busy_poll::{clock, Patience};
+use crate::sys::wait::Armed;
+use crate::sys::work;
 use crate::tunnel::Tunnel;
-use crate::wait::Armed;
-use crate::work;
 
 /// Nanoseconds between two looks at a group that a subscriber holds up.
 const HOLD: u64 = 100_000_000;
@@ -257,7 +257,7 @@ impl Mover {
     /// Makes the worker look. May be called from hard interrupt context.
     pub(crate) fn kick(self: &Arc<Self>) {
         // Already queued is fine: the worker looks at everything.
-        let _ = crate::queue().enqueue::<_, 0>(self.clone());
+        let _ = crate::sys::work::queue().enqueue::<_, 0>(self.clone());
         // What it halts in place for is not all that it looks at when called.
         self.rouse();
     }

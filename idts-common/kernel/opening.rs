@@ -30,9 +30,9 @@ pub(crate) use self::book::{Openings, Wanted};
 use crate::asks::{Question, Share};
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::{Attempt, Endpoint};
-use crate::errno::Errno;
 use crate::link::waiter::Waiter;
 use crate::payer::Rings;
+use crate::sys::errno::Errno;
 use crate::tunnel::{Inner, Tunnel};
 
 /// Openings that may be under way at once.

@@ -21,10 +21,10 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-use crate::bindings;
-use crate::errno::Errno;
 use crate::hub::Hub;
 use crate::stats::Counter;
+use crate::sys::bindings;
+use crate::sys::errno::Errno;
 
 /// The modules' parameters: MiB of rings of a user, its endpoints, MiB of rings
 /// in the tunnel of the domain with itself, or 0.

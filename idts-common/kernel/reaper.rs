@@ -14,15 +14,15 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::time::msecs_to_jiffies;
 use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
-use crate::bindings;
 use crate::endpoint::{Attempt, Endpoint};
-use crate::errno::Errno;
 use crate::grant::GrantedPages;
 use crate::link::table::Unlisted;
-use crate::patience::clock;
-use crate::trial;
+use crate::sys::bindings;
+use crate::sys::busy_poll::clock;
+use crate::sys::errno::Errno;
+use crate::sys::test_override;
+use crate::sys::work::{disable_delayed, flush_delayed};
 use crate::tunnel::Tunnel;
-use crate::work::{disable_delayed, flush_delayed};
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;
@@ -180,7 +180,8 @@ impl Reaper {
     }
 
     fn schedule_tick(self: &Arc<Self>) {
-        let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), msecs_to_jiffies(TICK_MS));
+        let _ = crate::sys::work::queue()
+            .enqueue_delayed::<_, 1>(self.clone(), msecs_to_jiffies(TICK_MS));
     }
 
     /// Gives up what is overdue.
@@ -203,7 +204,8 @@ impl Reaper {
 
     fn schedule(self: &Arc<Self>, ms: u32) {
         // Already scheduled is fine: the work looks at the whole lists.
-        let _ = crate::queue().enqueue_delayed::<_, 0>(self.clone(), msecs_to_jiffies(ms));
+        let _ =
+            crate::sys::work::queue().enqueue_delayed::<_, 0>(self.clone(), msecs_to_jiffies(ms));
     }
 
     /// Works once through both lists; says whether pages are left.
@@ -273,7 +275,7 @@ impl WorkItem for Reaper {
     type Pointer = Arc<Reaper>;
 
     fn run(this: Arc<Reaper>) {
-        trial::delay(c"reaper");
+        test_override::delay(c"reaper");
         if this.pass() {
             this.schedule(RETRY_MS);
         }

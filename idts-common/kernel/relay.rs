@@ -16,9 +16,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop, Tx};
 use crate::endpoint::{Endpoint, Outcome, Owner};
-use crate::errno::Errno;
 use crate::opening::Wanted;
 use crate::shared::{self, Live};
+use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
 /// One of a relay's two directions.

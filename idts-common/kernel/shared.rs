@@ -23,7 +23,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::rcu;
 
-use crate::bindings;
+use crate::sys::bindings;
 
 /// Lets accesses to shared memory in until it is closed, once and for all.
 pub(crate) struct Gate {

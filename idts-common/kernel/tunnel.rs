@@ -37,7 +37,6 @@ pub(crate) use self::queues::Lane;
 pub use self::terms::{announce, was_refused};
 use crate::accounts::Account;
 use crate::asks::Asks;
-use crate::errno::Errno;
 use crate::evtchn::EventChannel;
 use crate::grant::{GrantedPages, MappedPages};
 use crate::hub::Hub;
@@ -47,9 +46,10 @@ use crate::opening::Openings;
 use crate::segments::{self, Memory, Segments};
 use crate::shared::{Gate, Piece};
 use crate::stats::Stats;
-use crate::trial;
-use crate::wait::WaitQueue;
-use crate::work;
+use crate::sys::errno::Errno;
+use crate::sys::test_override;
+use crate::sys::wait::WaitQueue;
+use crate::sys::work;
 use crate::xenbus::{Device, DeviceRef};
 
 /// What the debugfs file shows besides counters.
@@ -283,7 +283,7 @@ impl Tunnel {
         if let Some(flow) = self.flow() {
             self.hub.mover.leave(flow);
         }
-        trial::delay(c"stop");
+        test_override::delay(c"stop");
         let events = {
             let mut inner = self.inner.lock();
             // First the errno, then the gate: whoever finds it shut has one.

@@ -19,11 +19,11 @@ use kernel::time::msecs_to_jiffies;
 use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::endpoint::Attempt;
-use crate::errno::Errno;
 use crate::opening::Wanted;
-use crate::patience::clock;
+use crate::sys::busy_poll::clock;
+use crate::sys::errno::Errno;
+use crate::sys::work::{disable_delayed, flush_delayed};
 use crate::tunnel::Tunnel;
-use crate::work::{disable_delayed, flush_delayed};
 use crate::xenbus;
 
 /// Connects that may wait for a tunnel.
@@ -185,7 +185,7 @@ impl Wish {
             // Already scheduled is fine: the work looks at what is to be told.
             let ms = PACE.wait(state.writes, clock()).div_ceil(NS_PER_MS);
             let delay = msecs_to_jiffies(ms.try_into().unwrap_or(u32::MAX));
-            let _ = crate::queue().enqueue_delayed(self.clone(), delay);
+            let _ = crate::sys::work::queue().enqueue_delayed(self.clone(), delay);
         }
     }
 

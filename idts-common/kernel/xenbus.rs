@@ -23,9 +23,9 @@ use kernel::time::msecs_to_jiffies;
 use kernel::types::Opaque;
 use kernel::workqueue::{self, impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
-use crate::bindings;
-use crate::errno::Errno;
-use crate::work::disable_delayed;
+use crate::sys::bindings;
+use crate::sys::errno::Errno;
+use crate::sys::work::disable_delayed;
 
 /// Whether this is a domain of Xen's with a xenstore: elsewhere most of xenbus
 /// does not work, and some of it is a BUG.

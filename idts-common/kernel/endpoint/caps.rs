@@ -7,7 +7,7 @@ use kernel::prelude::*;
 
 use super::Endpoint;
 use crate::channel::{Channel, Readiness, Stop};
-use crate::patience::Patience;
+use crate::sys::busy_poll::Patience;
 use crate::tunnel::ALL;
 
 impl Endpoint {

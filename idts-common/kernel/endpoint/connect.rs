@@ -14,11 +14,11 @@ use kernel::time::msecs_to_jiffies;
 
 use super::{Endpoint, Inner, State};
 use crate::channel::Channel;
-use crate::errno::Errno;
 use crate::opening::Wanted;
-use crate::patience::clock;
+use crate::sys::busy_poll::clock;
+use crate::sys::errno::Errno;
+use crate::sys::wait::Awaited;
 use crate::tunnel::Tunnel;
-use crate::wait::Awaited;
 
 /// How long a connect waits by default.
 const CONNECT_MS: u32 = 30_000;

@@ -10,11 +10,11 @@ use kernel::sync::atomic::Relaxed;
 
 use super::Endpoint;
 use crate::channel::{Channel, Stop};
-use crate::errno::Errno;
-use crate::fault::{fault_in_readable, fault_in_writable};
-use crate::patience::Patience;
-use crate::user::UserBuffer;
-use crate::wait::Awaited;
+use crate::sys::busy_poll::Patience;
+use crate::sys::errno::Errno;
+use crate::sys::uaccess::UserBuffer;
+use crate::sys::uaccess::{fault_in_readable, fault_in_writable};
+use crate::sys::wait::Awaited;
 
 impl Endpoint {
     /// `read(2)`.

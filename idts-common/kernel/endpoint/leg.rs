@@ -8,13 +8,13 @@ use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
 
 use super::{Endpoint, State};
 use crate::channel::Channel;
-use crate::errno::Errno;
 use crate::groups::{Group, Groups, Member};
 use crate::hub::Hub;
 use crate::link::waiter::Wake;
 use crate::mover::Mover;
 use crate::opening::Wanted;
 use crate::relay::Relay;
+use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
 /// What came of a leg's connect.
@@ -138,7 +138,7 @@ impl Endpoint {
 
     /// Closes a leg.
     pub(crate) fn end_leg(&self) {
-        crate::trial::delay(c"leg-end");
+        crate::sys::test_override::delay(c"leg-end");
         // It and its owner own each other until here.
         let owner = self.leg.as_ref().and_then(|leg| leg.owner.lock().take());
         if let Some(channel) = self.channel.as_ref() {

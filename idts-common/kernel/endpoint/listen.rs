@@ -10,7 +10,7 @@ use kernel::sync::Arc;
 use super::{Endpoint, State};
 use crate::channel::Channel;
 use crate::payer;
-use crate::wait::Awaited;
+use crate::sys::wait::Awaited;
 
 impl Endpoint {
     /// Binds to `port` for connections from `peer`.

@@ -7,8 +7,8 @@ use core::pin::Pin;
 use kernel::sync::atomic::Relaxed;
 
 use super::{Endpoint, State};
-use crate::bindings;
 use crate::channel::{Channel, Readiness};
+use crate::sys::bindings;
 
 impl Endpoint {
     /// `poll(2)`: the events that hold now.

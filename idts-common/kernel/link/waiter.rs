@@ -8,7 +8,7 @@ use kernel::sync::{Arc, ArcBorrow, SetOnce};
 
 use super::watch::Watch;
 use crate::shared::{Live, Piece};
-use crate::wait::Armed;
+use crate::sys::wait::Armed;
 
 /// Who is woken by news.
 pub(crate) trait Wake: Send + Sync {

@@ -14,10 +14,10 @@ use super::book::{Costs, Record};
 use super::free;
 use crate::channel::Channel;
 use crate::endpoint::{Endpoint, Owner};
-use crate::errno::Errno;
 use crate::groups::{Asker, Member};
 use crate::payer::{self, Payer, Rings};
 use crate::relay::Relay;
+use crate::sys::errno::Errno;
 use crate::tunnel::{Inner, Tunnel};
 
 impl Tunnel {

@@ -10,7 +10,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
-use crate::work;
+use crate::sys::work;
 use crate::xenbus::DeviceRef;
 
 /// Switches a device to Closing.
@@ -38,7 +38,7 @@ impl Closer {
 
     /// Has it done soon.
     pub(super) fn ask(self: &Arc<Self>) {
-        let _ = crate::queue().enqueue(self.clone());
+        let _ = crate::sys::work::queue().enqueue(self.clone());
     }
 
     /// Does not do it any more; done or not it is then.

@@ -14,8 +14,8 @@ use kernel::sync::Arc;
 use kernel::workqueue::WorkItem;
 
 use super::{Inner, Tunnel};
-use crate::errno::Errno;
 use crate::payer;
+use crate::sys::errno::Errno;
 
 /// Messages handled before the worker lets others run.
 const BATCH: usize = 64;
@@ -95,7 +95,7 @@ impl Tunnel {
 
     pub(crate) fn schedule(self: &Arc<Self>) {
         // Already scheduled is fine: the worker looks at everything.
-        let _ = crate::queue().enqueue::<_, 0>(self.clone());
+        let _ = crate::sys::work::queue().enqueue::<_, 0>(self.clone());
     }
 
     /// Takes the next message, if there is one and room for its answers.
@@ -178,7 +178,7 @@ impl Tunnel {
         self.mail.store(1, Release);
         if self.hub.help.call() {
             // It may have to wait for the CPU.
-            let _ = crate::queue().enqueue_delayed::<_, 1>(self.clone(), 1);
+            let _ = crate::sys::work::queue().enqueue_delayed::<_, 1>(self.clone(), 1);
         } else {
             self.schedule();
         }

@@ -21,8 +21,8 @@ use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::link::waiter::Waiter;
 use crate::shared::Live;
 use crate::stats::Counter;
-use crate::trial;
-use crate::work;
+use crate::sys::test_override;
+use crate::sys::work;
 use crate::xenbus::Device;
 
 /// Names in /proc/interrupts.
@@ -217,7 +217,7 @@ impl Handler for Ear {
         this.worth.store(worth, Relaxed);
         this.irq.store(irq, Relaxed);
         // Before the gate is left: who closes it then waits for this work.
-        let _ = crate::queue().enqueue::<_, 0>(Arc::from(this));
+        let _ = crate::sys::work::queue().enqueue::<_, 0>(Arc::from(this));
         None
     }
 }
@@ -231,7 +231,7 @@ impl WorkItem for Ear {
         };
         while this.go_on(lane) {
             // SAFETY: A worker may sleep, and nothing is held.
-            unsafe { crate::bindings::idts_cond_resched() };
+            unsafe { crate::sys::bindings::idts_cond_resched() };
         }
     }
 }
@@ -296,7 +296,7 @@ impl Tunnel {
             let look = |waiter: &Waiter| {
                 // The first queue has the control ring, which must go on meanwhile.
                 if self.terms.queues.of(id) != 0 {
-                    trial::spin(c"event-lines");
+                    test_override::spin(c"event-lines");
                 }
                 waiter.on_event(live)
             };

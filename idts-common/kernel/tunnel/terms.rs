@@ -12,9 +12,9 @@ use idts_core::terms::{feature, Abilities, Terms};
 use idts_core::wire::{QUEUES, VERSION};
 use kernel::prelude::*;
 
-use crate::bindings;
 use crate::hub::Hub;
-use crate::trial::built;
+use crate::sys::bindings;
+use crate::sys::test_override::built;
 use crate::xenbus::Device;
 
 /// What this side can: a queue for each of the CPUs that are online.

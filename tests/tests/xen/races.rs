@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Races that are lost each time: modules for the tests stand still at a place of the code that has
-//! a name (idts-common/kernel/trial.c).
+//! a name (idts-common/kernel/sys/test_override.c).
 
 use std::path::Path;
 

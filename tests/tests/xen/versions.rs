@@ -2,7 +2,7 @@
 //! Fronts and backs that are not of one build: of another protocol version, with a feature more or
 //! less. They connect on what they have in common, or refuse, and both logs say so.
 //!
-//! The other build is this one, told at its loading what it can: see kernel/trial.c.
+//! The other build is this one, told at its loading what it can: see kernel/sys/test_override.c.
 
 use std::thread;
 use std::time::{Duration, Instant};

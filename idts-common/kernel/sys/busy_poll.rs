@@ -15,8 +15,8 @@ use idts_core::patience::{longest_ns, next_ns, SHORTEST_NS};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-use crate::bindings;
-use crate::wait::Awaited;
+use crate::sys::bindings;
+use crate::sys::wait::Awaited;
 
 /// Looks between two glances at the clock.
 const GLANCE: u32 = 16;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What only a module for the tests does: see trial.c.
+//! What only a module for the tests does: see test_override.c.
 
 /// What this build can, `real`, or, in a module for the tests, what another one
 /// could.

@@ -12,7 +12,7 @@ use kernel::sync::Arc;
 use kernel::workqueue::{DelayedWork, HasDelayedWork, HasWork, Queue, Work, WorkItem};
 use zerocopy::FromZeros;
 
-use crate::bindings;
+use crate::sys::bindings;
 
 /// The module's queue, while there is an [`OwnQueue`].
 static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());

@@ -13,7 +13,7 @@ use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::barrier::smp_mb;
 use kernel::types::Opaque;
 
-use crate::bindings;
+use crate::sys::bindings;
 
 /// A `wait_queue_head_t`.
 #[pin_data]

@@ -7,7 +7,7 @@
 use idts_core::wire::Refusal;
 use kernel::prelude::*;
 
-use crate::bindings;
+use crate::sys::bindings;
 
 /// What happened to an endpoint or its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@
 #include "helpers.h"
 
 #ifdef IDTS_TRIAL
-/* trial.c */
+/* test_override.c */
 unsigned int idts_trial(unsigned int which, unsigned int real);
 #else
 #define idts_trial(which, real) (real)

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linux, as the kernel crate does not offer it: waiting, work items, user memory, errors.
+//!
+//! Together with `mem` and `xen` the home of what is `unsafe`.
+
+pub(crate) mod bindings;
+pub mod busy_poll;
+pub mod errno;
+pub(crate) mod test_override;
+pub(crate) mod uaccess;
+pub(crate) mod wait;
+pub(crate) mod work;

@@ -6,7 +6,7 @@ use idts_core::pace::Pace;
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_kernel::hub::Hub;
-use idts_kernel::sys::busy_poll::clock;
+use idts_kernel::sys::clock::clock;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::{self, Tunnel};
 use idts_kernel::xenbus::{Device, Driver, End, Next};

@@ -13,8 +13,8 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 
-use crate::stats::Counter;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
+use crate::sys::counter::Counter;
 
 /// Domains that are remembered: twice as many as have a tunnel at once. Who has
 /// been without one for longest is forgotten.

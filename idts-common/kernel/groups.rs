@@ -20,7 +20,7 @@ use crate::channel::{Channel, Rx, Stop};
 use crate::endpoint::{Attempt, Endpoint};
 use crate::payer;
 use crate::relay::{copy_record, Moved, Stall, Then};
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::tunnel::Tunnel;
 
 /// Groups at once, of all users together.

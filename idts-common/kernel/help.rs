@@ -18,7 +18,8 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
 use crate::hub::Hub;
 use crate::sys::bindings;
-use crate::sys::busy_poll::{ticks, Patience};
+use crate::sys::busy_poll::Patience;
+use crate::sys::clock::ticks;
 use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 
 /// Looks for a message of a process in one wait, at most. That of a connect or an

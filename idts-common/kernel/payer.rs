@@ -22,8 +22,8 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::hub::Hub;
-use crate::stats::Counter;
 use crate::sys::bindings;
+use crate::sys::counter::Counter;
 use crate::sys::errno::Errno;
 
 /// The modules' parameters: MiB of rings of a user, its endpoints, MiB of rings

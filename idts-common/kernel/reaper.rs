@@ -18,7 +18,7 @@ use crate::endpoint::{Attempt, Endpoint};
 use crate::grant::GrantedPages;
 use crate::link::table::Unlisted;
 use crate::sys::bindings;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 use crate::sys::test_override;
 use crate::sys::work::{disable_delayed, flush_delayed};

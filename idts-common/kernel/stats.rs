@@ -5,30 +5,11 @@
 
 use kernel::debugfs::Writer;
 use kernel::fmt;
-use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
 use crate::mover::Mover;
+use crate::sys::counter::Counter;
 use crate::tunnel::{Lane, Tunnel};
-
-/// A counter.
-pub(crate) struct Counter(Atomic<i64>);
-
-impl Counter {
-    pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    /// Adds `n`.
-    pub(crate) fn add(&self, n: u64) {
-        self.0.add(n as i64, Relaxed);
-    }
-
-    /// The count.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed) as u64
-    }
-}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {

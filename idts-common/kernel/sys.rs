@@ -6,6 +6,8 @@
 
 pub(crate) mod bindings;
 pub mod busy_poll;
+pub mod clock;
+pub(crate) mod counter;
 pub mod errno;
 pub(crate) mod test_override;
 pub(crate) mod uaccess;

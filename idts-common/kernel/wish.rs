@@ -20,7 +20,7 @@ use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, Wo
 
 use crate::endpoint::Attempt;
 use crate::opening::Wanted;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 use crate::sys::work::{disable_delayed, flush_delayed};
 use crate::tunnel::Tunnel;

@@ -15,7 +15,7 @@ use kernel::time::msecs_to_jiffies;
 use super::{Endpoint, Inner, State};
 use crate::channel::Channel;
 use crate::opening::Wanted;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 use crate::sys::wait::Awaited;
 use crate::tunnel::Tunnel;

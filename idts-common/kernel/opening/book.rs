@@ -17,7 +17,7 @@ use crate::asks::{Asks, Question, Share};
 use crate::channel::Channel;
 use crate::endpoint::Attempt;
 use crate::payer::Rings;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 
 /// What an opening, then a channel, has in books, until it is dropped.
@@ -97,7 +97,7 @@ pub(crate) struct Openings {
     pub(super) growing: Option<Growing>,
     /// Front: segments that the back has not unmapped yet.
     pub(super) retiring: u32,
-    /// Front: when each segment was used last, by [`crate::sys::busy_poll::clock`].
+    /// Front: when each segment was used last, by [`crate::sys::clock::clock`].
     pub(super) used: [u64; SEGMENTS as usize],
     /// Front: the reaper looks after idle segments.
     pub(super) tended: bool,

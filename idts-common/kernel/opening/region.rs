@@ -19,7 +19,7 @@ use kernel::sync::Arc;
 use crate::grant::MappedPages;
 use crate::segments::{self, Memory, Windows};
 use crate::shared::wait_for_readers;
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
 
 /// Windows that are asked for ahead of need, at most: 1 MiB, so that many small

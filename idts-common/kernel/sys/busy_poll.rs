@@ -16,6 +16,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::sys::bindings;
+use crate::sys::clock::{clock, ticks};
 use crate::sys::wait::Awaited;
 
 /// Looks between two glances at the clock.
@@ -40,18 +41,6 @@ pub struct Waiting {
 pub(crate) fn set(waiting: Waiting) {
     LONGEST_NS.store(longest_ns(waiting.poll_us), Relaxed);
     HALTS.store(waiting.halt, Relaxed);
-}
-
-/// Nanoseconds since some moment.
-pub fn clock() -> u64 {
-    // SAFETY: No requirements.
-    unsafe { bindings::idts_clock() }
-}
-
-/// Ticks of the timer since some moment.
-pub(crate) fn ticks() -> usize {
-    // SAFETY: A word that the kernel counts up.
-    unsafe { (&raw const bindings::jiffies).read_volatile() }
 }
 
 /// How one waiter waits.

@@ -13,7 +13,7 @@ use kernel::sync::atomic::{Full, Relaxed};
 
 use super::Tunnel;
 use crate::channel::{Channel, Stop};
-use crate::sys::busy_poll::clock;
+use crate::sys::clock::clock;
 
 /// A claim where there is no cap.
 pub(crate) const ALL: u32 = u32::MAX;

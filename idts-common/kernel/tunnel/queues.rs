@@ -20,7 +20,7 @@ use super::Tunnel;
 use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::link::waiter::Waiter;
 use crate::shared::Live;
-use crate::stats::Counter;
+use crate::sys::counter::Counter;
 use crate::sys::test_override;
 use crate::sys::work;
 use crate::xenbus::Device;

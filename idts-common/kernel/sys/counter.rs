@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters that any CPU counts up.
+
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// A counter.
+pub(crate) struct Counter(Atomic<i64>);
+
+impl Counter {
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Adds `n`.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.add(n as i64, Relaxed);
+    }
+
+    /// The count.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed) as u64
+    }
+}

@@ -10,7 +10,7 @@ use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-use crate::shared::Live;
+use crate::mem::gate::Live;
 use crate::sys::bindings;
 use crate::xenbus::Device;
 

@@ -15,13 +15,13 @@ use kernel::sync::Arc;
 
 use crate::channel::{Channel, Memory as ChannelMemory};
 use crate::endpoint::Attempt;
-use crate::grant::LocalPages;
 use crate::groups::{Asker, Member};
 use crate::hub::Hub;
+use crate::mem::local::LocalPages;
+use crate::mem::shared::{Piece, RingMemory};
 use crate::opening::Wanted;
 use crate::payer::Rings;
 use crate::segments::Memory;
-use crate::shared::{Piece, RingMemory};
 use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 

@@ -9,7 +9,7 @@ use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
 use crate::channel::{Channel, Got, Reader, Stop};
-use crate::shared::Live;
+use crate::mem::gate::Live;
 
 impl Channel {
     /// Length of the next record, 0 if there is none. What is read of it is

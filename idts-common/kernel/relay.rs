@@ -16,8 +16,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop, Tx};
 use crate::endpoint::{Endpoint, Outcome, Owner};
+use crate::mem::gate::Live;
+use crate::mem::shared;
 use crate::opening::Wanted;
-use crate::shared::{self, Live};
 use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 

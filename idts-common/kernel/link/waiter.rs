@@ -7,7 +7,8 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
 
 use super::watch::Watch;
-use crate::shared::{Live, Piece};
+use crate::mem::gate::Live;
+use crate::mem::shared::Piece;
 use crate::sys::wait::Armed;
 
 /// Who is woken by news.

@@ -17,8 +17,8 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
 use crate::grant::MappedPages;
+use crate::mem::gate::wait_for_readers;
 use crate::segments::{self, Memory, Windows};
-use crate::shared::wait_for_readers;
 use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
 

@@ -19,7 +19,7 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 use super::Tunnel;
 use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::link::waiter::Waiter;
-use crate::shared::Live;
+use crate::mem::gate::Live;
 use crate::sys::counter::Counter;
 use crate::sys::test_override;
 use crate::sys::work;

@@ -9,7 +9,7 @@ use idts_kernel::hub::Hub;
 use idts_kernel::sys::clock::clock;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::{self, Tunnel};
-use idts_kernel::xenbus::{Device, Driver, End, Next};
+use idts_kernel::xen::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};

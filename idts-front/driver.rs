@@ -6,7 +6,7 @@ use idts_core::state::{front, FrontStep, Phase, XenbusState};
 use idts_kernel::hub::Hub;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::Tunnel;
-use idts_kernel::xenbus::{Device, Driver, End, Next};
+use idts_kernel::xen::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 

@@ -58,7 +58,7 @@ impl Help {
     pub(crate) fn call(&self) -> bool {
         let called = self.call.disarm();
         if called {
-            self.cpu.store(crate::evtchn::this_cpu(), Relaxed);
+            self.cpu.store(crate::xen::evtchn::this_cpu(), Relaxed);
             self.queue.wake_all();
         }
         called

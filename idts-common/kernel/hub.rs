@@ -32,7 +32,7 @@ use crate::sys::errno::Errno;
 use crate::sys::work::OwnQueue;
 use crate::tunnel::Tunnel;
 use crate::wish::Wish;
-use crate::xenbus::Watch;
+use crate::xen::xenstore::Watch;
 
 /// Ports that may be bound at once, by all users together.
 const PORTS_MAX: usize = 4096;

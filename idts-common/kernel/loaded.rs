@@ -9,7 +9,8 @@ use kernel::prelude::*;
 use crate::chardev::CharDev;
 use crate::hub::Installed;
 use crate::sys::busy_poll::Waiting;
-use crate::xenbus::{self, Adapter, Driver, End};
+use crate::xen::xenbus::{Adapter, Driver, End};
+use crate::xen::xenstore;
 
 /// A loaded module, in the order of undoing: first no device is driven any more,
 /// which ends all tunnels; then nobody can open the device; then what is left is
@@ -31,7 +32,7 @@ impl<D: Driver> Loaded<D> {
         module: &'static ThisModule,
         waiting: Waiting,
     ) -> Result<Self> {
-        if !xenbus::is_there() {
+        if !xenstore::is_there() {
             return Err(ENODEV);
         }
         let role = match D::END {

@@ -14,7 +14,7 @@ use kernel::str::CString;
 use kernel::sync::{new_mutex, Mutex};
 
 use crate::hub::Hub;
-use crate::xenbus;
+use crate::xen::xenstore;
 
 /// What is set for one domain.
 struct Entry {
@@ -59,7 +59,7 @@ pub(crate) struct Policies {
 /// Reads one key of a directory, as it is: what is malformed allows nothing. An
 /// error is not an absent key.
 fn read_in(hub: &Hub, domid: u16, dir: &CStr, key: Key) -> Result<Option<KVec<u8>>> {
-    let text = match xenbus::read(dir, key.name()) {
+    let text = match xenstore::read(dir, key.name()) {
         Err(error) if error == ENOENT => return Ok(None),
         text => text?,
     };
@@ -201,7 +201,7 @@ impl Policies {
 pub(crate) fn scheduler() -> (Policy, u64) {
     let value = |node| {
         let dir = CString::try_from_fmt(fmt!("{}", policy::SCHEDULER)).ok()?;
-        xenbus::read(&dir, node).ok()
+        xenstore::read(&dir, node).ok()
     };
     (
         value(policy::SCHEDULER_POLICY)

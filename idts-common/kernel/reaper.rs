@@ -15,7 +15,6 @@ use kernel::time::msecs_to_jiffies;
 use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
 use crate::endpoint::{Attempt, Endpoint};
-use crate::grant::GrantedPages;
 use crate::link::table::Unlisted;
 use crate::sys::bindings;
 use crate::sys::clock::clock;
@@ -23,6 +22,7 @@ use crate::sys::errno::Errno;
 use crate::sys::test_override;
 use crate::sys::work::{disable_delayed, flush_delayed};
 use crate::tunnel::Tunnel;
+use crate::xen::grant::GrantedPages;
 
 /// Between two tries.
 const RETRY_MS: u32 = 20;

@@ -8,10 +8,10 @@
 use idts_core::wire::{Slice, SEGMENTS, WINDOW, WINDOW_PAGES};
 use kernel::prelude::*;
 
-use crate::grant::{GrantedPages, MappedPages};
 use crate::mem::local::LocalPages;
 use crate::mem::shared::{Piece, RingMemory};
 use crate::reaper::Reaper;
+use crate::xen::grant::{GrantedPages, MappedPages};
 use kernel::sync::Arc;
 
 /// A window, or the control page.

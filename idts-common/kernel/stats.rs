@@ -102,8 +102,8 @@ impl Writer for Report {
         writeln!(f, "segments {}", gauges.segments)?;
         writeln!(f, "broken {}", gauges.broken.map_or("no", |v| v.name()))?;
         writeln!(f, "pages_awaited {}", self.0.hub.reaper.waiting())?;
-        writeln!(f, "granted_pages {}", crate::grant::granted())?;
-        writeln!(f, "mapped_pages {}", crate::grant::mapped())?;
+        writeln!(f, "granted_pages {}", crate::xen::grant::granted())?;
+        writeln!(f, "mapped_pages {}", crate::xen::grant::mapped())?;
         if let Some(stats) = self.0.flow_stats() {
             for (name, value) in stats.named() {
                 writeln!(f, "flow_{name} {value}")?;

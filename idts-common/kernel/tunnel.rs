@@ -37,8 +37,6 @@ pub(crate) use self::queues::Lane;
 pub use self::terms::{announce, was_refused};
 use crate::accounts::Account;
 use crate::asks::Asks;
-use crate::evtchn::EventChannel;
-use crate::grant::{GrantedPages, MappedPages};
 use crate::hub::Hub;
 use crate::link::table::Table;
 use crate::link::watch::Watch;
@@ -51,7 +49,9 @@ use crate::sys::errno::Errno;
 use crate::sys::test_override;
 use crate::sys::wait::WaitQueue;
 use crate::sys::work;
-use crate::xenbus::{Device, DeviceRef};
+use crate::xen::evtchn::EventChannel;
+use crate::xen::grant::{GrantedPages, MappedPages};
+use crate::xen::xenbus::{Device, DeviceRef};
 
 /// What the debugfs file shows besides counters.
 pub struct Gauges {

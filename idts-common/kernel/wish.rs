@@ -24,7 +24,7 @@ use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 use crate::sys::work::{disable_delayed, flush_delayed};
 use crate::tunnel::Tunnel;
-use crate::xenbus;
+use crate::xen::xenstore;
 
 /// Connects that may wait for a tunnel.
 const WAITING_MAX: usize = 256;
@@ -112,7 +112,7 @@ impl Wish {
         }
         let (dir, node) = nodes::ON_DEMAND;
         let heard = CString::try_from_fmt(fmt!("{dir}"))
-            .and_then(|dir| xenbus::read(&dir, node))
+            .and_then(|dir| xenstore::read(&dir, node))
             .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_YES.as_bytes());
         self.state.lock().heard = heard;
         heard
@@ -214,7 +214,7 @@ impl WorkItem for Wish {
         };
         let (dir, node) = nodes::ASK;
         let written =
-            CString::try_from_fmt(fmt!("{dir}")).and_then(|dir| xenbus::write(&dir, node, word));
+            CString::try_from_fmt(fmt!("{dir}")).and_then(|dir| xenstore::write(&dir, node, word));
         if let Err(error) = written {
             pr_warn!("cannot write {}/{}: {:?}\n", dir, node, error);
             // The next change tries again.

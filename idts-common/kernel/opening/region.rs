@@ -16,11 +16,11 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
-use crate::grant::MappedPages;
 use crate::mem::gate::wait_for_readers;
 use crate::segments::{self, Memory, Windows};
 use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
+use crate::xen::grant::MappedPages;
 
 /// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
 /// channels do not mean many segments, and leave room for large rings.

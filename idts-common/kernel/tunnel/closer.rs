@@ -11,7 +11,7 @@ use kernel::sync::Arc;
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use crate::sys::work;
-use crate::xenbus::DeviceRef;
+use crate::xen::xenbus::DeviceRef;
 
 /// Switches a device to Closing.
 #[pin_data]

@@ -17,13 +17,13 @@ use kernel::sync::{Arc, ArcBorrow};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use super::Tunnel;
-use crate::evtchn::{self, Eoi, EventChannel, Handler};
 use crate::link::waiter::Waiter;
 use crate::mem::gate::Live;
 use crate::sys::counter::Counter;
 use crate::sys::test_override;
 use crate::sys::work;
-use crate::xenbus::Device;
+use crate::xen::evtchn::{self, Eoi, EventChannel, Handler};
+use crate::xen::xenbus::Device;
 
 /// Names in /proc/interrupts.
 const NAMES: [&CStr; QUEUES as usize] = [

@@ -15,7 +15,7 @@ use kernel::prelude::*;
 use crate::hub::Hub;
 use crate::sys::bindings;
 use crate::sys::test_override::built;
-use crate::xenbus::Device;
+use crate::xen::xenbus::Device;
 
 /// What this side can: a queue for each of the CPUs that are online.
 fn ours() -> Abilities {

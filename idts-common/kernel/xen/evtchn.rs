@@ -12,7 +12,7 @@ use kernel::sync::{Arc, ArcBorrow};
 
 use crate::mem::gate::Live;
 use crate::sys::bindings;
-use crate::xenbus::Device;
+use crate::xen::xenbus::Device;
 
 /// What an event turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::mem::shared::Piece;
 use crate::sys::bindings;
-use crate::xenbus::DeviceRef;
+use crate::xen::xenbus::DeviceRef;
 
 const PAGE: usize = 4096;
 

@@ -21,7 +21,7 @@ use crate::mem::local::LocalPages;
 use crate::mem::shared::{Piece, RingMemory};
 use crate::opening::Wanted;
 use crate::payer::Rings;
-use crate::segments::Memory;
+use crate::region::segments::Memory;
 use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 

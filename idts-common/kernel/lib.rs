@@ -2,16 +2,19 @@
 
 //! The kernel side of IDTS that both modules share.
 //!
-//! Wrappers of C and of shared memory, most of what is `unsafe`: [`xenbus`],
-//! [`grant`], [`evtchn`], [`shared`], [`wait`], [`work`], [`fault`], [`user`],
-//! [`link`], [`chardev`]. On them: [`tunnel`] with [`opening`] and [`segments`],
-//! [`channel`] with [`records`], [`endpoint`] with [`patience`] and [`help`], [`hub`],
-//! [`reaper`], [`wish`], [`stats`], [`accounts`], [`payer`], [`asks`]. For the back: [`mover`]
-//! with [`relay`] and [`groups`],
-//! [`policy`], [`home`]. A module is [`loaded`]. The protocol itself is `idts_core`.
+//! The floors, lowest first, each using only what is below it; `idts-common/floors.txt` is the
+//! table, with the files that are still to move:
 //!
-//! Only {xenbus, grant, evtchn, shared} reach Xen and peers; the two drivers see
-//! loaded, xenbus, hub, tunnel and nothing else.
+//! - [`sys`], [`mem`], [`xen`]: wrappers of Linux, of memory that a peer can write, and of Xen;
+//!   most of what is `unsafe`.
+//! - [`link`] with [`stats`] and [`accounts`]; [`region`]: the memory that channels lie in.
+//! - [`channel`] with [`records`].
+//! - [`tunnel`] with [`opening`], [`help`], [`home`], [`payer`], [`asks`].
+//! - [`hub`]; [`endpoint`]; [`chardev`]; a module is [`loaded`].
+//! - For the back: [`mover`] with [`relay`] and [`groups`], [`policy`]; for a guest: [`wish`].
+//!
+//! [`reaper`] and [`log`] serve several of them. The protocol itself is `idts_core`; the two
+//! drivers see loaded, xenbus, hub, tunnel and nothing else.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -42,8 +45,8 @@ pub mod payer;
 mod policy;
 mod reaper;
 mod records;
+mod region;
 mod relay;
-mod segments;
 mod stats;
 pub mod sys;
 pub mod tunnel;

@@ -43,7 +43,7 @@ use crate::link::watch::Watch;
 use crate::mem::gate::Gate;
 use crate::mem::shared::Piece;
 use crate::opening::Openings;
-use crate::segments::{self, Memory, Segments};
+use crate::region::segments::{self, Memory, Segments};
 use crate::stats::Stats;
 use crate::sys::errno::Errno;
 use crate::sys::test_override;

@@ -17,7 +17,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
 use crate::mem::gate::wait_for_readers;
-use crate::segments::{self, Memory, Windows};
+use crate::region::segments::{self, Memory, Windows};
 use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
 use crate::xen::grant::MappedPages;

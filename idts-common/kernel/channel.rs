@@ -6,6 +6,8 @@
 //! that nobody holds while sleeping. Waiting is left to [`crate::endpoint`],
 //! opening and closing to [`crate::tunnel`].
 
+mod record;
+
 use idts_core::error::Violation;
 use idts_core::record::{framed, longest};
 use idts_core::ring::{peer_flags, peer_lag, set_flags, Consumer, Lines, Producer};

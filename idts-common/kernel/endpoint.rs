@@ -4,7 +4,7 @@
 //!
 //! Owns the states idle, bound, listening, connecting, connected, and all
 //! sleeping of applications. Nothing is held while it sleeps or takes a page
-//! fault: no lock, no mapping. Called by [`crate::chardev`], and by
+//! fault: no lock, no mapping. Called by [`crate::dev`], and by
 //! [`crate::tunnel`] when the peer answers.
 
 mod caps;

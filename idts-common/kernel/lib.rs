@@ -8,12 +8,12 @@
 //! - [`sys`], [`mem`], [`xen`]: wrappers of Linux, of memory that a peer can write, and of Xen;
 //!   most of what is `unsafe`.
 //! - [`link`] with [`stats`] and [`accounts`]; [`region`]: the memory that channels lie in.
-//! - [`channel`] with [`records`].
+//! - [`channel`].
 //! - [`tunnel`] with [`opening`], [`help`], [`home`], [`payer`], [`asks`].
-//! - [`hub`]; [`endpoint`]; [`chardev`]; a module is [`loaded`].
+//! - [`hub`]; [`endpoint`]; [`dev`]; a module is [`loaded`].
 //! - For the back: [`mover`] with [`relay`] and [`groups`], [`policy`]; for a guest: [`wish`].
 //!
-//! [`reaper`] and [`log`] serve several of them. The protocol itself is `idts_core`; the two
+//! [`reaper`] serves several of them. The protocol itself is `idts_core`; the two
 //! drivers see loaded, xenbus, hub, tunnel and nothing else.
 
 #![deny(
@@ -30,7 +30,7 @@ const __LOG_PREFIX: &[u8] = b"idts\0";
 mod accounts;
 mod asks;
 mod channel;
-mod chardev;
+mod dev;
 mod endpoint;
 mod groups;
 mod help;
@@ -44,7 +44,6 @@ pub mod opening;
 pub mod payer;
 mod policy;
 mod reaper;
-mod records;
 mod region;
 mod relay;
 mod stats;

@@ -6,7 +6,7 @@ use idts_core::control::Role;
 use kernel::driver::Registration;
 use kernel::prelude::*;
 
-use crate::chardev::CharDev;
+use crate::dev::chardev::CharDev;
 use crate::hub::Installed;
 use crate::sys::busy_poll::Waiting;
 use crate::xen::xenbus::{Adapter, Driver, End};

@@ -73,6 +73,14 @@ fn lines_go(lab: &Lab, guest: &Guest) -> Result<()> {
     const RING: &str = "1048576";
     const MS: u32 = 4000;
     wait_idle(lab, guest)?;
+    // Their lines are in a page of the first segment, which stays, unless others have those.
+    let many = lab.port();
+    let listen = ["listen", &many.to_string(), "--hold", "--backlog", "128"];
+    let mut listener = lab.serve("dom0", &listen)?;
+    let others = lab.address("dom0", many)?;
+    let small = ["connect", &others, "--ring", "4096", "--hold", "64"];
+    let mut first = lab.exercise(guest.name, &small)?;
+    first.wait_line("holding")?;
     let port = lab.port().to_string();
     let echo = start(lab, "dom0", &["idts", "echo", &port], "listening on")?;
     let address = lab.address("dom0", port.parse()?)?;
@@ -80,6 +88,12 @@ fn lines_go(lab: &Lab, guest: &Guest) -> Result<()> {
     let mut holder = lab.exercise(guest.name, &args)?;
     let held = holder.wait_line("holding")?;
     ensure!(held == "holding 2", "{held}");
+    for run in [&mut first, &mut listener] {
+        run.tell("enough")?;
+    }
+    expect(&first.report()?, "channels", 64)?;
+    listener.report()?;
+    lab.wait_gauge(guest.name, "channels", |open| open == 2)?;
     // The second queue's CPU is to stand still, the first one's goes on with the control ring; and
     // nothing is woken on the one that stands still, for it does not look idle.
     let apart =

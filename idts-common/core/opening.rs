@@ -365,16 +365,11 @@ impl Placing {
 
 /// Windows that rings of these sizes need, with their lines. Two of the largest rings do not
 /// fit into one segment: they come one after the other.
-pub const fn windows_for(front_size: u32, back_size: u32) -> u32 {
+pub fn windows_for(front_size: u32, back_size: u32) -> u32 {
     let pages = (front_size / PAGE)
         .saturating_add(back_size / PAGE)
         .saturating_add(1);
-    let windows = pages.div_ceil(WINDOW_PAGES);
-    if windows > SEGMENT_WINDOWS {
-        SEGMENT_WINDOWS
-    } else {
-        windows
-    }
+    pages.div_ceil(WINDOW_PAGES).min(SEGMENT_WINDOWS)
 }
 
 /// The tags of the back's requests.

@@ -4,6 +4,7 @@
 
 mod bed;
 mod cats;
+mod clocks;
 mod echoes;
 mod files;
 mod groups;

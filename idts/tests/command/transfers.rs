@@ -9,7 +9,7 @@ use crate::bed::{names, pattern, Bed, Run};
 
 /// A peer of the command's listener at port 7, by hand. The command wants to know where a
 /// connection is from by the name of its socket.
-fn connect(bed: &Bed, number: u32) -> UnixStream {
+pub fn connect(bed: &Bed, number: u32) -> UnixStream {
     use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     bed.wait_for("0-7-0");
     let kind = SocketType::STREAM;
@@ -20,7 +20,7 @@ fn connect(bed: &Bed, number: u32) -> UnixStream {
     socket.into()
 }
 
-fn header(length: u64) -> Vec<u8> {
+pub fn header(length: u64) -> Vec<u8> {
     let mut header = b"IDTSFILE\x01\0\0\0\x04\0\0\0".to_vec();
     header.extend(length.to_le_bytes());
     header.extend(b"name");
@@ -28,7 +28,7 @@ fn header(length: u64) -> Vec<u8> {
 }
 
 /// What the receiver answers.
-fn reply(peer: &mut UnixStream) -> String {
+pub fn reply(peer: &mut UnixStream) -> String {
     let mut start = [0; 12];
     peer.read_exact(&mut start).unwrap();
     assert!(start.starts_with(b"IDTR\x01\0\0\0"), "{start:?}");

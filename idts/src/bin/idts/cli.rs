@@ -83,7 +83,8 @@ pub struct Send {
 /// Take one file from `idts send`.
 ///
 /// Says `listening on PORT` on stderr once a sender can connect, takes one
-/// file, and exits. Who connects and is no sender, or says nothing for half a
+/// file, and exits: that of the first who says what it sends. Others may be
+/// connected meanwhile; who is no sender, or has not said so after half a
 /// minute, is passed over. The bytes go to a temporary beside FILE that becomes
 /// FILE only when length and checksum fit; a transfer that fails leaves none of
 /// both, and an older FILE as it was. FILE's folder is looked up at the start
@@ -200,7 +201,7 @@ pub struct Ping {
     /// Seconds between two, fractions allowed
     #[arg(short, long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     pub interval: Duration,
-    /// Fail when nothing comes back for so long, fractions allowed [default: no limit]
+    /// Fail when a round trip takes longer, fractions allowed [default: no limit]
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = some_seconds)]
     pub timeout: Option<Duration>,
     /// Use a channel of records, each round trip one; so must the echo
@@ -327,12 +328,16 @@ pub struct Wait {
     pub wait: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub struct Patience {
     /// Fail when nothing moves for so long because of the peer, fractions allowed
     /// [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = some_seconds)]
     pub timeout: Option<Duration>,
+    /// Fail when a peer is not done with after so long, however much moves, fractions
+    /// allowed [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds)]
+    pub max_time: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -5,8 +5,10 @@
 mod cli;
 mod command;
 mod input;
+mod lobby;
 mod names;
 mod open;
+mod paced;
 mod place;
 mod records;
 mod report;

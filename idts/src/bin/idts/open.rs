@@ -2,6 +2,7 @@
 //! How the verbs get their channels: resolve names, connect with patience,
 //! listen and say so.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
@@ -14,6 +15,9 @@ use crate::names::{self, NoSuchName};
 
 /// Pause between two tries to connect.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Before another try where something has run out.
+pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connects to `target`, trying again for as long as `wait` while the peer,
 /// its domain or the tunnel may still be on its way.
@@ -90,6 +94,26 @@ pub fn accept_one(bind: &Bind) -> Result<Channel> {
     Ok(listen(bind)?.accept()?.0)
 }
 
+/// What has run out comes back; that a peer has gone is its own business.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    let errno = error
+        .downcast_ref::<idts::Error>()
+        .and_then(idts::Error::raw_os_error)
+        .or_else(|| error.downcast_ref::<io::Error>()?.raw_os_error());
+    let passing = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::NOSPC,
+        Errno::AGAIN,
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::NOTCONN,
+    ];
+    errno.is_some_and(|errno| passing.iter().any(|one| one.raw_os_error() == errno))
+}
+
 /// Listens on `port`, for records if that is wanted, for one domain alone if one is named.
 pub fn bind(port: u32, records: bool, from: Option<&Domain>) -> Result<Bind> {
     let mut bind = Bind::new(port);
@@ -100,10 +124,4 @@ pub fn bind(port: u32, records: bool, from: Option<&Domain>) -> Result<Bind> {
         bind = bind.from_domain(names::id_of(domain)?);
     }
     Ok(bind)
-}
-
-/// Lets a read or a write of `channel` wait no longer than `limit`.
-pub fn limit(channel: &Channel, limit: Option<Duration>) -> Result<()> {
-    channel.set_read_timeout(limit)?;
-    Ok(channel.set_write_timeout(limit)?)
 }

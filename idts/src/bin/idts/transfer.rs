@@ -27,15 +27,13 @@
 //! sender of it does not read the reply after EPIPE; each works with the other's successor.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::time::Duration;
 
 use idts::output::say;
-use idts::{Channel, BUFFER_SIZE};
+use idts::BUFFER_SIZE;
+
+use crate::paced::Over;
 
 const MAGIC: &[u8; 8] = b"IDTSFILE";
-/// How long a receiver that takes no more may be silent about why.
-const REPLY_WAIT: Duration = Duration::from_secs(30);
 const REPLY_MAGIC: &[u8; 4] = b"IDTR";
 const VERSION: u32 = 1;
 const TEXT_MAX: usize = 4096;
@@ -65,22 +63,13 @@ pub trait Sink: Write {
 /// The channel that a file crosses.
 pub trait Wire: Read + Write {
     /// Takes no more from the other end: its writes fail from now on.
-    fn refuse(&self);
+    fn refuse(&mut self);
 
-    /// A read from now on does not wait for ever.
-    fn hurry(&self);
-}
+    /// What is read from now on comes soon, or not at all.
+    fn hurry(&mut self);
 
-impl Wire for Channel {
-    fn refuse(&self) {
-        // A channel that is gone takes no more either.
-        let _ = self.shutdown(Shutdown::Read);
-    }
-
-    fn hurry(&self) {
-        // Without a limit it is only slower to fail.
-        let _ = self.set_read_timeout(Some(REPLY_WAIT));
-    }
+    /// What is written from now on is the last; it has a time of its own.
+    fn come_to_the_end(&mut self);
 }
 
 /// Why a transfer failed.
@@ -104,6 +93,8 @@ pub enum Failure {
     Broke { when: String, cause: io::Error },
     #[error("the peer was silent for too long {when}")]
     Silent { when: String },
+    #[error("the transfer took longer than it may, it was {when}")]
+    Over { when: String },
     #[error("the peer is not `idts {0}`")]
     Stranger(&'static str),
     #[error("the peer sends version {0} of the form, this program knows {VERSION}")]
@@ -119,6 +110,7 @@ fn broken(cause: io::Error, when: impl Into<String>) -> Failure {
     let when = when.into();
     match cause.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Failure::Closed { when },
+        io::ErrorKind::TimedOut if Over::is_cause_of(&cause) => Failure::Over { when },
         io::ErrorKind::TimedOut => Failure::Silent { when },
         _ => Failure::Broke { when, cause },
     }
@@ -218,8 +210,25 @@ fn piece(buffer: &mut [u8], left: u64) -> &mut [u8] {
     &mut buffer[..size]
 }
 
+/// Bytes that are to be read next of a header that begins so; 0 when there is no more of it,
+/// or what there is is none.
+pub fn missing(said: &[u8]) -> usize {
+    let number = |at: usize| said.get(at..at + 4).map(|bytes| bytes.try_into());
+    let number = |at: usize| Some(u32::from_le_bytes(number(at)?.ok()?));
+    let end = match number(8) {
+        None => 12,
+        Some(version) if version != VERSION || !said.starts_with(MAGIC) => 0,
+        Some(_) if said.len() < 24 => 24,
+        Some(_) => match number(12).map(|length| length as usize) {
+            Some(length) if length <= TEXT_MAX => 24 + length,
+            _ => 0,
+        },
+    };
+    end.saturating_sub(said.len())
+}
+
 /// Reads what a sender tells of its file. One of another version hears so.
-pub fn read_header(peer: &mut impl Wire) -> Result<Header, Failure> {
+pub fn read_header(peer: &mut (impl Read + Write)) -> Result<Header, Failure> {
     let header = Header::read(peer);
     if let Err(failure @ Failure::Version(_)) = &header {
         // Whether that reaches it does not matter.
@@ -246,6 +255,7 @@ pub fn receive(
     } else {
         receive_body(peer, length, sink, progress)
     };
+    peer.come_to_the_end();
     let reply = write_reply(peer, result.as_ref().err());
     match &result {
         Err(_) => peer.refuse(),

@@ -44,14 +44,16 @@ impl Sink for Memory {
 }
 
 impl Wire for UnixStream {
-    fn refuse(&self) {
+    fn refuse(&mut self) {
         self.shutdown(Shutdown::Read).unwrap();
     }
 
-    fn hurry(&self) {
+    fn hurry(&mut self) {
         self.set_read_timeout(Some(Duration::from_secs(600)))
             .unwrap();
     }
+
+    fn come_to_the_end(&mut self) {}
 }
 
 /// A byte that depends on where it stands.
@@ -96,9 +98,11 @@ impl Write for Script<'_> {
 }
 
 impl Wire for Script<'_> {
-    fn refuse(&self) {}
+    fn refuse(&mut self) {}
 
-    fn hurry(&self) {}
+    fn hurry(&mut self) {}
+
+    fn come_to_the_end(&mut self) {}
 }
 
 /// Receives what a peer sends into `sink`.
@@ -280,6 +284,27 @@ fn strangers_and_other_versions_are_told_apart() {
     input[8] = 2;
     let (result, ..) = receive_from(&input);
     assert!(matches!(result, Err(Failure::Version(2))));
+}
+
+/// Nothing of the body is read with the header, and no more than is needed to know a stranger.
+#[test]
+fn a_header_is_read_to_its_end_and_no_further() {
+    let read = |stream: &[u8]| {
+        let mut read = 0;
+        while read < stream.len() && missing(&stream[..read]) > 0 {
+            read += 1;
+        }
+        read
+    };
+    let honest = header(5).encode();
+    assert_eq!(read(&stream(b"12345")), honest.len());
+    assert_eq!(missing(&honest[..20]), 4);
+    assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n"), 12);
+    let (mut other, mut long) = (honest.clone(), honest);
+    other[8] = 2;
+    assert_eq!(read(&other), 12);
+    long[14] = 1;
+    assert_eq!(read(&long), 24);
 }
 
 #[test]

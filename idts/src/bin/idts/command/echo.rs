@@ -5,14 +5,13 @@ use std::io;
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use idts::{Channel, Listener};
-use rustix::io::Errno;
 
-use crate::cli::Echo;
-use crate::open;
+use crate::cli::{Echo, Patience};
+use crate::open::{self, may_pass, PAUSE};
+use crate::paced::Paced;
 use crate::seldom::Seldom;
 
 /// Bytes of a stream that are sent back at once.
@@ -24,13 +23,10 @@ const BUFFERS: usize = 64 << 20;
 /// Of a thread; it has its buffers elsewhere.
 const STACK: usize = 256 << 10;
 
-/// Before another try where something has run out.
-const PAUSE: Duration = Duration::from_millis(200);
-
 pub fn run(args: &Echo) -> Result<()> {
     let bind = open::bind(args.port, args.record, args.only.domain.as_ref())?;
     let bind = bind.max_ring(args.max_ring.unwrap_or(0));
-    let patience = args.patience.timeout;
+    let patience = args.patience;
     if args.once {
         let channel = open::accept_one(&bind)?;
         let room = room(&channel)?;
@@ -56,7 +52,7 @@ fn receive_one(
     shop: &Arc<Shop>,
     mut seat: Seat,
     listener: &Listener,
-    patience: Option<Duration>,
+    patience: Patience,
 ) -> Result<()> {
     let (channel, peer) = listener.accept()?;
     let room = room(&channel)?;
@@ -74,26 +70,6 @@ fn receive_one(
     };
     let thread = thread::Builder::new().stack_size(STACK).spawn(serving);
     thread.map(drop).context("cannot start a thread")
-}
-
-/// What has run out comes back; that a peer has gone is its own business.
-fn may_pass(error: &anyhow::Error) -> bool {
-    let errno = error
-        .downcast_ref::<idts::Error>()
-        .and_then(idts::Error::raw_os_error)
-        .or_else(|| error.downcast_ref::<io::Error>()?.raw_os_error());
-    let passing = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-        Errno::NOSPC,
-        Errno::AGAIN,
-        Errno::CONNABORTED,
-        Errno::CONNRESET,
-        Errno::NOTCONN,
-    ];
-    errno.is_some_and(|errno| passing.iter().any(|one| one.raw_os_error() == errno))
 }
 
 /// What all peers share.
@@ -172,10 +148,10 @@ fn room(channel: &Channel) -> Result<usize> {
     })
 }
 
-fn serve(channel: Channel, room: usize, patience: Option<Duration>) -> Result<()> {
+fn serve(channel: Channel, room: usize, patience: Patience) -> Result<()> {
     let peer = channel.peer();
-    open::limit(&channel, patience)?;
-    echo(room, |sent, buffer| Ok(channel.transact(sent, buffer)?.len))
+    let mut paced = Paced::new(&channel, patience.timeout, patience.max_time)?;
+    echo(room, |sent, buffer| Ok(paced.transact(sent, buffer)?.len))
         .with_context(|| format!("the channel with {peer}"))?;
     channel.shutdown(Shutdown::Write)?;
     Ok(())

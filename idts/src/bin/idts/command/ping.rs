@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::Ping;
 use crate::open;
+use crate::paced::Paced;
 use crate::signals::before_the_end;
 
 /// Rings are at least this long, or as long as the bytes of a round trip: the
@@ -30,7 +31,6 @@ pub fn run(args: &Ping) -> Result<()> {
         }
     };
     let channel = open::connect(&args.peer, args.wait.wait, roomy)?;
-    open::limit(&channel, args.timeout)?;
     let peer = channel.peer();
     let told = Arc::new(Mutex::new(Measured {
         peer: peer.to_string(),
@@ -63,7 +63,7 @@ fn measure(args: &Ping, channel: &Channel, told: &Mutex<Measured>) -> Result<()>
         if number > 0 {
             std::thread::sleep(args.interval);
         }
-        let time = round_trip(channel, number, args.size as usize)
+        let time = round_trip(&(channel, args.timeout), number, args.size as usize)
             .with_context(|| format!("number {}", number + 1))?;
         lock(told).times.add(time);
     }
@@ -90,15 +90,17 @@ trait Wire {
     fn exchange(&self, sent: &[u8], back: &mut [u8]) -> Result<()>;
 }
 
-impl Wire for Channel {
+/// A channel, and how long a round trip may take.
+impl Wire for (&Channel, Option<Duration>) {
     fn exchange(&self, sent: &[u8], back: &mut [u8]) -> Result<()> {
-        let received = self.transact(sent, back)?;
+        let (channel, limit) = *self;
+        let mut paced = Paced::new(channel, None, limit)?;
+        let received = paced.transact(sent, back)?;
         if received.is_end() {
             bail!("the peer closed the channel");
         }
-        if !self.has_records() {
-            let mut stream = self;
-            return Ok(stream.read_exact(&mut back[received.len..])?);
+        if !channel.has_records() {
+            return Ok(paced.read_exact(&mut back[received.len..])?);
         }
         if received.len != sent.len() || received.truncated {
             bail!("a record of another length came back than was sent");

@@ -10,6 +10,7 @@ use anyhow::{anyhow, Context, Result};
 use rustix::fs::OFlags;
 
 use crate::cli::Send;
+use crate::paced::Paced;
 use crate::transfer::Header;
 use crate::{open, report, transfer};
 
@@ -25,14 +26,14 @@ pub fn run(args: &Send) -> Result<()> {
             .to_string_lossy()
             .into_owned(),
     };
-    let mut channel = open::connect(&args.to, args.wait.wait, |connect| {
+    let channel = open::connect(&args.to, args.wait.wait, |connect| {
         connect.tx_ring(args.ring.unwrap_or_default())
     })?;
-    open::limit(&channel, args.patience.timeout)?;
+    let mut paced = Paced::new(&channel, args.patience.timeout, args.patience.max_time)?;
     let peer = channel.peer().to_string();
     let bar = report::bar(header.length);
     let started = Instant::now();
-    let outcome = transfer::send(&mut file, &mut channel, &header, |done| {
+    let outcome = transfer::send(&mut file, &mut paced, &header, |done| {
         bar.set_position(done)
     });
     bar.finish_and_clear();

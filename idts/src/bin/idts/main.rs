@@ -16,6 +16,7 @@ mod seldom;
 mod signals;
 mod sink;
 mod transfer;
+mod wire;
 
 use std::process::ExitCode;
 

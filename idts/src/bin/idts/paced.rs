@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use idts::{Channel, Received};
 
-use crate::transfer::Wire;
+use crate::wire::Wire;
 
 /// How long a peer that takes no more may be silent about why.
 const REPLY_WAIT: Duration = Duration::from_secs(30);

@@ -32,6 +32,7 @@ use idts::output::say;
 use idts::BUFFER_SIZE;
 
 use crate::paced::Over;
+use crate::wire::Wire;
 
 const MAGIC: &[u8; 8] = b"IDTSFILE";
 const REPLY_MAGIC: &[u8; 4] = b"IDTR";
@@ -58,18 +59,6 @@ pub struct Outcome {
 pub trait Sink: Write {
     /// Puts the file in its place.
     fn commit(self) -> io::Result<()>;
-}
-
-/// The channel that a file crosses.
-pub trait Wire: Read + Write {
-    /// Takes no more from the other end: its writes fail from now on.
-    fn refuse(&mut self);
-
-    /// What is read from now on comes soon, or not at all.
-    fn hurry(&mut self);
-
-    /// What is written from now on is the last; it has a time of its own.
-    fn come_to_the_end(&mut self);
 }
 
 /// Why a transfer failed.

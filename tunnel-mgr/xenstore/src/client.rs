@@ -50,6 +50,8 @@ pub struct Client {
     watches: BTreeSet<String>,
     /// Watches of which events came.
     changed: BTreeSet<String>,
+    /// How long an answer may take.
+    limit: Duration,
     /// What comes next on the link cannot be known any more.
     broken: bool,
 }
@@ -92,6 +94,7 @@ impl Client {
             transaction: 0,
             watches: BTreeSet::new(),
             changed: BTreeSet::new(),
+            limit: ANSWER_LIMIT,
             broken: false,
         }
     }
@@ -260,7 +263,7 @@ impl Client {
 
     /// The next message that is no event.
     fn answer(&mut self) -> io::Result<(u32, Vec<u8>)> {
-        let deadline = Instant::now() + ANSWER_LIMIT;
+        let deadline = Instant::now() + self.limit;
         loop {
             while let Some((kind, payload)) = self.next()? {
                 if kind != Kind::WatchEvent as u32 {
@@ -270,7 +273,8 @@ impl Client {
             }
             let ready = readable(self.link.as_fd(), None, deadline);
             match ready.map_err(|error| self.fail(error))? {
-                Ready::Link => self.fill()?,
+                // Events may come as fast as they are read.
+                Ready::Link if Instant::now() < deadline => self.fill()?,
                 _ => {
                     let error = "xenstored does not answer";
                     return Err(self.fail(io::Error::new(io::ErrorKind::TimedOut, error)));

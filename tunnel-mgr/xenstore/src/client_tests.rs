@@ -193,6 +193,63 @@ fn a_broken_connection_gives_errors_alone() {
     }
 }
 
+/// An xenstored from which the same comes for ever.
+struct Endless {
+    always_readable: File,
+    bytes: Vec<u8>,
+    reads: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        assert!(self.reads < 10_000_000, "it is read for ever");
+        into[..self.bytes.len()].copy_from_slice(&self.bytes);
+        Ok(self.bytes.len())
+    }
+}
+
+impl Write for Endless {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Endless {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.always_readable.as_fd()
+    }
+}
+
+#[test]
+fn no_answer_in_time_breaks_the_connection() {
+    let silent = |part: &[u8]| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(part).unwrap();
+        (Client::over(ours), Some(theirs))
+    };
+    let endless = Endless {
+        always_readable: File::open("/dev/zero").unwrap(),
+        bytes: event("/a", "/a"),
+        reads: 0,
+    };
+    for (mut client, _other_end) in [
+        silent(b""),
+        silent(&said(Kind::Read, b"whole")[..18]),
+        (Client::over(endless), None),
+    ] {
+        client.limit = Duration::from_millis(20);
+        let error = client.read("/a").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = client.read("/a").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    }
+}
+
 #[test]
 fn a_request_that_is_too_long_is_not_sent() {
     let (mut client, server) = scripted(Vec::new());

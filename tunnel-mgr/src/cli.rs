@@ -38,7 +38,10 @@ Files:
   /run/xenstored/socket (or /dev/xen/xenbus)
                          the way to xenstore
   /sys/kernel/debug/idts/DOMID
-                         counters of a tunnel, shown by list and stats";
+                         counters of a tunnel, shown by list and stats
+  /run/tunnel-mgr.watch  locked by a watch with --idle; what it told guests goes
+                         with the next command if it was killed
+  /run/tunnel-mgr.save   locked while a settings file is written";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -134,7 +137,7 @@ pub struct Set {
     #[arg(long)]
     pub json: bool,
     /// Write it into this settings file too, in place; without KEY=VALUE, all that
-    /// was typed
+    /// was typed. A watch reads it at SIGHUP
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }
@@ -224,7 +227,8 @@ pub struct Stats {
 /// for it.
 ///
 /// With --settings, domains get what the file says, before their tunnels come, and
-/// again at SIGHUP. A file with an error in it changes nothing.
+/// again at SIGHUP. A file with an error in it changes nothing. Where something else
+/// was typed for a domain, that holds, and a line says so.
 ///
 /// With --idle, a guest that --attach names gets its tunnel back when a program
 /// there connects or listens: its driver asks, in its own xenstore node data/idts.

@@ -8,9 +8,11 @@ mod command;
 #[cfg(test)]
 mod fake;
 mod kernel;
+mod lock;
 mod model;
 mod output;
 mod pace;
+mod promise;
 mod say;
 mod settings;
 mod signals;
@@ -57,6 +59,11 @@ fn run(command: &Command) -> Result<()> {
         "cannot reach xenstore: is this dom0, with xenstored running, and are you root?",
     )?;
     let mut manager = Manager::new(&mut store, Kernel::default())?;
+    if let Err(error) = promise::settle(&mut manager) {
+        say::remark(&format!(
+            "guests may wait for a watch that is gone: {error:#}"
+        ));
+    }
     match command {
         Command::Attach(args) => command::attach::run(&mut manager, args),
         Command::Detach(args) => command::detach::run(&mut manager, args),

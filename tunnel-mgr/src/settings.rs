@@ -13,6 +13,7 @@
 //! holds, and `by-file` names the keys that hold by it.
 
 pub mod away;
+pub mod disk;
 pub mod file;
 pub mod value;
 
@@ -151,9 +152,15 @@ impl Settings {
         self.tidy(store, domain)
     }
 
-    /// Has the keys of a domain be what the file says, where nothing was typed;
-    /// belongs in one transaction.
-    pub fn apply(&self, store: &mut dyn Store, domain: u16, said: &[(Key, String)]) -> Result<()> {
+    /// Has the keys of a domain be what the file says, where nothing was typed; gives
+    /// those where something else was. Belongs in one transaction.
+    pub fn apply(
+        &self,
+        store: &mut dyn Store,
+        domain: u16,
+        said: &[(Key, String)],
+    ) -> Result<Vec<&'static str>> {
+        let mut typed = Vec::new();
         self.own(store, domain)?;
         let dir = self.dir(domain);
         let before = by_file(store, &dir)?;
@@ -172,6 +179,7 @@ impl Settings {
             let now = get(store, &format!("{dir}/{name}"))?;
             let is_typed = now.is_some() && !by_file.contains(name);
             if is_typed {
+                typed.extend((said.is_some() && said != now).then_some(name));
                 continue;
             }
             if said.is_some() {
@@ -186,6 +194,29 @@ impl Settings {
         if by_file != before {
             self.put_by_file(store, &dir, &by_file)?;
         }
+        self.tidy(store, domain)?;
+        Ok(typed)
+    }
+
+    /// Takes an alias away that the file gave and does not give any more, so that
+    /// another domain can have it; belongs in one transaction.
+    pub fn let_go_of_alias(
+        &self,
+        store: &mut dyn Store,
+        domain: u16,
+        said: &[(Key, String)],
+    ) -> Result<()> {
+        let name = Key::Alias.name();
+        let dir = self.dir(domain);
+        let mut by_file = by_file(store, &dir)?;
+        let now = get(store, &format!("{dir}/{name}"))?;
+        let said = said.iter().find(|(key, _)| *key == Key::Alias);
+        if !by_file.remove(name) || said.map(|(_, value)| value) == now.as_ref() {
+            return Ok(());
+        }
+        remove(store, &format!("{dir}/{name}"))?;
+        remove(store, &format!("{dir}/{FILE}/{name}"))?;
+        self.put_by_file(store, &dir, &by_file)?;
         self.tidy(store, domain)
     }
 
@@ -348,16 +379,16 @@ impl Settings {
     }
 
     /// Puts away what is set for a domain that is gone, or whose id another one has
-    /// now; gives how many that were put away before had to go for it.
-    pub fn sweep(&self, store: &mut dyn Store, domain: u16) -> Result<usize> {
+    /// now; gives how many that were put away before had to go for it, or None.
+    pub fn sweep(&self, store: &mut dyn Store, domain: u16) -> Result<Option<usize>> {
         if is_alive(store, domain)? && self.is_its_own(store, domain)? {
-            return Ok(0);
+            return Ok(None);
         }
         transact(store, |store| {
             if is_alive(store, domain)? && self.is_its_own(store, domain)? {
-                return Ok(0);
+                return Ok(None);
             }
-            self.put_away(store, domain)
+            self.put_away(store, domain).map(Some)
         })
     }
 }

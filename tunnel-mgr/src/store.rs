@@ -15,7 +15,7 @@ use idts_xenstore::{domain_by_name, Client, Tree};
 use crate::text::Name;
 
 /// Domain ids from here on are Xen's own (`DOMID_FIRST_RESERVED`).
-const FIRST_RESERVED: u32 = 0x7ff0;
+pub const FIRST_RESERVED: u32 = 0x7ff0;
 
 /// A transaction that always meets another one is given up after so many tries,
 /// each after a longer pause.

@@ -109,21 +109,48 @@ pub fn run(manager: &mut Manager<'_>) -> Vec<u16> {
 pub fn settings(manager: &mut Manager<'_>) {
     let settings = manager.settings();
     let ids = warn("settings are not swept", settings.ids(manager.store));
-    for id in ids.unwrap_or_default() {
-        one_setting(manager, id);
+    let ids = ids.unwrap_or_default();
+    let put_away = ids.iter().filter(|id| one_setting(manager, **id).is_some());
+    if put_away.count() == 0 {
+        return;
+    }
+    // What was set for one that was migrated within this host is for who it is now.
+    let alive = warn(
+        "what is put away is not given back",
+        self::ids(manager.store, "/local/domain"),
+    );
+    for id in alive.unwrap_or_default() {
+        if manager.settings().is_awaited(manager.store, id) {
+            give_back(manager, id);
+        }
     }
 }
 
-/// The same of one domain.
-pub fn one_setting(manager: &mut Manager<'_>, id: u16) {
+/// Has a domain have what was put away for it.
+pub fn give_back(manager: &mut Manager<'_>, id: u16) {
+    let settings = manager.settings();
+    let given = transact(manager.store, |store| match is_alive(store, id)? {
+        true => settings.own(store, id),
+        false => Ok(()),
+    });
+    warn(
+        &format!("domain {id} does not have what was set for it"),
+        given,
+    );
+}
+
+/// Puts away what is set for a domain if it is gone; None if it is not.
+pub fn one_setting(manager: &mut Manager<'_>, id: u16) -> Option<()> {
     let swept = manager.settings().sweep(manager.store, id);
     let what = format!("what is set for domain {id} is not put away");
-    if let Some(dropped @ 1..) = warn(&what, swept) {
+    let dropped = warn(&what, swept)??;
+    if dropped > 0 {
         say::remark(&format!(
             "what was set for {dropped} domains that are gone is forgotten: \
              of no more than {AWAY_MAX} it is kept"
         ));
     }
+    Some(())
 }
 
 /// What could be done; what could not is a remark.

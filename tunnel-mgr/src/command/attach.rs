@@ -18,6 +18,7 @@ pub fn run(manager: &mut Manager<'_>, args: &Attach) -> Result<()> {
     let tunnel = manager.tunnel(&args.domain)?;
     let label = manager.label(tunnel.front);
     sweep::one(manager, tunnel)?;
+    inherit(manager, tunnel.front)?;
     let lost = lost_settings(manager, tunnel.front);
     let created = match create(manager, tunnel)? {
         Created::Held => {
@@ -72,6 +73,15 @@ pub fn create(manager: &mut Manager<'_>, tunnel: Tunnel) -> Result<Created> {
         tunnel.create(store)?;
         Ok(Created::New)
     })
+}
+
+/// Gives a domain what was typed for it under another id that still lives.
+pub fn inherit(manager: &mut Manager<'_>, domain: u16) -> Result<()> {
+    let settings = manager.settings();
+    if let Some(twin) = settings.twin(manager.store, domain)? {
+        transact(manager.store, |store| settings.inherit(store, twin, domain))?;
+    }
+    Ok(())
 }
 
 /// What to say of a domain that comes without what its name had.

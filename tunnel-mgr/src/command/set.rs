@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `tunnel-mgr set`: what a domain may do and how it is served.
 
-use std::fs::{self, File as Disk};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
 use serde::Serialize;
 use serde_json::{json, Map, Value};
 
+use super::attach::inherit;
 use super::Manager;
 use crate::cli::Set;
 use crate::output::Named;
+use crate::settings::disk::{self, Saved};
 use crate::settings::file::{edit, File, Place};
 use crate::settings::{value, Change, Giver, Held};
 use crate::store::{is_alive, name_of, transact, uuid_of};
@@ -27,6 +27,9 @@ pub fn run(manager: &mut Manager<'_>, args: &Set) -> Result<()> {
     };
     let settings = manager.settings();
     sweep::settings(manager);
+    if let Some(domain) = domain {
+        inherit(manager, domain)?;
+    }
     // What cannot be saved is not set either.
     let saved = match &args.save {
         Some(path) => Some(prepare(manager, path, domain, &changes)?),
@@ -72,26 +75,6 @@ fn change(text: &str) -> Result<Change> {
     Ok((key, Some(value)))
 }
 
-/// A new text of a file, beside it and ready to take its place.
-struct Saved {
-    new: PathBuf,
-    file: PathBuf,
-}
-
-impl Saved {
-    fn keep(&self) -> Result<()> {
-        fs::rename(&self.new, &self.file)
-            .with_context(|| format!("cannot replace {}", self.file.display()))
-    }
-}
-
-impl Drop for Saved {
-    fn drop(&mut self) {
-        // Where it was kept there is none.
-        let _ = fs::remove_file(&self.new);
-    }
-}
-
 /// Writes what the file is to be.
 fn prepare(
     manager: &mut Manager<'_>,
@@ -100,10 +83,8 @@ fn prepare(
     changes: &[Change],
 ) -> Result<Saved> {
     let about = || path.display().to_string();
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text.with_context(about)?,
-    };
+    let lock = disk::lock(&manager.kernel.root)?;
+    let text = disk::read(path)?.unwrap_or_default();
     let place = place(manager, domain, &File::parse(&text).with_context(about)?)?;
     let held;
     let changes = if changes.is_empty() {
@@ -120,26 +101,7 @@ fn prepare(
         changes.to_vec()
     };
     let text = edit(&text, &place, &changes).with_context(about)?;
-    // A link stays one.
-    let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    let mut new = file.clone().into_os_string();
-    new.push(format!(".{}.new", std::process::id()));
-    let saved = Saved {
-        new: new.into(),
-        file,
-    };
-    write_beside(&saved, text.as_bytes())
-        .with_context(|| format!("cannot write {}", saved.new.display()))?;
-    Ok(saved)
-}
-
-fn write_beside(saved: &Saved, text: &[u8]) -> io::Result<()> {
-    let mut new = Disk::create_new(&saved.new)?;
-    if let Ok(about) = fs::metadata(&saved.file) {
-        new.set_permissions(about.permissions())?;
-    }
-    new.write_all(text)?;
-    new.sync_all()
+    Saved::new(path, &text, lock)
 }
 
 /// The table of a file that is a domain's: by UUID if it has one, else by name,

@@ -23,11 +23,12 @@ use self::seen::{Seen, Told};
 use super::Manager;
 use crate::cli::Watch;
 use crate::model::{ask_path, tell_on_demand};
+use crate::settings::disk;
 use crate::settings::file::File;
 use crate::signals::{self, Signals};
-use crate::store::name_path;
+use crate::store::{name_path, transact};
 use crate::text::Name;
-use crate::{say, store, sweep};
+use crate::{promise, say, store, sweep};
 
 /// Between two looks at who uses which tunnel.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,12 +51,23 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
         store::watch(manager.store, path)?;
     }
     let mut watcher = Watcher::new(args)?;
+    // What others promise is theirs.
+    watcher.is_alone = promise::settle(manager).unwrap_or(true);
+    let _lock = match args.idle.map(|_| promise::make(manager)).transpose() {
+        Ok(lock) => lock,
+        Err(error) => {
+            say::remark(&format!("guests will wait if this is killed: {error:#}"));
+            None
+        }
+    };
     watcher.look_around(manager, Instant::now())?;
     say::remark("watching");
     loop {
         for signal in signals.take() {
             match &args.settings {
-                Some(path) if signal == SIGHUP => watcher.read_again(path, Instant::now()),
+                Some(path) if signal == SIGHUP => {
+                    watcher.read_again(manager, path, Instant::now());
+                }
                 _ => {
                     watcher.leave(manager);
                     signals::die(signal);
@@ -79,8 +91,8 @@ pub fn run(manager: &mut Manager<'_>, args: &Watch) -> Result<()> {
 
 /// Reads a settings file.
 fn read(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let text = disk::read(path)?;
+    let text = text.with_context(|| format!("there is no {}", path.display()))?;
     File::parse(&text).with_context(|| path.display().to_string())
 }
 
@@ -88,6 +100,8 @@ fn read(path: &Path) -> Result<File> {
 struct Watcher {
     attach: Vec<String>,
     idle: Option<Duration>,
+    /// Nobody else promises tunnels.
+    is_alone: bool,
     /// What the settings file says, if there is one.
     file: Option<File>,
     seen: BTreeMap<u16, Seen>,
@@ -106,6 +120,7 @@ impl Watcher {
             attach: args.attach.clone(),
             file: args.settings.as_deref().map(read).transpose()?,
             idle: args.idle.map(|s| Duration::from_secs(s.into())),
+            is_alone: true,
             seen: BTreeMap::new(),
             around_at: None,
             tick_at: None,
@@ -116,15 +131,27 @@ impl Watcher {
 
     /// Reads the settings file again and has everybody's settings be what it says;
     /// or leaves all as it is.
-    fn read_again(&mut self, path: &Path, now: Instant) {
+    fn read_again(&mut self, manager: &mut Manager<'_>, path: &Path, now: Instant) {
         match read(path) {
             Err(error) => say::remark(&format!("{error:#}; nothing is changed")),
             Ok(file) => {
-                self.file = Some(file);
-                for seen in self.seen.values_mut() {
+                let settings = manager.settings();
+                for (id, seen) in &mut self.seen {
                     seen.is_told = false;
                     seen.due = Some(now);
+                    // Two domains may change their aliases with each other.
+                    let Some((uuid, name)) = &seen.who else {
+                        continue;
+                    };
+                    let said = file.said(uuid.as_deref(), name);
+                    let let_go = transact(manager.store, |store| {
+                        settings.let_go_of_alias(store, *id, &said)
+                    });
+                    if let Err(error) = let_go {
+                        say::remark(&format!("domain {id} keeps its alias: {error:#}"));
+                    }
                 }
+                self.file = Some(file);
                 say::remark("the settings file was read again");
             }
         }

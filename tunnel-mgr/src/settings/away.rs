@@ -4,7 +4,8 @@
 use anyhow::Result;
 use idts_core::policy::{self, Key};
 
-use super::{by_file, get, Settings, NAME, UUID};
+use super::{by_file, get, values, Settings, NAME, UUID};
+use crate::say;
 use crate::store::{list, read, remove, uuid_of, Store};
 
 /// So many, at most; when there are more, the oldest go, an eighth at once.
@@ -25,20 +26,14 @@ impl Settings {
         let mut dropped = 0;
         let dir = self.dir(domain);
         let uuid = get(store, &format!("{dir}/{UUID}"))?.unwrap_or_default();
-        let by_file = by_file(store, &dir)?;
-        let mut typed = Vec::new();
-        for key in Key::LIST {
-            let value = get(store, &format!("{dir}/{}", key.name()))?;
-            let value = value.filter(|_| !by_file.contains(key.name()));
-            typed.extend(value.map(|value| (key.name(), value)));
-        }
+        let typed = typed(store, &dir)?;
         if !uuid.is_empty() && !typed.is_empty() {
             let order;
             (order, dropped) = self.make_room(store)?;
             let to = format!("{}/{uuid}", self.away());
             remove(store, &to)?;
-            for (name, value) in typed {
-                self.put(store, &format!("{to}/{name}"), &value)?;
+            for (key, value) in typed {
+                self.put(store, &format!("{to}/{}", key.name()), &value)?;
             }
             self.put(store, &format!("{to}/{ORDER}"), &order.to_string())?;
             if let Some(name) = read(store, &format!("{dir}/{NAME}"))? {
@@ -81,16 +76,74 @@ impl Settings {
         if get(store, &away)?.is_none() {
             return Ok(());
         }
-        let dir = self.dir(domain);
-        if get(store, &dir)?.is_none() {
-            for key in Key::LIST {
-                if let Some(value) = get(store, &format!("{away}/{}", key.name()))? {
-                    self.put(store, &format!("{dir}/{}", key.name()), &value)?;
-                }
-            }
-            self.tidy(store, domain)?;
+        let mut given = values(store, &away)?;
+        remove(store, &away)?;
+        let has = typed(store, &self.dir(domain))?;
+        if !has.is_empty() {
+            // Who has inherited lacks the alias alone.
+            let has_alias = has.iter().any(|(key, _)| *key == Key::Alias);
+            given.retain(|(key, _)| *key == Key::Alias && !has_alias);
         }
-        remove(store, &away)
+        if let Some(at) = given.iter().position(|(key, _)| *key == Key::Alias) {
+            if let Err(error) = self.refuse_taken(store, domain, &given[at].1) {
+                say::remark(&format!(
+                    "domain {domain} does not get its alias back: {error:#}"
+                ));
+                given.remove(at);
+            }
+        }
+        self.write_all(store, domain, given)
+    }
+
+    fn write_all(
+        &self,
+        store: &mut dyn Store,
+        domain: u16,
+        given: Vec<(Key, String)>,
+    ) -> Result<()> {
+        if given.is_empty() {
+            return Ok(());
+        }
+        let given = given.into_iter().map(|(key, value)| (key, Some(value)));
+        self.write(store, domain, &given.collect::<Vec<_>>())
+    }
+
+    /// Gives a domain that has nothing typed what was typed for another one that lives
+    /// and has its UUID, for that is the same one, on its way to another id. The alias
+    /// can be of one alone, and comes when the other one goes. Belongs in one
+    /// transaction.
+    pub fn inherit(&self, store: &mut dyn Store, from: u16, to: u16) -> Result<()> {
+        let uuid = uuid_of(store, to);
+        if uuid.is_none() || uuid != uuid_of(store, from) || !self.is_its_own(store, from)? {
+            return Ok(());
+        }
+        self.own(store, to)?;
+        if !typed(store, &self.dir(to))?.is_empty() {
+            return Ok(());
+        }
+        let mut given = typed(store, &self.dir(from))?;
+        given.retain(|(key, _)| *key != Key::Alias);
+        self.write_all(store, to, given)
+    }
+
+    /// Another domain that lives, has that domain's UUID, and has something set.
+    pub fn twin(&self, store: &mut dyn Store, domain: u16) -> Result<Option<u16>> {
+        let Some(uuid) = uuid_of(store, domain) else {
+            return Ok(None);
+        };
+        for id in self.ids(store)? {
+            if id != domain && uuid_of(store, id).as_ref() == Some(&uuid) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether something was put away for a domain.
+    pub fn is_awaited(&self, store: &mut dyn Store, domain: u16) -> bool {
+        let uuid = uuid_of(store, domain);
+        let path = uuid.map(|uuid| format!("{}/{uuid}", self.away()));
+        path.is_some_and(|path| matches!(store.read(&path), Ok(Some(_))))
     }
 
     /// UUIDs of domains that are gone and had something set, by the names that they
@@ -111,6 +164,14 @@ impl Settings {
         let nodes = list(store, &self.dir(domain))?;
         Ok(nodes.iter().any(|node| Key::from_name(node).is_some()))
     }
+}
+
+/// The keys of a domain's folder that were typed.
+fn typed(store: &mut dyn Store, dir: &str) -> Result<Vec<(Key, String)>> {
+    let by_file = by_file(store, dir)?;
+    let mut typed = values(store, dir)?;
+    typed.retain(|(key, _)| !by_file.contains(key.name()));
+    Ok(typed)
 }
 
 fn number(text: Option<String>) -> u64 {

@@ -115,7 +115,7 @@ impl File {
 
     /// What it says of a domain: key by key by its UUID, its name, for all.
     pub fn said(&self, uuid: Option<&str>, name: &Name) -> Vec<(Key, String)> {
-        let is_uuid = |place: &Place| matches!(place, Place::Uuid(of) if Some(of.as_str()) == uuid);
+        let is_uuid = |place: &Place| matches!(place, Place::Uuid(of) if uuid.is_some_and(|uuid| of.eq_ignore_ascii_case(uuid)));
         let is_name = |place: &Place| matches!(place, Place::Name(of) if of.as_bytes() == name.0);
         let is_default = |place: &Place| *place == Place::Default;
         let of = |is: &dyn Fn(&Place) -> bool, key: Key| {
@@ -248,11 +248,13 @@ rate = 0
             said.into_iter().map(text).collect()
         };
         let uuid = Some("6af0c1e2-0000-0000-0000-000000000001");
+        let upper = Some("6AF0C1E2-0000-0000-0000-000000000001");
         assert_eq!(said(None, "u1"), ["rate=104857600", "connect=none"]);
         let web = ["weight=4", "rate=104857600", "connect=dom0,db:5432"];
         assert_eq!(said(None, "web 1"), web);
         let web = ["weight=4", "rate=0", "connect=dom0,db:5432"];
         assert_eq!(said(uuid, "web 1"), web);
+        assert_eq!(said(upper, "web 1"), web);
         assert!(File::parse("")
             .unwrap()
             .said(uuid, &Name("u1".into()))

@@ -4,7 +4,7 @@
 use anyhow::{bail, Context, Result};
 use idts_core::policy::Key;
 
-use crate::size;
+use crate::{size, store};
 
 /// The key of that name.
 pub fn key(name: &str) -> Result<Key> {
@@ -30,7 +30,23 @@ pub fn value(key: Key, text: &str) -> Result<String> {
         };
         bail!("not {}{sizes}", key.grammar());
     }
+    if key == Key::Connect {
+        refuse_nobody(&value)?;
+    }
     Ok(value)
+}
+
+/// Ids that fit a rule's grammar but that Xen gives no domain.
+fn refuse_nobody(rules: &str) -> Result<()> {
+    for rule in rules.split(',') {
+        let who = rule.split(':').next().unwrap_or_default();
+        let is_id = !who.is_empty() && who.bytes().all(|byte| byte.is_ascii_digit());
+        if is_id && store::domain_id(who).is_none() {
+            let last = store::FIRST_RESERVED - 1;
+            bail!("`{rule}`: no domain can have the id {who}; they end at {last}");
+        }
+    }
+    Ok(())
 }
 
 /// A value for people.

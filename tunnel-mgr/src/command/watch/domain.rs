@@ -30,7 +30,11 @@ impl Watcher {
         };
         if !store::is_alive(manager.store, id)? {
             sweep::one(manager, tunnel)?;
-            sweep::one_setting(manager, id);
+            let put_away = sweep::one_setting(manager, id).is_some();
+            let uuid = seen.who.take().and_then(|(uuid, _)| uuid);
+            if let (true, Some(uuid)) = (put_away, uuid) {
+                self.give_to_heir(manager, &uuid, now);
+            }
             return Ok(false);
         }
         // Its name comes after its folder, with an event of its own.
@@ -68,6 +72,28 @@ impl Watcher {
         Ok(true)
     }
 
+    /// Other domains of that UUID: one that is being migrated within this host is two.
+    fn twins(&self, uuid: &str) -> Vec<u16> {
+        let is_it = |seen: &Seen| {
+            let of = seen.who.as_ref().and_then(|(of, _)| of.as_deref());
+            of == Some(uuid) && !seen.is_gone
+        };
+        let twins = self.seen.iter().filter(|(_, seen)| is_it(seen));
+        twins.map(|(id, _)| *id).collect()
+    }
+
+    /// Has what was put away for a UUID be that of a domain that has it.
+    fn give_to_heir(&mut self, manager: &mut Manager<'_>, uuid: &str, now: Instant) {
+        for id in self.twins(uuid) {
+            sweep::give_back(manager, id);
+            if let Some(seen) = self.seen.get_mut(&id) {
+                seen.is_told = false;
+                seen.again.rest();
+                seen.due = Some(now);
+            }
+        }
+    }
+
     /// Sees to what depends on who the domain is.
     fn meet(
         &mut self,
@@ -94,12 +120,25 @@ impl Watcher {
         }
         if seen.who.as_ref() != Some(&who) {
             seen.is_told = false;
+            let settings = manager.settings();
+            let uuid = who.0.as_deref();
+            for twin in uuid.map(|uuid| self.twins(uuid)).unwrap_or_default() {
+                for (from, to) in [(twin, id), (id, twin)] {
+                    transact(manager.store, |store| settings.inherit(store, from, to))?;
+                }
+            }
         }
         if let (Some(file), false) = (&self.file, seen.is_told) {
             let said = file.said(who.0.as_deref(), name);
             let settings = manager.settings();
-            transact(manager.store, |store| settings.apply(store, id, &said))
+            let typed = transact(manager.store, |store| settings.apply(store, id, &said))
                 .context("cannot set what the file says")?;
+            if !typed.is_empty() {
+                let keys = typed.join(", ");
+                say::remark(&format!(
+                    "domain {id} ({name}): what was typed holds, not what the file says: {keys}"
+                ));
+            }
             seen.is_told = true;
         }
         seen.who = Some(who);
@@ -107,6 +146,9 @@ impl Watcher {
             Some(_) if is_allowed => Told::OnDemand,
             _ => Told::Nothing,
         };
+        if seen.told.is_none() && told == Told::Nothing && !self.is_alone {
+            seen.told = Some(told);
+        }
         if seen.told != Some(told) {
             tell_on_demand(manager.store, id, manager.domain, told == Told::OnDemand)?;
             seen.told = Some(told);

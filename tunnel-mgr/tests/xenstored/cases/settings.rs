@@ -2,13 +2,16 @@
 //! What is set for domains: who says it, and how long it lives.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::process::Stdio;
 
 use anyhow::{ensure, Result};
+use rustix::fs::{makedev, mknodat, FileType, Mode};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::front;
-use crate::bed::{done, refused, until, Bed, Watch};
+use crate::bed::{done, finish, program, refused, until, Bed, Watch};
 
 const FILE: &str = "/run/idts.toml";
 
@@ -155,6 +158,131 @@ pub fn a_file_is_edited_in_place() -> Result<()> {
             .any(|name| name.to_string_lossy().ends_with(".new")),
         "{left:?}"
     );
+    Ok(())
+}
+
+/// Whose a file is, and who may read it, stays; what is no plain file is left alone;
+/// and of many who save at once nobody's word is lost.
+pub fn a_file_is_saved_with_care() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    let (pipe, null) = ("/run/pipe", "/run/null");
+    let make = |path, kind, number| {
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(rustix::fs::CWD, path, kind, mode, number)
+    };
+    make(pipe, FileType::Fifo, 0)?;
+    make(null, FileType::CharacterDevice, makedev(1, 3))?;
+    for path in [null, pipe, "/run"] {
+        let said = refused(&["set", "u3", "connect=all", "--save", path])?;
+        ensure!(said.contains("is not a file"), "{said}");
+        let said = refused(&["watch", "--settings", path])?;
+        ensure!(said.contains("is not a file"), "{said}");
+    }
+    ensure!(fs::metadata(null)?.file_type().is_char_device());
+    holds("u3", "connect", "dom0", "built-in")?;
+    fs::write(FILE, "")?;
+    std::os::unix::fs::chown(FILE, Some(7), Some(8))?;
+    fs::set_permissions(FILE, fs::Permissions::from_mode(0o640))?;
+    let ids: Vec<u16> = (4..20).collect();
+    let mut saving = Vec::new();
+    for id in &ids {
+        bed.dom0.domain(*id, format!("u{id}"))?;
+        let args = ["set", &format!("u{id}"), "connect=none", "--save", FILE];
+        saving.push(program(&args).stderr(Stdio::piped()).spawn()?);
+    }
+    for child in saving {
+        let output = finish(child, "set --save")?;
+        ensure!(output.status.success(), "{output:?}");
+    }
+    let text = fs::read_to_string(FILE)?;
+    for id in &ids {
+        ensure!(text.contains(&format!("[name.u{id}]")), "u{id}: {text}");
+    }
+    let about = fs::metadata(FILE)?;
+    let of = (about.uid(), about.gid(), about.mode() & 0o7777);
+    ensure!(of == (7, 8, 0o640), "{of:?}");
+    Ok(())
+}
+
+/// What was typed holds, and whoever reads the log knows why the file does not.
+pub fn a_file_that_is_overruled_says_so() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    done(&["set", "u3", "connect=all", "weight=2", "--save", FILE])?;
+    let mut watch = Watch::start(&["--settings", FILE])?;
+    bed.dom0.domain(4, "u4")?;
+    fs::write(
+        FILE,
+        "[name.u3]\nconnect = 'none'\nweight = 2\n[name.u4]\nrate = 5\n",
+    )?;
+    watch.signal(Signal::HUP)?;
+    until_rate(5)?;
+    watch.until_said("domain 3 (u3): what was typed holds, not what the file says: connect")?;
+    let about = watch.listen().iter().filter(|line| line.contains("typed"));
+    ensure!(about.count() == 1, "{:?}", watch.said);
+    holds("u3", "connect", "all", "set")
+}
+
+/// Waits until that is the rate of u4, by the file.
+fn until_rate(rate: u64) -> Result<()> {
+    until("the file was read", || {
+        let held = held("u4", "rate")?;
+        Ok((held == (rate.into(), "file".into())).then_some(()))
+    })
+}
+
+/// Two domains of which each gets the alias of the other, and what else is new.
+pub fn aliases_change_hands() -> Result<()> {
+    let mut bed = Bed::new()?;
+    for id in [3, 4] {
+        bed.dom0.domain(id, format!("u{id}"))?;
+    }
+    let file = |a, b, connect| {
+        let text =
+            format!("[name.u3]\nalias = '{a}'\nconnect = '{connect}'\n[name.u4]\nalias = '{b}'\n");
+        fs::write(FILE, text)
+    };
+    file("web", "db", "all")?;
+    let watch = Watch::start(&["--attach", "all", "--settings", FILE])?;
+    until_holds("u4", "alias", "db", "file")?;
+    file("db", "web", "none")?;
+    watch.signal(Signal::HUP)?;
+    for (domain, alias) in [("u3", "db"), ("u4", "web")] {
+        until_holds(domain, "alias", alias, "file")?;
+    }
+    until_holds("u3", "connect", "none", "file")?;
+    // One that comes back finds its alias taken, and everything else.
+    done(&["set", "u3", "alias=own", "weight=3"])?;
+    bed.dom0.destroy(3);
+    until("its settings are away", || {
+        let left = bed.dom0.read("/local/domain/0/idts/domain/3");
+        Ok(left.is_none().then_some(()))
+    })?;
+    done(&["set", "u4", "alias=own"])?;
+    bed.dom0
+        .domain_of(5, "other", Some("00000000-0000-0000-0000-000000000003"))?;
+    until("it has its weight", || {
+        Ok((held("5", "weight")? == (3.into(), "set".into())).then_some(()))
+    })?;
+    holds("5", "alias", "", "built-in")?;
+    holds("u4", "alias", "own", "set")
+}
+
+/// An id that no domain can have is a rule that nobody can have meant.
+pub fn nobody_is_meant() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    let expected = "no domain can have the id";
+    for rule in ["32752:1", "dom0,65535:*", "40000:1-2"] {
+        let said = refused(&["set", "u3", &format!("connect={rule}")])?;
+        ensure!(said.contains(expected), "{said}");
+        fs::write(FILE, format!("[name.u3]\nconnect = '{rule}'\n"))?;
+        let said = refused(&["watch", "--settings", FILE])?;
+        let place = said.contains("line 2, column 11");
+        ensure!(place && said.contains(expected), "{said}");
+    }
+    done(&["set", "u3", "connect=32751:1"])?;
     Ok(())
 }
 

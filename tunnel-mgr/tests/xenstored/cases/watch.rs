@@ -199,6 +199,76 @@ pub fn leaves_no_promise() -> Result<()> {
     Ok(())
 }
 
+/// What one promised that was killed, the next command takes away, whichever that is;
+/// and nothing while another one lives.
+pub fn killed_it_leaves_none() -> Result<()> {
+    const IDLE: [&str; 4] = ["--attach", "all", "--idle", "60"];
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    let path = "/local/domain/3/control/idts";
+    for command in [
+        &["list"][..],
+        &["set", "u3"],
+        &["scheduler"],
+        &["attach", "u3", "--if-absent", "--wait", "0"],
+    ] {
+        let watch = Watch::start(&IDLE)?;
+        let other = Watch::start(&IDLE)?;
+        until("it is promised", || Ok(bed.dom0.read(path)))?;
+        // Killed, as by every end of a Watch.
+        drop(other);
+        let third = Watch::start(&["--attach", "u9"])?;
+        done(command)?;
+        ensure!(bed.dom0.read(path).is_some(), "{command:?} broke a promise");
+        drop(watch);
+        done(command)?;
+        ensure!(bed.dom0.read(path).is_none(), "{command:?} left a promise");
+        drop(third);
+    }
+    Ok(())
+}
+
+/// One that is migrated within the host is two for a while: the new one has what was
+/// set, and the alias once the old one is gone; with a watch, and without.
+pub fn settings_come_along() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain_of(3, "u3", Some("one"))?;
+    done(&["set", "u3", "connect=none", "alias=web"])?;
+    let key = |bed: &mut Bed, id: u16, key: &str| {
+        bed.dom0
+            .read(&format!("/local/domain/0/idts/domain/{id}/{key}"))
+    };
+    let mut watch = Watch::start(&["--attach", "all"])?;
+    until_attached(&mut bed, 3, true)?;
+    bed.dom0.domain_of(5, "u3--incoming", Some("one"))?;
+    until_attached(&mut bed, 5, true)?;
+    for id in [3, 5] {
+        let connect = key(&mut bed, id, "connect");
+        ensure!(connect.as_deref() == Some("none"), "{id}: {connect:?}");
+    }
+    bed.dom0.write("/local/domain/3/name", "u3--migratedaway")?;
+    bed.dom0.write("/local/domain/5/name", "u3")?;
+    bed.dom0.destroy(3);
+    until("it has its alias", || {
+        Ok((key(&mut bed, 5, "alias").as_deref() == Some("web")).then_some(()))
+    })?;
+    ensure!(watch.is_alive()?, "{:?}", watch.listen());
+    drop(watch);
+    bed.dom0.domain_of(7, "u3--incoming", Some("one"))?;
+    done(&["attach", "7", "--wait", "0"])?;
+    ensure!(key(&mut bed, 7, "connect").as_deref() == Some("none"));
+    bed.dom0.destroy(5);
+    done(&["list", "--sweep"])?;
+    ensure!(key(&mut bed, 7, "alias").as_deref() == Some("web"));
+    // One that nobody has touched yet gets all when the old one goes.
+    bed.dom0.domain_of(9, "u3--incoming", Some("one"))?;
+    bed.dom0.destroy(7);
+    done(&["list", "--sweep"])?;
+    ensure!(key(&mut bed, 9, "connect").as_deref() == Some("none"));
+    ensure!(bed.dom0.count("/local/domain/0/idts/away")? == 0);
+    Ok(())
+}
+
 /// A domain that comes back with another UUID has lost what was set for its name:
 /// that is said.
 pub fn says_what_was_lost() -> Result<()> {

@@ -2,8 +2,8 @@
 //! In place of `sys`, by the feature `sockets`, which no product has: unix sockets, so
 //! that the whole command runs without Xen in the tests.
 //!
-//! `IDTS_SOCKETS` names a folder; without it there is no driver, and with a file
-//! `forbidden` in it nobody may open the device. `IDTS_DOMAIN` is the domain that a
+//! `IDTS_SOCKETS` names a folder; without it, or until it is there, there is no driver, and
+//! with a file `forbidden` in it nobody may open the device. `IDTS_DOMAIN` is the domain that a
 //! process plays, 0 without it. A file `alias.NAME` holds the id of the domain that has
 //! this alias. A group has one subscriber, and a publisher that comes after it.
 
@@ -89,6 +89,9 @@ fn become_other(fd: BorrowedFd<'_>, other: &OwnedFd) -> Result<()> {
 
 pub fn open() -> Result<OwnedFd> {
     let folder = folder()?;
+    if !folder.exists() {
+        return Err(Errno::NOENT);
+    }
     if folder.join("forbidden").exists() {
         return Err(Errno::ACCESS);
     }

@@ -147,6 +147,19 @@ impl Run {
         }
     }
 
+    /// Waits until it has this file or folder open.
+    pub fn wait_until_it_has(&self, path: &Path) {
+        let open = format!("/proc/{}/fd", self.id());
+        let is_it = |entry: std::fs::DirEntry| {
+            std::fs::read_link(entry.path()).is_ok_and(|target| target == path)
+        };
+        let started = Instant::now();
+        while !std::fs::read_dir(&open).is_ok_and(|all| all.flatten().any(is_it)) {
+            assert!(started.elapsed() < HUNG, "it does not open {path:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

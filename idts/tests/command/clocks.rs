@@ -2,11 +2,13 @@
 //! Peers that are silent or trickle: nobody else waits for them, and what is limited ends.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::bed::{pattern, Bed, Run};
+use crate::bed::{pattern, Bed, Run, HUNG};
 use crate::transfers::{connect, header, reply};
 
 /// Slow enough to take for ever, and never silent for long.
@@ -21,22 +23,35 @@ fn trickle(mut to: impl Write + Send + 'static) -> thread::JoinHandle<()> {
     })
 }
 
-/// Each stranger may take half a minute: one after the other they would take an hour.
-#[test]
-fn a_sender_does_not_wait_for_strangers() {
-    let bed = Bed::new();
-    bed.file("out", &pattern(5000));
-    let recv = Run::piped(&mut bed.line("recv 7 in"));
-    let _strangers: Vec<_> = (0..130)
-        .map(|number| {
+/// Strangers who have connected; every second one says something.
+fn crowd(bed: &Arc<Bed>, size: u32) -> Vec<UnixStream> {
+    let bed = Arc::clone(bed);
+    let coming = thread::spawn(move || {
+        let come = |number: u32| {
             let mut stranger = connect(&bed, number);
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 // It may have been sent away already.
                 let _ = stranger.write_all(&header(3)[..20]);
             }
             stranger
-        })
-        .collect();
+        };
+        (0..size).map(come).collect()
+    });
+    let started = Instant::now();
+    while !coming.is_finished() {
+        assert!(started.elapsed() < HUNG, "they are not accepted");
+        thread::sleep(Duration::from_millis(2));
+    }
+    coming.join().unwrap()
+}
+
+/// Each stranger may take half a minute: one after the other they would take an hour.
+#[test]
+fn a_sender_does_not_wait_for_strangers() {
+    let bed = Arc::new(Bed::new());
+    bed.file("out", &pattern(5000));
+    let recv = Run::piped(&mut bed.line("recv 7 in"));
+    let _strangers = crowd(&bed, 130);
     Run::piped(&mut bed.line("send out 0:7 --wait 60"))
         .end()
         .with(0);
@@ -47,11 +62,11 @@ fn a_sender_does_not_wait_for_strangers() {
 /// Strangers that use all descriptors up end nobody.
 #[test]
 fn strangers_that_use_all_descriptors_up_make_room() {
-    let bed = Bed::new();
+    let bed = Arc::new(Bed::new());
     bed.file("out", &pattern(5000));
     let args = ["recv", "7", "in"].map(String::from);
     let recv = Run::piped(&mut bed.idts_after("ulimit -n 14", &args));
-    let _strangers: Vec<_> = (0..14).map(|number| connect(&bed, number)).collect();
+    let _strangers = crowd(&bed, 14);
     Run::piped(&mut bed.line("send out 0:7 --wait 60"))
         .end()
         .with(0);
@@ -98,7 +113,7 @@ fn a_peer_that_trickles_ends_by_the_clock() {
     }
 }
 
-/// The same where the peer is slow to take, or to send back.
+/// The same where the peer is slow to take.
 #[test]
 fn a_listener_that_trickles_ends_by_the_clock() {
     let bed = Bed::new();
@@ -115,8 +130,11 @@ fn a_listener_that_trickles_ends_by_the_clock() {
     let send = Run::piped(&mut bed.line("send out 0:8 --timeout 60 --max-time 0.5"));
     send.end().with(1).says("longer than it may");
     drop(idle);
+}
 
-    // What it sends back is right, and takes for ever.
+/// What comes back is right, and takes for ever.
+#[test]
+fn a_round_trip_that_trickles_ends_by_the_clock() {
     let bed = Bed::new();
     let mut slow = bed.line("cat -l 8");
     slow.stdin(Stdio::piped()).stdout(Stdio::null());

@@ -47,17 +47,7 @@ fn a_file_of_another_length_than_told_does_not_arrive() {
         let path = bed.file("out", &pattern(100));
         // It is looked at before the receiver is there.
         let send = Run::piped(&mut bed.line("send out 0:7 --wait 60"));
-        let open = format!("/proc/{}/fd", send.id());
-        let has_it = || {
-            fs::read_dir(&open).is_ok_and(|entries| {
-                entries
-                    .flatten()
-                    .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path))
-            })
-        };
-        while !has_it() {
-            std::thread::yield_now();
-        }
+        send.wait_until_it_has(&path);
         // It may not have asked for the length yet; then nothing is wrong and all arrives.
         let mut file = File::options().append(true).open(&path).unwrap();
         if grows {

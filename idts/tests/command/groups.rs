@@ -28,6 +28,43 @@ fn a_file_is_emptied_only_when_the_group_is_joined() {
     assert_eq!(std::fs::read(bed.path("keep")).unwrap(), b"new");
 }
 
+/// Whoever may write in or above the folder puts a link there while the group is waited for.
+#[test]
+fn an_output_is_looked_up_once() {
+    for trap in ["in/file", "in"] {
+        let bed = Bed::new();
+        for folder in ["in", "etc", "etc/deep"] {
+            std::fs::create_dir(bed.path(folder)).unwrap();
+        }
+        bed.file("etc/shadow", b"precious");
+        // The driver is not loaded yet.
+        let hidden = bed.path("hidden");
+        std::fs::rename(bed.sockets(), &hidden).unwrap();
+        let mut subscribe = bed.line("subscribe news -o in/file --wait 60");
+        let subscribe = Run::piped(&mut subscribe);
+        subscribe.wait_until_it_has(&bed.path("in"));
+        if trap == "in" {
+            std::fs::rename(bed.path("in"), bed.path("moved")).unwrap();
+            std::os::unix::fs::symlink("etc", bed.path("in")).unwrap();
+            std::fs::write(bed.path("etc/file"), "precious").unwrap();
+        } else {
+            std::os::unix::fs::symlink("../etc/shadow", bed.path(trap)).unwrap();
+        }
+        std::fs::rename(&hidden, bed.sockets()).unwrap();
+        if trap == "in" {
+            bed.wait_for("group-news");
+            let publish = Run::fed(&mut bed.line("publish news"), b"new");
+            publish.end().with(0);
+            subscribe.end().with(0);
+            assert_eq!(std::fs::read(bed.path("etc/file")).unwrap(), b"precious");
+            assert_eq!(std::fs::read(bed.path("moved/file")).unwrap(), b"new");
+        } else {
+            subscribe.end().with(1).says("File exists");
+        }
+        assert_eq!(std::fs::read(bed.path("etc/shadow")).unwrap(), b"precious");
+    }
+}
+
 /// A publisher cannot make one record look like two.
 #[test]
 fn a_record_is_one_line() {

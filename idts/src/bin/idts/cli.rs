@@ -88,7 +88,8 @@ pub struct Send {
 /// minute, is passed over. The bytes go to a temporary beside FILE that becomes
 /// FILE only when length and checksum fit; a transfer that fails leaves none of
 /// both, and an older FILE as it was. FILE's folder is looked up at the start
-/// and never again.
+/// and never again; no symbolic link of another user than you and root is
+/// followed.
 ///
 /// A FILE that is a device or a pipe is written straight, and keeps what a
 /// transfer that fails has written.
@@ -104,7 +105,8 @@ pub struct Recv {
     /// and its powers [default: what is free in the folder, or what the device holds]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max: Option<u64>,
-    /// Give the file this mode, octal [default: 666 without the umask's bits]
+    /// Give the file this mode, octal [default: 666 without the umask's bits, and no more
+    /// than FILE has if it is there]
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<u32>,
     /// Write FILE even if it is a device or a pipe of another user than you and root
@@ -279,7 +281,8 @@ pub struct Subscribe {
     /// Print a newline after each record
     #[arg(long)]
     pub lines: bool,
-    /// Write the records to this file
+    /// Write the records to this file, which is looked up at the start; no link, device or
+    /// pipe of another user than you and root
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Size of the ring that is read, 4K to 4M [default: the driver's]

@@ -3,23 +3,23 @@
 //! looked up by a path again, so that nobody who may write in a folder above can have
 //! the file stand elsewhere.
 
+mod walk;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    fstat, fstatfs, fstatvfs, fsync, linkat, openat, readlinkat, renameat, statat, syncfs,
-    unlinkat, AtFlags, FileType, Mode, OFlags, Stat, CWD, PROC_SUPER_MAGIC,
+    fstat, fstatvfs, fsync, linkat, openat, renameat, statat, syncfs, unlinkat, AtFlags, FileType,
+    Mode, OFlags, Stat, CWD,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Symbolic links that are followed, as many as the kernel follows.
-const LINKS_MAX: usize = 40;
+use walk::{is_proc, Walk};
 
 /// A name in a folder that is open.
 #[derive(Clone, Debug)]
@@ -37,56 +37,29 @@ pub enum Found {
     Special(File),
 }
 
-/// Looks for `path`. A symbolic link at its end is followed if it is the caller's or root's.
-/// A device or a pipe is opened if it is the caller's or root's, or anybody's by `trusting`.
+/// Looks for `path`. A symbolic link on the way or at its end is followed if it is the
+/// caller's or root's. A device or a pipe is opened if it is the caller's or root's, or
+/// anybody's by `trusting`.
 pub fn find(path: &Path, trusting: bool) -> io::Result<Found> {
-    let mut path = path.to_owned();
-    let mut above: Option<Arc<OwnedFd>> = None;
-    for _ in 0..LINKS_MAX {
-        let name = match path.file_name() {
-            Some(name) if !path.as_os_str().as_bytes().ends_with(b"/") => name.to_owned(),
-            _ => return Err(io::ErrorKind::IsADirectory.into()),
-        };
-        let base = above.as_ref().map_or(CWD, |folder| folder.as_fd());
-        let place = Place {
-            folder: Arc::new(open_folder(base, folder_of(&path))?),
-            name,
-        };
+    let mut walk = Walk::along(path)?;
+    loop {
+        let name = walk.to_last()?;
+        let folder = Arc::clone(&walk.folder);
+        let place = Place { folder, name };
         match place.stat() {
             Err(Errno::NOENT) => return Ok(Found::Place(place)),
             Err(errno) => return Err(errno.into()),
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => return Ok(Found::Place(place)),
                 FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-                FileType::Symlink if !is_trusted(&stat) => {
-                    return Err(refused("it is a symbolic link of somebody else"));
-                }
-                FileType::Symlink => match place.own_descriptor() {
+                FileType::Symlink => match place.own_descriptor(&stat) {
                     Some(file) => return Ok(Found::Special(file?)),
-                    None => {
-                        let target = readlinkat(&*place.folder, &place.name, Vec::new())?;
-                        path = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                        above = Some(place.folder);
-                    }
+                    None => walk.follow(&place.name)?,
                 },
                 _ => return place.open_special(&stat, trusting).map(Found::Special),
             },
         }
     }
-    Err(Errno::LOOP.into())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// O_PATH, for a folder may be such that one may write in it and not read it.
-fn open_folder(base: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(base, path, flags, Mode::empty())
 }
 
 /// What is the caller's or root's is not another's trap.
@@ -121,8 +94,8 @@ impl Place {
 
     /// What a link in /proc leads to if that is a descriptor of a pipe or a device (as
     /// /dev/stdout may be), which who started the program has opened.
-    fn own_descriptor(&self) -> Option<io::Result<File>> {
-        let in_proc = fstatfs(&*self.folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC);
+    fn own_descriptor(&self, link: &Stat) -> Option<io::Result<File>> {
+        let in_proc = is_trusted(link) && is_proc(&self.folder);
         let behind = statat(&*self.folder, &self.name, AtFlags::empty()).ok()?;
         let kind = FileType::from_raw_mode(behind.st_mode);
         let special = !matches!(kind, FileType::RegularFile | FileType::Directory);
@@ -152,6 +125,32 @@ impl Place {
     fn open(&self, flags: OFlags, mode: Mode) -> rustix::io::Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         Ok(openat(&*self.folder, &self.name, flags, mode)?.into())
+    }
+
+    /// What may be done with the file that is here; all of it where there is none.
+    pub fn mode(&self) -> Mode {
+        match self.stat() {
+            Ok(stat) => Mode::from_raw_mode(stat.st_mode) & Mode::from_raw_mode(0o777),
+            Err(_) => Mode::from_raw_mode(0o777),
+        }
+    }
+
+    /// Opens the file that is here as it is; None if there is none.
+    pub fn open_as_it_is(&self) -> io::Result<Option<File>> {
+        // What is no file any more is not waited for.
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match self.open(flags, Mode::empty()) {
+            Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+            Ok(_) => Err(refused("it is no file any more")),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes a file here, where none may be.
+    pub fn make(&self) -> io::Result<File> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        Ok(self.open(flags, Mode::from_raw_mode(0o666))?)
     }
 
     /// A file without a name in this folder, if it can get one later.

@@ -37,13 +37,13 @@ pub struct FileSink {
 
 impl FileSink {
     /// Prepares to write `path`, of which nothing changes yet. The file gets `mode`, or
-    /// what the umask leaves. `trusting` is [`find`]'s.
+    /// what the umask leaves, and no more than one has that it replaces. `trusting` is [`find`]'s.
     pub fn create(path: &Path, mode: Option<Mode>, trusting: bool) -> io::Result<Self> {
         let target = match find(path, trusting)? {
             Found::Special(file) => return Ok(Self { file, target: None }),
             Found::Place(place) => place,
         };
-        let made_with = mode.unwrap_or(Mode::from_raw_mode(0o666));
+        let made_with = mode.unwrap_or(Mode::from_raw_mode(0o666) & target.mode());
         let file = match target.make_nameless(made_with) {
             Some(file) => file,
             None => make_part(&target, made_with)?,

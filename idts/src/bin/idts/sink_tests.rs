@@ -197,6 +197,60 @@ fn the_mode_is_what_was_asked_for() {
     }
 }
 
+/// What was private does not become public by a new content.
+#[test]
+fn a_file_that_is_replaced_keeps_its_secrets() {
+    let _alone = alone();
+    let (_folder, path) = folder();
+    for mode in [0o600, 0o440, 0o755] {
+        fs::remove_file(&path).unwrap_or_default();
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        receive(&path, b"new").unwrap();
+        let now = fs::metadata(&path).unwrap().mode() & 0o7777;
+        assert_eq!(now & !mode, 0, "{now:o} after {mode:o}");
+        assert_eq!(now & 0o600, mode & 0o600);
+    }
+}
+
+/// A link is a trap at any place of a path.
+#[test]
+fn no_link_of_somebody_else_is_on_the_way() {
+    let _alone = alone();
+    let (folder, _) = folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("etc/deep")).unwrap();
+    symlink("etc", at("in")).unwrap();
+    symlink("../in/deep/", at("etc/again")).unwrap();
+    for path in ["in/file", "in/again/file", "in/deep/../file", "./in//file"] {
+        receive(&at(path), path.as_bytes()).unwrap();
+        assert_eq!(fs::read(at(path)).unwrap(), path.as_bytes());
+    }
+    // A folder that is open, by a link which is no path.
+    let open = File::open(at("etc")).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&open);
+    receive(Path::new(&format!("/proc/self/fd/{fd}/open")), b"new").unwrap();
+    assert_eq!(fs::read(at("etc/open")).unwrap(), b"new");
+    for path in ["in", "in/", "in/again", "in/deep/..", "etc/again/."] {
+        let error = create(&at(path)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory, "{path}");
+    }
+    fs::write(at("plain"), "").unwrap();
+    let error = create(&at("plain/file")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    if is_root() {
+        std::os::unix::fs::lchown(at("in"), Some(1), None).unwrap();
+        for path in ["in/new", "etc/again/new"] {
+            let error = create(&at(path)).unwrap_err();
+            assert!(
+                error.to_string().contains("link of somebody else"),
+                "{error}"
+            );
+        }
+        assert!(!at("etc/new").exists() && !at("etc/deep/new").exists());
+    }
+}
+
 /// A folder that may be written and not read, as a drop box is; root can tell by /proc alone.
 #[test]
 fn a_folder_need_not_be_readable() {

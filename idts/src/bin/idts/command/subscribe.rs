@@ -13,17 +13,23 @@ use serde_json::json;
 
 use crate::cli::Subscribe;
 use crate::open;
+use crate::place::{self, Found};
 use crate::records::{self, Place, Tally, Writer};
 
 pub fn run(args: &Subscribe) -> Result<()> {
-    let file = args.output.as_deref().map(open_as_it_is).transpose()?;
+    let unwritable = || {
+        let path = args.output.as_deref().unwrap_or(Path::new(""));
+        format!("cannot write {}", path.display())
+    };
+    let target = args.output.as_deref().map(find).transpose();
+    let target = target.with_context(unwritable)?;
     let subscribe = idts::Subscribe::to(&args.group)
         .ring(args.ring.unwrap_or_default())
         .on_lag(args.on_lag.into());
     let subscriber = open::patiently(args.wait.wait, || Ok(subscribe.open()?))?;
     say(format_args!("subscribed to {}", args.group));
     let longest = subscriber.info()?.longest_rx_record();
-    let place = place(args, file.flatten())?;
+    let place = place(args, target).with_context(unwritable)?;
     let lines = args.lines;
     let mut writer = Writer { place, lines };
     let mut tally = Tally::default();
@@ -41,37 +47,44 @@ pub fn run(args: &Subscribe) -> Result<()> {
     Ok(())
 }
 
-/// Opens the file, if it is there, and leaves it as it is: whether it can be written is known
-/// before the group is joined, and it loses nothing if that fails.
-fn open_as_it_is(path: &Path) -> Result<Option<File>> {
-    match File::options().write(true).open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+/// Where `--output` leads, looked up once.
+enum Target {
+    /// Nothing yet.
+    New(place::Place),
+    /// A file as it is: whether it can be written is known before the group is joined, and
+    /// it loses nothing if that fails.
+    File(File),
+    /// A pipe or a device.
+    Special(File),
+}
+
+fn find(path: &Path) -> io::Result<Target> {
+    Ok(match place::find(path, false)? {
+        Found::Special(file) => Target::Special(file),
+        Found::Place(place) => match place.open_as_it_is()? {
+            Some(file) => Target::File(file),
+            None => Target::New(place),
+        },
+    })
+}
+
+impl Target {
+    fn open(self) -> io::Result<File> {
+        match self {
+            Self::New(place) => place.make(),
+            Self::File(file) => file.set_len(0).map(|()| file),
+            Self::Special(file) => Ok(file),
+        }
     }
 }
 
-/// Where the records go: with --json standard output has another use. `file` is what was
-/// there before.
-fn place(args: &Subscribe, file: Option<File>) -> Result<Place> {
-    let Some(path) = &args.output else {
-        return Ok(if args.json {
-            Place::Nowhere
-        } else {
-            Place::Stdout(Output::Stdout)
-        });
-    };
-    let open = || match file {
-        None => File::create(path),
-        Some(file) => {
-            if file.metadata()?.is_file() {
-                file.set_len(0)?;
-            }
-            Ok(file)
-        }
-    };
-    let file = open().with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Place::File(Output::File(file)))
+/// With --json standard output has another use.
+fn place(args: &Subscribe, target: Option<Target>) -> io::Result<Place> {
+    Ok(match target {
+        Some(target) => Place::File(Output::File(target.open()?)),
+        None if args.json => Place::Nowhere,
+        None => Place::Stdout(Output::Stdout),
+    })
 }
 
 /// How it ended, in a word.

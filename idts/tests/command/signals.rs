@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals: those that were ignored stay so, the others end a command as they end any other.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 
-use crate::bed::{names, Bed, Run};
+use crate::bed::{names, pattern, Bed, Run, HUNG};
 
 const SIGNALS: [Signal; 3] = [Signal::HUP, Signal::INT, Signal::TERM];
 
@@ -87,7 +93,7 @@ fn an_interrupted_ping_sums_up() {
     bed.wait_for("0-7-0");
     let mut ping = Run::piped(&mut bed.line("ping 0:7 -c 999999999 -i 0.001 --json"));
     // Any time will do, once it has begun.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     assert!(ping.is_running());
     ping.signal(Signal::INT);
     let ended = ping.end();
@@ -95,4 +101,49 @@ fn an_interrupted_ping_sums_up() {
     let told: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert!(told["count"].as_u64() > Some(0), "{told}");
     drop(echo);
+}
+
+/// A pipe that nobody reads and nothing fits into.
+fn stalled() -> (io::PipeReader, File) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[7; 4096]).is_ok() {}
+    ioctl_fionbio(&writer, false).unwrap();
+    (reader, OwnedFd::from(writer).into())
+}
+
+/// Nobody reads what it has to tell: whoever insists need not kill it.
+#[test]
+fn a_second_signal_ends_what_the_first_one_began() {
+    let bed = Bed::new();
+    let _echo = Run::piped(&mut bed.line("echo 7"));
+    bed.wait_for("0-7-0");
+    let (_reader, output) = stalled();
+    let mut ping = bed.line("ping 0:7 -c 999999999 -i 0.001");
+    let mut ping = Run::start(ping.stdout(output));
+    // Any time will do, once it has begun.
+    thread::sleep(Duration::from_millis(500));
+    assert!(ping.is_running());
+    let started = Instant::now();
+    while ping.is_running() {
+        assert!(started.elapsed() < HUNG, "it goes on");
+        ping.signal(Signal::TERM);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let by = ping.end().status.signal();
+    assert_eq!(by, Some(Signal::TERM.as_raw()));
+}
+
+/// As a service manager or a shell limits files; the sender hears it too.
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let bed = Bed::new();
+    bed.file("out", &pattern(100_000));
+    std::fs::create_dir(bed.path("folder")).unwrap();
+    let args = ["recv", "7", "folder/in"].map(String::from);
+    let recv = Run::piped(&mut bed.idts_after("ulimit -f 8", &args));
+    let send = Run::piped(&mut bed.line("send out 0:7 --wait 60"));
+    send.end().with(1).says("File too large");
+    recv.end().with(1).says("File too large");
+    assert!(names(&bed.path("folder")).is_empty());
 }

@@ -25,6 +25,7 @@ use idts::output;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    signals::survive_files_that_are_too_large();
     match output::parse::<Cli>("idts") {
         Ok(cli) => output::end("idts", run(&cli.command)),
         Err(code) => code,

@@ -5,16 +5,27 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
+/// A file that may not grow any more (`ulimit -f`) is an error like that of a full disk, and
+/// no death.
+pub fn survive_files_that_are_too_large() {
+    // Without it the program only dies as others do.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
 /// From here on `last` is called before such a signal ends the program; it gets the
-/// signal's name. What it returns is kept until the end: a lock, say.
+/// signal's name. What it returns is kept until the end: a lock, say. A second signal does
+/// not wait for what the first one has begun.
 pub fn before_the_end<T>(last: impl FnOnce(&str) -> T + Send + 'static) -> io::Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let heeded: Vec<_> = ENDING
@@ -24,9 +35,14 @@ pub fn before_the_end<T>(last: impl FnOnce(&str) -> T + Send + 'static) -> io::R
     if heeded.is_empty() {
         return Ok(());
     }
+    let begun = Arc::new(AtomicBool::new(false));
+    for signal in &heeded {
+        flag::register_conditional_default(*signal, Arc::clone(&begun))?;
+    }
     let mut signals = Signals::new(heeded)?;
     thread::Builder::new().spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            begun.store(true, Ordering::Relaxed);
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
             let _kept = last(name);
             // It does not return, as these signals end a program.

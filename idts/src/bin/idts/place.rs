@@ -43,7 +43,7 @@ pub enum Found {
 pub fn find(path: &Path, trusting: bool) -> io::Result<Found> {
     let mut walk = Walk::along(path)?;
     loop {
-        let name = walk.to_last()?;
+        let name = walk.reach_last()?;
         let folder = Arc::clone(&walk.folder);
         let place = Place { folder, name };
         match place.stat() {

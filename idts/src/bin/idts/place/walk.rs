@@ -39,7 +39,7 @@ impl Walk {
 
     /// Goes to the folder of the last name, and gives that. What can only be a folder has
     /// none.
-    pub fn to_last(&mut self) -> io::Result<OsString> {
+    pub fn reach_last(&mut self) -> io::Result<OsString> {
         while let Some(name) = self.ahead.pop() {
             if self.ahead.is_empty() && name != "." && name != ".." {
                 return Ok(name);

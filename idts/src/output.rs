@@ -62,16 +62,33 @@ fn wait(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write standard output")]
-pub struct Unwritten(#[from] pub io::Error);
+pub struct Unwritten {
+    #[source]
+    cause: io::Error,
+    /// Something is lost that nobody can ask for again.
+    is_loss: bool,
+}
 
 impl Unwritten {
+    /// A report could not be written: whoever wants it asks again.
+    pub fn of_report(cause: io::Error) -> Self {
+        let is_loss = false;
+        Self { cause, is_loss }
+    }
+
+    /// What came from a peer could not be written, or the account of a transfer.
+    pub fn of_data(cause: io::Error) -> Self {
+        let is_loss = true;
+        Self { cause, is_loss }
+    }
+
     /// True when its reader has gone, who wants to hear no more.
     fn is_unread(&self) -> bool {
-        self.0.kind() == io::ErrorKind::BrokenPipe
+        self.cause.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
-/// Prints a line on standard output.
+/// Prints a line of a report on standard output.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -79,13 +96,22 @@ pub fn print(line: impl Display) -> Result<(), Unwritten> {
     write(format_args!("{line}\n"))
 }
 
-/// Prints a text as it is on standard output.
+/// Prints the account of a transfer, a line, on standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_account(line: impl Display) -> Result<(), Unwritten> {
+    print(line).map_err(|unwritten| Unwritten::of_data(unwritten.cause))
+}
+
+/// Prints a report as it is on standard output.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write(text: fmt::Arguments<'_>) -> Result<(), Unwritten> {
     // In one piece: others may write to the same file.
-    Ok(Output::Stdout.write_all(text.to_string().as_bytes())?)
+    let written = Output::Stdout.write_all(text.to_string().as_bytes());
+    written.map_err(Unwritten::of_report)
 }
 
 /// Says a line on standard error, if that can be.
@@ -110,24 +136,29 @@ pub fn parse<T: clap::Parser>(program: &str) -> Result<T, ExitCode> {
         return Err(ExitCode::from(2));
     }
     let printed = if io::stdout().is_terminal() {
-        error.print().map_err(Unwritten)
+        error.print().map_err(Unwritten::of_report)
     } else {
         write(format_args!("{}", error.render()))
     };
     Err(end(program, printed.map_err(anyhow::Error::from)))
 }
 
-/// The exit code of a command that ended so; an error is said on standard error, but for
-/// that of a reader of standard output who has gone.
+/// The exit code of a command that ended so; an error is said on standard error. Not so
+/// that of a reader of standard output who has gone: that is none where he lost a report.
 pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let unread = |cause: &Unwritten| cause.is_unread();
-    if !error.downcast_ref::<Unwritten>().is_some_and(unread) {
-        say(format_args!("{program}: {error:#}"));
+    match error.downcast_ref::<Unwritten>() {
+        Some(unwritten) if unwritten.is_unread() => match unwritten.is_loss {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        },
+        _ => {
+            say(format_args!("{program}: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::FAILURE
 }
 
 #[cfg(test)]
@@ -154,7 +185,7 @@ mod tests {
 
     #[test]
     fn only_a_reader_who_has_gone_is_not_talked_to() {
-        let of = |errno: Errno| Unwritten(errno.into());
+        let of = |errno: Errno| Unwritten::of_report(errno.into());
         assert!(of(Errno::PIPE).is_unread());
         assert!(!of(Errno::NOSPC).is_unread());
         let wrapped = Err::<(), _>(of(Errno::PIPE))

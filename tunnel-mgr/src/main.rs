@@ -24,34 +24,23 @@ mod text;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 
 use cli::{Cli, Command};
 use command::Manager;
 use kernel::Kernel;
 
 fn main() -> ExitCode {
-    let failure = match Cli::try_parse() {
-        Ok(cli) => run(&cli.command).err(),
-        Err(usage) => match usage.print() {
-            Ok(()) => return ExitCode::from(usage.exit_code() as u8),
-            Err(error) => Some(say::Unsaid::from(error).into()),
+    match idts::output::parse::<Cli>("tunnel-mgr") {
+        Ok(cli) => match run(&cli.command) {
+            // One that serves waits for nobody, at its end neither.
+            Err(error) if say::serves() => {
+                say::remark(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+            result => idts::output::end("tunnel-mgr", result),
         },
-    };
-    match failure {
-        None => ExitCode::SUCCESS,
-        Some(error) if is_quiet(&error) => ExitCode::SUCCESS,
-        Some(error) => {
-            say::remark(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(code) => code,
     }
-}
-
-/// All is done, and whoever read the result has gone.
-fn is_quiet(error: &anyhow::Error) -> bool {
-    let unsaid = error.downcast_ref::<say::Unsaid>();
-    unsaid.is_some_and(say::Unsaid::nobody_reads)
 }
 
 fn run(command: &Command) -> Result<()> {

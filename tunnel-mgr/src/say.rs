@@ -3,43 +3,16 @@
 //! no panic: a result that could not be written is an error of its own, and a
 //! remark that could not is left out.
 
-use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use idts::output::{self, Unwritten};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
-/// A result that could not be written, and why.
-#[derive(Debug)]
-pub struct Unsaid(io::Error);
-
-impl Unsaid {
-    /// Whoever read it wants no more.
-    pub fn nobody_reads(&self) -> bool {
-        self.0.kind() == io::ErrorKind::BrokenPipe
-    }
-}
-
-impl fmt::Display for Unsaid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot write to standard output: {}", self.0)
-    }
-}
-
-impl std::error::Error for Unsaid {}
-
-impl From<io::Error> for Unsaid {
-    fn from(error: io::Error) -> Self {
-        Self(error)
-    }
-}
-
 /// Writes a result, all of it, to standard output.
-pub fn result(text: &str) -> Result<(), Unsaid> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(Unsaid)
+pub fn result(text: &str) -> Result<(), Unwritten> {
+    output::write(format_args!("{text}"))
 }
 
 /// Whether this program serves, and must not wait for who reads what it says.
@@ -54,13 +27,18 @@ pub fn serve() {
     SERVES.store(true, Ordering::Relaxed);
 }
 
+/// Whether it is so.
+pub fn serves() -> bool {
+    SERVES.load(Ordering::Relaxed)
+}
+
 /// Writes a remark, one line, to standard error.
 pub fn remark(text: &str) {
     let line = format!("tunnel-mgr: {text}");
-    if SERVES.load(Ordering::Relaxed) {
+    if serves() {
         log(&io::stderr(), line);
     } else {
-        let _ = io::stderr().write_all((line + "\n").as_bytes());
+        output::say(line);
     }
 }
 

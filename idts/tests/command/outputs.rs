@@ -210,8 +210,12 @@ fn try_one(row: &Row, kinds: [Kind; 2]) {
     let peer = start_peer(&bed, row.peer);
     let ended = run.end();
     let lost = row.prints && kinds[0].fails();
+    // Who asked for a report alone, and went away, has had enough.
+    let is_report = ["--help", "--version", "info", "ping"];
+    let is_report = is_report.iter().any(|start| row.args.starts_with(start));
+    let fails = lost && !(is_report && kinds[0] == Kind::Unread);
     let code = ended.status.code();
-    assert_eq!(code, Some(i32::from(lost)), "{what}: {:?}", ended.status);
+    assert_eq!(code, Some(i32::from(fails)), "{what}: {:?}", ended.status);
 
     let [stdout, stderr] = outputs.map(|thread| thread.map(|thread| thread.join().unwrap()));
     if let Some(text) = stderr.map(|bytes| String::from_utf8(bytes).unwrap()) {

@@ -39,7 +39,8 @@ Examples:
 
 Exit status:
   0  done
-  1  failed; stderr says what happened and to whom
+  1  failed; stderr says what happened and to whom, but nothing where standard
+     output is a pipe that nobody reads, and data is lost
   2  wrong usage
 
 Files:

@@ -49,7 +49,7 @@ impl Writer {
         };
         match &mut self.place {
             Place::Nowhere => Ok(()),
-            Place::Stdout(output) => Ok(output.write_all(bytes).map_err(Unwritten)?),
+            Place::Stdout(output) => Ok(output.write_all(bytes).map_err(Unwritten::of_data)?),
             Place::File(output) => output.write_all(bytes).context("writing a record"),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use idts::output::{print, say, Unwritten};
+use idts::output::{print_account, say, Unwritten};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{json, Value};
 
@@ -39,7 +39,7 @@ impl Transfer<'_> {
     pub fn print(&self, as_json: bool) -> Result<(), Unwritten> {
         let elapsed = self.started.elapsed();
         if as_json {
-            print(self.to_json(elapsed))
+            print_account(self.to_json(elapsed))
         } else {
             say(self.to_line(elapsed));
             Ok(())

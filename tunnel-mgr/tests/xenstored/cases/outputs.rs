@@ -2,6 +2,7 @@
 //! Outputs that cannot be written: a full disk, a reader that has gone.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -9,7 +10,7 @@ use anyhow::{ensure, Result};
 use rustix::pipe::pipe;
 
 use super::front;
-use crate::bed::{done, finish, program, run, Bed};
+use crate::bed::{done, finish, program, run, until, Bed};
 
 /// Every command that ends by itself.
 const COMMANDS: [&[&str]; 12] = [
@@ -36,6 +37,53 @@ fn full() -> Result<OwnedFd> {
 /// A pipe whose reader has gone.
 fn closed() -> Result<OwnedFd> {
     Ok(pipe()?.1)
+}
+
+/// A pipe that is full, and does not block whoever writes into it, as somebody else has
+/// it who shares it: it is waited for, and nothing is lost.
+pub fn one_that_does_not_block() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    bed.sys("kernel/debug/idts/3", "tx_bytes 1\n")?;
+    done(&["attach", "u3", "--wait", "0"])?;
+    for args in COMMANDS {
+        if ["attach", "detach"].contains(&args[0]) {
+            continue;
+        }
+        let expected = done(args)?;
+        let (reader, writer) = pipe()?;
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK)?;
+        let mut filled = 0;
+        while let Ok(count) = rustix::io::write(&writer, &[b'x'; 4096]) {
+            filled += count;
+        }
+        let child = program(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut got = vec![0; filled];
+        let mut reader = File::from(reader);
+        // It has begun to write, and cannot.
+        until_it_waits(child.id())?;
+        reader.read_exact(&mut got)?;
+        let mut text = String::new();
+        reader.read_to_string(&mut text)?;
+        let name = args.join(" ");
+        let output = finish(child, &name)?;
+        ensure!(output.status.success(), "`{name}`: {output:?}");
+        ensure!(text == expected, "`{name}`: {text}");
+    }
+    Ok(())
+}
+
+/// Waits until a program waits for something, or has ended.
+fn until_it_waits(pid: u32) -> Result<()> {
+    until("it waits or has ended", || {
+        let about = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
+        let in_poll = about.starts_with("7 ") || about.starts_with("271 ");
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok((in_poll || state.contains(") Z ")).then_some(()))
+    })
 }
 
 /// On a full disk 1 and one line; where nobody reads, 0 and none; what was to be

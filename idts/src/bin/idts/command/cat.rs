@@ -88,7 +88,9 @@ fn receive_output(channel: &Channel) -> Result<()> {
     loop {
         match channel.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(bytes) => output.write_all(&buffer[..bytes]).map_err(Unwritten)?,
+            Ok(bytes) => output
+                .write_all(&buffer[..bytes])
+                .map_err(Unwritten::of_data)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("receiving"),
         }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use idts::output::{print, say};
+use idts::output::{print_account, say};
 use idts::Publisher;
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub fn run(args: &Publish) -> Result<()> {
             "group": args.group, "records": tally.records, "bytes": tally.bytes,
             "seconds": started.elapsed().as_secs_f64(),
         });
-        print(object)?;
+        print_account(object)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use idts::output::{print as print_line, say, Output};
+use idts::output::{print_account, say, Output};
 use idts::Subscriber;
 use rustix::io::Errno;
 use serde_json::json;
@@ -40,11 +40,13 @@ pub fn run(args: &Subscribe) -> Result<()> {
         &mut writer,
         &mut tally,
     );
-    if args.json {
-        print(args, &subscriber, tally, ended(&result))?;
-    }
+    let printed = match args.json {
+        true => print(args, &subscriber, tally, ended(&result)),
+        false => Ok(()),
+    };
+    // A failure is the first thing to tell.
     result.with_context(|| format!("the group {}", args.group))?;
-    Ok(())
+    printed
 }
 
 /// Where `--output` leads, looked up once.
@@ -105,7 +107,7 @@ fn print(args: &Subscribe, subscriber: &Subscriber, tally: Tally, ended: &str) -
         "group": args.group, "records": tally.records, "bytes": tally.bytes,
         "lag": info.lag, "truncated": info.truncated, "ended": ended,
     });
-    Ok(print_line(object)?)
+    Ok(print_account(object)?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! looked up by a path again, so that nobody who may write in a folder above can have
 //! the file stand elsewhere.
 
+mod trust;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -17,8 +18,8 @@ use rustix::fs::{
     Mode, OFlags, Stat, CWD,
 };
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
+use trust::{is_trusted, refused};
 use walk::{is_proc, Walk};
 
 /// A name in a folder that is open.
@@ -60,15 +61,6 @@ pub fn find(path: &Path, trusting: bool) -> io::Result<Found> {
             },
         }
     }
-}
-
-/// What is the caller's or root's is not another's trap.
-fn is_trusted(stat: &Stat) -> bool {
-    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
-}
-
-fn refused(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 fn is_same(a: &Stat, b: &Stat) -> bool {

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{is_trusted, refused};
+use super::trust::{is_trusted, refused};
 
 /// Symbolic links that are followed, as many as the kernel follows.
 const LINKS_MAX: usize = 40;

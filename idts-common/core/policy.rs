@@ -230,6 +230,42 @@ pub fn scheduler_policy(text: &[u8]) -> Option<sched::Policy> {
     all.find(|policy| policy.name().as_bytes() == text)
 }
 
+/// Whom a change below [`DIR`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Everybody.
+    All,
+    /// One domain.
+    One(u16),
+    /// Nobody: the toolstack keeps something there for itself.
+    Nobody,
+}
+
+/// Whom a change is about, by the path of the node, relative or absolute. What is no
+/// path below [`DIR`] may be about everybody.
+pub fn about(path: &[u8]) -> About {
+    let mut nodes = path.split(|byte| *byte == b'/');
+    if !nodes.any(|node| node == DIR.as_bytes()) {
+        return About::All;
+    }
+    let below = [nodes.next(), nodes.next(), nodes.next(), nodes.next()];
+    match below {
+        [None, ..] | [Some(b"domain"), None, ..] => About::All,
+        [Some(b"default" | b"scheduler"), _, None, _] => About::All,
+        [Some(b"domain"), Some(id), key, None] if key.is_none_or(is_key) => {
+            let id = number(id, 0, u16::MAX.into()).and_then(|id| id.try_into().ok());
+            id.map_or(About::Nobody, About::One)
+        }
+        _ => About::Nobody,
+    }
+}
+
+fn is_key(name: &[u8]) -> bool {
+    Key::LIST
+        .into_iter()
+        .any(|key| key.name().as_bytes() == name)
+}
+
 /// Reads a decimal number: digits only, no sign, no blank, within `min` and
 /// `max`.
 pub fn number(text: &[u8], min: u64, max: u64) -> Option<u64> {

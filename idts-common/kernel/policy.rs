@@ -6,7 +6,7 @@
 //!
 //! Owns reading and watching; what a value means is `idts_core::policy`'s.
 
-use idts_core::policy::{self, Key, Numbers, Target};
+use idts_core::policy::{self, About, Key, Numbers, Target};
 use idts_core::sched::Policy;
 use idts_core::wire::{Kind, Name, HOME};
 use kernel::prelude::*;
@@ -218,15 +218,9 @@ pub(crate) fn changed(path: &[u8]) {
     let Ok(hub) = Hub::current() else {
         return;
     };
-    // What comes after the directory's name, relative or absolute.
-    let domain = path
-        .windows(policy::DOMAINS.len())
-        .position(|w| w == policy::DOMAINS.as_bytes())
-        .and_then(|at| path.get(at.wrapping_add(policy::DOMAINS.len()).wrapping_add(1)..))
-        .and_then(|rest| rest.split(|b| *b == b'/').next())
-        .and_then(|id| policy::number(id, 0, u16::MAX.into()));
-    match domain {
-        Some(domid) => hub.obey(Some(domid as u16)),
-        None => hub.obey(None),
+    match policy::about(path) {
+        About::All => hub.obey(None),
+        About::One(domid) => hub.obey(Some(domid)),
+        About::Nobody => {}
     }
 }

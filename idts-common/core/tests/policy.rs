@@ -10,11 +10,49 @@
 mod table;
 
 use idts_core::policy::{
-    ends_connect, ends_join, is_name, may_connect, may_join, number, scheduler_policy,
-    scheduler_rate, Key, Numbers, Target, NAME_MAX, RULES_MAX, TEXT_MAX,
+    about, ends_connect, ends_join, is_name, may_connect, may_join, number, scheduler_policy,
+    scheduler_rate, About, Key, Numbers, Target, NAME_MAX, RULES_MAX, TEXT_MAX,
 };
 use idts_core::sched::{Params, Policy};
 use proptest::prelude::*;
+
+/// A change is obeyed by those whom it is about: what tunnel-mgr keeps there for
+/// itself, for each domain that ends, is about nobody.
+#[test]
+fn a_change_is_about_those_whom_it_can_concern() {
+    for (path, whom) in [
+        ("", About::All),
+        ("/domain", About::All),
+        ("/default", About::All),
+        ("/default/connect", About::All),
+        ("/scheduler", About::All),
+        ("/scheduler/policy", About::All),
+        ("/domain/3", About::One(3)),
+        ("/domain/32751/weight", About::One(32751)),
+        ("/domain/3/limit-peer", About::One(3)),
+        ("/domain/3/uuid", About::Nobody),
+        ("/domain/3/name", About::Nobody),
+        ("/domain/3/detached", About::Nobody),
+        ("/domain/3/by-file", About::Nobody),
+        ("/domain/3/file", About::Nobody),
+        ("/domain/3/file/connect", About::Nobody),
+        ("/domain/65536/weight", About::Nobody),
+        ("/domain/x", About::Nobody),
+        ("/away", About::Nobody),
+        ("/away/0000-idts/domain/3/weight", About::Nobody),
+        ("/default/idts/away", About::Nobody),
+        ("/domains/3/weight", About::Nobody),
+    ] {
+        for home in ["idts", "/local/domain/0/idts", "/local/domain/7/idts"] {
+            let path = format!("{home}{path}");
+            assert_eq!(about(path.as_bytes()), whom, "{path}");
+        }
+    }
+    // Of what is no path below the folder nothing is known.
+    for path in ["", "/local/domain/0/backend", "idtsx/domain/3"] {
+        assert_eq!(about(path.as_bytes()), About::All, "{path}");
+    }
+}
 
 const HOME: Target<'_> = Target {
     domain: 0,

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{flock, FlockOperation};
@@ -15,9 +16,11 @@ pub struct Lock(File);
 impl Lock {
     /// Waits for the lock, which many may share, or one alone may have.
     pub fn wait(path: &Path, is_shared: bool) -> io::Result<Self> {
+        // Who can open it can lock it.
         let file = File::options()
             .read(true)
             .write(true)
+            .mode(0o600)
             .create(true)
             .truncate(false)
             .open(path)?;

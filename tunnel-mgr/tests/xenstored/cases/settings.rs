@@ -195,6 +195,7 @@ pub fn a_file_is_saved_with_care() -> Result<()> {
         let output = finish(child, "set --save")?;
         ensure!(output.status.success(), "{output:?}");
     }
+    private("/run/tunnel-mgr.save")?;
     let text = fs::read_to_string(FILE)?;
     for id in &ids {
         ensure!(text.contains(&format!("[name.u{id}]")), "u{id}: {text}");
@@ -205,10 +206,19 @@ pub fn a_file_is_saved_with_care() -> Result<()> {
     Ok(())
 }
 
+/// Who can open a file can lock it, and have root wait.
+fn private(path: &str) -> Result<()> {
+    let mode = fs::metadata(path)?.mode();
+    ensure!(mode & 0o077 == 0, "{path} is {mode:o}");
+    Ok(())
+}
+
 /// What was typed holds, and whoever reads the log knows why the file does not.
 pub fn a_file_that_is_overruled_says_so() -> Result<()> {
     let mut bed = Bed::new()?;
     bed.dom0.domain(3, "u3")?;
+    drop(Watch::start(&["--attach", "u9", "--idle", "60"])?);
+    private("/run/tunnel-mgr.watch")?;
     done(&["set", "u3", "connect=all", "weight=2", "--save", FILE])?;
     let mut watch = Watch::start(&["--settings", FILE])?;
     bed.dom0.domain(4, "u4")?;

@@ -170,7 +170,7 @@ pub fn resolve(store: &mut dyn Store, text: &str) -> Result<u16> {
         return domain_id(text).with_context(|| format!("{text} is no domain id"));
     }
     domain_by_name(store, text)
-        .context("cannot read the domains' names")?
+        .context("cannot find the domain by its name")?
         .with_context(|| format!("no domain is called `{text}`"))
 }
 
@@ -256,6 +256,9 @@ mod tests {
         assert_eq!(resolve(&mut store, "u1").unwrap(), 3);
         assert_eq!(resolve(&mut store, "7").unwrap(), 7);
         assert!(resolve(&mut store, "u2").is_err());
+        store.set("/local/domain/4/name", "u1");
+        let error = format!("{:#}", resolve(&mut store, "u1").unwrap_err());
+        assert!(error.contains("`u1`: 3 and 4"), "{error}");
         assert!(resolve(&mut store, "32752").is_err());
         assert!(is_alive(&mut store, 3).unwrap());
         assert!(!is_alive(&mut store, 7).unwrap());

@@ -21,14 +21,21 @@ pub trait Tree {
 /// The id of the domain called `name`, as dom0 sees it.
 ///
 /// # Errors
-/// EACCES outside dom0; what reading gives otherwise.
+/// EACCES outside dom0; that two are called so; what reading gives otherwise.
 pub fn domain_by_name(tree: &mut (impl Tree + ?Sized), name: &str) -> io::Result<Option<u16>> {
+    let mut found = None;
     for domain in tree.list("/local/domain")? {
-        let Ok(id) = domain.parse() else { continue };
-        let found = tree.read(&format!("/local/domain/{id}/name"))?;
-        if found.as_deref() == Some(name.as_bytes()) {
-            return Ok(Some(id));
+        let Ok(id) = domain.parse::<u16>() else {
+            continue;
+        };
+        let of = tree.read(&format!("/local/domain/{id}/name"))?;
+        if of.as_deref() != Some(name.as_bytes()) {
+            continue;
+        }
+        if let Some(first) = found.replace(id) {
+            let text = format!("two domains are called `{name}`: {first} and {id}");
+            return Err(io::Error::other(text));
         }
     }
-    Ok(None)
+    Ok(found)
 }

@@ -103,6 +103,32 @@ fn an_interrupted_ping_sums_up() {
     drop(echo);
 }
 
+/// Who subscribes for good ends no other way.
+#[test]
+fn interrupted_publishers_and_subscribers_tell_their_counts() {
+    let bed = Bed::new();
+    let subscribe = Run::piped(&mut bed.line("subscribe news --json -o file"));
+    bed.wait_for("group-news");
+    let publish = "publish news --count 999999 --interval 9999 --json";
+    let publish = Run::piped(&mut bed.line(publish));
+    let started = Instant::now();
+    while !std::fs::read(bed.path("file")).is_ok_and(|records| records.len() == 64) {
+        assert!(started.elapsed() < HUNG, "no record comes");
+        thread::sleep(Duration::from_millis(2));
+    }
+    // The publisher last, whose end would be the subscriber's.
+    for (run, ended) in [(subscribe, Some("signal")), (publish, None)] {
+        run.signal(Signal::INT);
+        let over = run.end();
+        assert_eq!(over.status.signal(), Some(Signal::INT.as_raw()));
+        let told: serde_json::Value = serde_json::from_slice(&over.stdout).unwrap();
+        // The publisher may not have counted its one yet.
+        let least = u64::from(ended.is_some());
+        assert!(told["records"].as_u64() >= Some(least), "{told}");
+        assert_eq!(told["ended"].as_str(), ended, "{told}");
+    }
+}
+
 /// A pipe that nobody reads and nothing fits into.
 fn stalled() -> (io::PipeReader, File) {
     let (reader, mut writer) = io::pipe().unwrap();

@@ -267,7 +267,7 @@ pub struct Publish {
 ///
 /// The JSON object has: records and bytes that came; lag, records that were
 /// missed; truncated, records that were cut; ended, which is `publisher`,
-/// `count`, `reset` (thrown out, or the tunnel is gone) or `error`.
+/// `count`, `reset` (thrown out, or the tunnel is gone), `signal` or `error`.
 #[derive(Debug, Args)]
 pub struct Subscribe {
     /// The group's name

@@ -3,6 +3,8 @@
 //! and what those look like that are made.
 
 use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use idts::output::{Output, Unwritten};
@@ -19,6 +21,32 @@ impl Tally {
     pub fn add(&mut self, record: &[u8]) {
         self.records += 1;
         self.bytes += record.len() as u64;
+    }
+}
+
+/// A tally that is told at the end, or before a signal ends the program.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<Mutex<Tally>>);
+
+impl Kept {
+    pub fn add(&self, record: &[u8]) {
+        self.lock().add(record);
+    }
+
+    pub fn get(&self) -> Tally {
+        *self.lock()
+    }
+
+    /// Tells it, and nobody does so again: nothing is counted any more.
+    pub fn tell<T>(&self, tell: impl FnOnce(Tally) -> T) -> T {
+        let tally = self.lock();
+        let told = tell(*tally);
+        mem::forget(tally);
+        told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,10 +104,10 @@ pub fn receive(
     longest: usize,
     limit: Option<u64>,
     writer: &mut Writer,
-    tally: &mut Tally,
+    tally: &Kept,
 ) -> Result<bool> {
     let mut buffer = vec![0; longest];
-    while limit.is_none_or(|limit| tally.records < limit) {
+    while limit.is_none_or(|limit| tally.get().records < limit) {
         let received = recv(&mut buffer).context("receiving")?;
         if received.is_end() {
             return Ok(true);
@@ -127,9 +155,9 @@ mod tests {
                 truncated: false,
             })
         };
-        let mut tally = Tally::default();
-        let ended = receive(recv, 4, limit, &mut writer, &mut tally).unwrap();
-        (ended, tally, fs::read(path).unwrap())
+        let tally = Kept::default();
+        let ended = receive(recv, 4, limit, &mut writer, &tally).unwrap();
+        (ended, tally.get(), fs::read(path).unwrap())
     }
 
     #[test]

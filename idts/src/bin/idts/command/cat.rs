@@ -16,7 +16,7 @@ use rustix::stdio::dup2_stdout;
 use crate::cli::Cat;
 use crate::input::{Input, Pieces};
 use crate::open;
-use crate::records::{self, Place, Tally, Writer};
+use crate::records::{self, Kept, Place, Writer};
 
 pub fn run(args: &Cat) -> Result<()> {
     let channel = open(args)?;
@@ -75,9 +75,8 @@ fn receive_records(channel: &Channel, lines: bool) -> Result<()> {
     let longest = channel.info()?.longest_rx_record();
     let place = Place::Stdout(Output::Stdout);
     let mut writer = Writer { place, lines };
-    let mut tally = Tally::default();
     let recv = |buffer: &mut [u8]| channel.recv(buffer);
-    records::receive(recv, longest, None, &mut writer, &mut tally)?;
+    records::receive(recv, longest, None, &mut writer, &Kept::default())?;
     Ok(())
 }
 

@@ -4,14 +4,15 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use idts::output::{print_account, say};
+use idts::output::{print_account, say, Unwritten};
 use idts::Publisher;
 use serde_json::json;
 
 use crate::cli::Publish;
 use crate::input::{Input, Pieces};
 use crate::open;
-use crate::records::{Made, Tally};
+use crate::records::{Kept, Made, Tally};
+use crate::signals::before_the_end;
 
 pub fn run(args: &Publish) -> Result<()> {
     let publish = idts::Publish::to(&args.group)
@@ -20,23 +21,32 @@ pub fn run(args: &Publish) -> Result<()> {
     let publisher = open::patiently(args.wait.wait, || Ok(publish.open()?))?;
     say(format_args!("publishing to {}", args.group));
     let started = Instant::now();
-    let mut tally = Tally::default();
-    match args.count {
-        Some(count) => send_made(&publisher, args, count, &mut tally),
-        None => send_input(&publisher, args.lines, &mut tally),
-    }
-    .with_context(|| format!("the group {}, record {}", args.group, tally.records))?;
+    let tally = Kept::default();
     if args.output.json {
-        let object = json!({
-            "group": args.group, "records": tally.records, "bytes": tally.bytes,
-            "seconds": started.elapsed().as_secs_f64(),
-        });
-        print_account(object)?;
+        let (group, tally) = (args.group.clone(), tally.clone());
+        // Nobody can be told that nobody was told.
+        let tell = move |tally| print_json(&group, tally, started).unwrap_or(());
+        before_the_end(move |_| tally.tell(tell)).context("cannot wait for signals")?;
+    }
+    match args.count {
+        Some(count) => send_made(&publisher, args, count, &tally),
+        None => send_input(&publisher, args.lines, &tally),
+    }
+    .with_context(|| format!("the group {}, record {}", args.group, tally.get().records))?;
+    if args.output.json {
+        tally.tell(|tally| print_json(&args.group, tally, started))?;
     }
     Ok(())
 }
 
-fn send_made(publisher: &Publisher, args: &Publish, count: u64, tally: &mut Tally) -> Result<()> {
+fn print_json(group: &str, tally: Tally, started: Instant) -> Result<(), Unwritten> {
+    print_account(json!({
+        "group": group, "records": tally.records, "bytes": tally.bytes,
+        "seconds": started.elapsed().as_secs_f64(),
+    }))
+}
+
+fn send_made(publisher: &Publisher, args: &Publish, count: u64, tally: &Kept) -> Result<()> {
     let mut made = Made::of_size(args.size as usize);
     for number in 0..count {
         if number > 0 && !args.interval.is_zero() {
@@ -47,7 +57,7 @@ fn send_made(publisher: &Publisher, args: &Publish, count: u64, tally: &mut Tall
     Ok(())
 }
 
-fn send_input(publisher: &Publisher, lines: bool, tally: &mut Tally) -> Result<()> {
+fn send_input(publisher: &Publisher, lines: bool, tally: &Kept) -> Result<()> {
     let longest = publisher.info()?.longest_tx_record();
     let mut input = Input::stdin(if lines {
         Pieces::Lines(longest)
@@ -60,7 +70,7 @@ fn send_input(publisher: &Publisher, lines: bool, tally: &mut Tally) -> Result<(
     Ok(())
 }
 
-fn send(publisher: &Publisher, record: &[u8], tally: &mut Tally) -> Result<()> {
+fn send(publisher: &Publisher, record: &[u8], tally: &Kept) -> Result<()> {
     publisher.send(record).context("sending")?;
     tally.add(record);
     Ok(())

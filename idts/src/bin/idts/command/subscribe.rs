@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use idts::output::{print_account, say, Output};
@@ -14,7 +15,8 @@ use serde_json::json;
 use crate::cli::Subscribe;
 use crate::open;
 use crate::place::{self, Found};
-use crate::records::{self, Place, Tally, Writer};
+use crate::records::{self, Kept, Place, Tally, Writer};
+use crate::signals::before_the_end;
 
 pub fn run(args: &Subscribe) -> Result<()> {
     let unwritable = || {
@@ -26,22 +28,29 @@ pub fn run(args: &Subscribe) -> Result<()> {
     let subscribe = idts::Subscribe::to(&args.group)
         .ring(args.ring.unwrap_or_default())
         .on_lag(args.on_lag.into());
-    let subscriber = open::patiently(args.wait.wait, || Ok(subscribe.open()?))?;
+    let subscriber = Arc::new(open::patiently(args.wait.wait, || Ok(subscribe.open()?))?);
     say(format_args!("subscribed to {}", args.group));
     let longest = subscriber.info()?.longest_rx_record();
     let place = place(args, target).with_context(unwritable)?;
     let lines = args.lines;
     let mut writer = Writer { place, lines };
-    let mut tally = Tally::default();
+    let tally = Kept::default();
+    if args.json {
+        let (group, subscriber) = (args.group.clone(), Arc::clone(&subscriber));
+        let tally = tally.clone();
+        // Nobody can be told that nobody was told.
+        let tell = move |tally| print(&group, &subscriber, tally, "signal").unwrap_or(());
+        before_the_end(move |_| tally.tell(tell)).context("cannot wait for signals")?;
+    }
     let result = records::receive(
         |buffer| subscriber.recv(buffer),
         longest,
         args.count,
         &mut writer,
-        &mut tally,
+        &tally,
     );
     let printed = match args.json {
-        true => print(args, &subscriber, tally, ended(&result)),
+        true => tally.tell(|tally| print(&args.group, &subscriber, tally, ended(&result))),
         false => Ok(()),
     };
     // A failure is the first thing to tell.
@@ -101,10 +110,10 @@ fn ended(result: &Result<bool>) -> &'static str {
     }
 }
 
-fn print(args: &Subscribe, subscriber: &Subscriber, tally: Tally, ended: &str) -> Result<()> {
+fn print(group: &str, subscriber: &Subscriber, tally: Tally, ended: &str) -> Result<()> {
     let info = subscriber.info()?;
     let object = json!({
-        "group": args.group, "records": tally.records, "bytes": tally.bytes,
+        "group": group, "records": tally.records, "bytes": tally.bytes,
         "lag": info.lag, "truncated": info.truncated, "ended": ended,
     });
     Ok(print_account(object)?)

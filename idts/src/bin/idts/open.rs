@@ -16,6 +16,9 @@ use crate::names::{self, NoSuchName};
 /// Pause between two tries to connect.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// The longest pause between two looks for a name, for which all domains are looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+
 /// Before another try where something has run out.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
@@ -32,6 +35,7 @@ pub fn connect(
 /// Calls `attempt` again for as long as `wait` while what it failed by may pass.
 pub fn patiently<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
+    let mut pause = RETRY_AFTER;
     loop {
         let error = match attempt() {
             Ok(done) => return Ok(done),
@@ -40,7 +44,16 @@ pub fn patiently<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> R
         if started.elapsed() >= wait || !is_transient(&error) {
             return Err(error);
         }
-        std::thread::sleep(RETRY_AFTER.min(wait.saturating_sub(started.elapsed())));
+        std::thread::sleep(pause.min(wait.saturating_sub(started.elapsed())));
+        pause = next_pause(pause, error.is::<NoSuchName>());
+    }
+}
+
+fn next_pause(pause: Duration, a_name_was_looked_for: bool) -> Duration {
+    if a_name_was_looked_for {
+        (2 * pause).min(LOOK_AFTER)
+    } else {
+        RETRY_AFTER
     }
 }
 
@@ -124,4 +137,20 @@ pub fn bind(port: u32, records: bool, from: Option<&Domain>) -> Result<Bind> {
         bind = bind.from_domain(names::id_of(domain)?);
     }
     Ok(bind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_long_for_a_name_looks_seldom() {
+        let mut pause = RETRY_AFTER;
+        let looks = (0..60).map(|_| {
+            pause = next_pause(pause, true);
+            pause
+        });
+        assert!(looks.sum::<Duration>() > Duration::from_secs(100));
+        assert_eq!(next_pause(LOOK_AFTER, false), RETRY_AFTER);
+    }
 }

@@ -68,7 +68,11 @@ pub fn interrupted(lab: &Lab, guest: &Guest) -> Result<()> {
             lab.tb.sh(to, "rm -rf /tmp/folder; mkdir /tmp/folder")?;
             let port = lab.port();
             let port_text = port.to_string();
-            let receiver = listening(lab, to, &["idts", "recv", &port_text, "/tmp/folder/in"])?;
+            let receiver = listening(
+                lab,
+                to,
+                &["idts", "recv", &port_text, "/tmp/folder/in", "--max", "8G"],
+            )?;
             let target = lab.address(to, port)?;
             let before = lab.counter(from, to, "tx_bytes")?;
             let sender = lab.start(from, &["idts", "send", "/tmp/big", &target])?;

@@ -11,6 +11,7 @@ use idts_core::sched::Policy;
 use idts_core::wire::{Kind, Name, HOME};
 use kernel::prelude::*;
 use kernel::str::CString;
+use kernel::sync::lock::mutex::MutexGuard;
 use kernel::sync::{new_mutex, Mutex};
 
 use crate::hub::Hub;
@@ -54,6 +55,10 @@ impl Entry {
 pub(crate) struct Policies {
     #[pin]
     entries: Mutex<KVec<Entry>>,
+    /// Held from the first read of what is set for a domain until it is obeyed: of two
+    /// who read, the later one must not be overtaken. Before `entries`.
+    #[pin]
+    obeying: Mutex<()>,
 }
 
 /// Reads one key of a directory, as it is: what is malformed allows nothing. An
@@ -85,7 +90,13 @@ impl Policies {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             entries <- new_mutex!(KVec::new()),
+            obeying <- new_mutex!(()),
         })
+    }
+
+    /// Nobody else reads what is set, and obeys it, until this is dropped.
+    pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.obeying.lock()
     }
 
     /// Reads all that is set for a domain, and gives its numbers. What cannot be

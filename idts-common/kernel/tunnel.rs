@@ -250,6 +250,7 @@ impl Tunnel {
             self.grow(&mut self.inner.lock(), wire::FIRST_WINDOWS)?;
         }
         if self.role == Role::Back {
+            let _obeying = self.hub.policies.one_at_a_time();
             let numbers = self.hub.policies.load(&self.hub, self.peer);
             let flow = self.hub.mover.join(self, numbers.params)?;
             self.set_flow(flow);

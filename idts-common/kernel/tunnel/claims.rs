@@ -24,6 +24,7 @@ impl Tunnel {
         let Some(flow) = self.flow() else {
             return;
         };
+        let _obeying = self.hub.policies.one_at_a_time();
         let numbers = self.hub.policies.load(&self.hub, self.peer);
         if !self.gate.is_open() {
             // It is being stopped, and may have been forgotten already.

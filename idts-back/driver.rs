@@ -212,9 +212,7 @@ impl Driver for Back {
                 Err(error) => {
                     // It is mapped, and the scheduler has no place for it.
                     if error == ENOSPC && link.phase == Phase::Up {
-                        if data.hub.may_say(device.peer()) {
-                            device.tell(error, FULL);
-                        }
+                        device.tell(error, FULL, data.hub.may_say(device.peer()));
                     } else if data.hub.may_say(device.peer()) {
                         dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                     }

@@ -5,6 +5,8 @@
 //! Decides, for the rings of others: a caller tells how much [`Room`] a subscriber's ring
 //! has for a record, and does what comes back. Records, rings, timers and who is called
 //! what are left to the caller. PROTOCOL.md sections 8.3 and 3.2.
+//!
+//! The tests run this; the drivers still have these rules in code of their own.
 
 use super::wire::{group, Kind, Refusal};
 

@@ -7,6 +7,9 @@
 //! memory of a channel is the book's ([`allocate`], [`claim`], [`free`]); what to do
 //! about an opening for which there is no room says [`Placing`]. PROTOCOL.md sections
 //! 8.1 and 8.2.
+//!
+//! The tests, the fuzz target and the hostile peer run this; the drivers still have these
+//! rules in code of their own.
 
 use super::error::Violation;
 use super::region::{LinesAt, Region};

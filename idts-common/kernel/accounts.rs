@@ -16,8 +16,8 @@ use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use crate::sys::clock::clock;
 use crate::sys::counter::Counter;
 
-/// Domains that are remembered: twice as many as have a tunnel at once. Who has
-/// been without one for longest is forgotten.
+/// Domains that are remembered: twice as many as have a tunnel at once. Who was
+/// silent for longest is forgotten.
 const ACCOUNTS_MAX: usize = 512;
 
 /// What is kept of a domain.
@@ -78,7 +78,7 @@ impl Account {
 /// What is kept of all domains.
 #[pin_data]
 pub(crate) struct Accounts {
-    /// Whose tunnel was set up last comes last.
+    /// Whose tunnel was set up, or who had a line to cause, last comes last.
     #[pin]
     list: Mutex<KVec<Arc<Account>>>,
 }

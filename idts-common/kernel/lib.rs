@@ -14,7 +14,7 @@
 //! - For the back: [`mover`] with [`relay`] and [`groups`], [`policy`]; for a guest: [`wish`].
 //!
 //! [`reaper`] serves several of them. The protocol itself is `idts_core`; the two
-//! drivers see loaded, xenbus, hub, tunnel and nothing else.
+//! drivers see what is `pub` here.
 
 #![deny(
     clippy::arithmetic_side_effects,

@@ -52,7 +52,14 @@ fn compare(device: &Device, hub: &Hub, ours: (u32, u32), theirs: (u32, u32)) -> 
     if nodes::common_version(ours, theirs).is_some() {
         return Ok(());
     }
-    if hub.may_say(device.peer()) {
+    say_apart(device, hub, ours, theirs);
+    Err(EINVAL)
+}
+
+/// Whether the log has it now that there is no version in common.
+fn say_apart(device: &Device, hub: &Hub, ours: (u32, u32), theirs: (u32, u32)) -> bool {
+    let may_say = hub.may_say(device.peer());
+    if may_say {
         dev_err!(
             device.device(),
             "refused: domain {} speaks protocol {} to {}, we speak {} to {}\n",
@@ -63,7 +70,7 @@ fn compare(device: &Device, hub: &Hub, ours: (u32, u32), theirs: (u32, u32)) -> 
             ours.1
         );
     }
-    Err(EINVAL)
+    may_say
 }
 
 /// Back: says what it can.
@@ -119,9 +126,11 @@ pub(super) fn judge(device: &Device, hub: &Hub) -> Result<Terms> {
     })
 }
 
-/// Back: the front closed without an offer. Whether it could not make one, for
-/// there is no version in common; then the log has it.
+/// Back: the front closed without an offer. Whether the log has it now that it could
+/// not make one, for there is no version in common.
 pub fn was_refused(device: &Device, hub: &Hub) -> bool {
-    let versions = ours().versions;
-    their_versions(device).is_ok_and(|theirs| compare(device, hub, versions, theirs).is_err())
+    let ours = ours().versions;
+    let apart = |theirs: &(u32, u32)| nodes::common_version(ours, *theirs).is_none();
+    let theirs = their_versions(device).ok().filter(apart);
+    theirs.is_some_and(|theirs| say_apart(device, hub, ours, theirs))
 }

@@ -16,6 +16,7 @@ use kernel::driver::{DriverLayout, RegistrationOps};
 use kernel::error::{from_result, to_result};
 use kernel::ffi::{c_char, c_int, c_uint};
 use kernel::prelude::*;
+use kernel::str::CString;
 use kernel::sync::Arc;
 use kernel::time::msecs_to_jiffies;
 use kernel::types::Opaque;
@@ -84,8 +85,20 @@ impl Device {
         unsafe { switch(self.as_raw(), state) };
     }
 
-    /// Says what went wrong, in the log and, for the toolstack, in xenstore.
-    pub fn tell(&self, error: Error, text: &CStr) {
+    /// Says what went wrong: for the toolstack, in xenstore, and in the log if that may
+    /// have a line.
+    pub fn tell(&self, error: Error, text: &CStr, log: bool) {
+        if !log {
+            // SAFETY: A C string that lives as long as the device.
+            let node = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
+            // Where `xenbus_dev_error` writes it. Without memory the toolstack is told
+            // less.
+            if let Ok(dir) = CString::try_from_fmt(fmt!("error/{}", node)) {
+                let value = fmt!("{} {}", error.to_errno(), text);
+                let _ = xenstore::write(&dir, "error", value);
+            }
+            return;
+        }
         // SAFETY: The device is valid, and the format is of one C string.
         unsafe {
             bindings::xenbus_dev_error(

@@ -60,6 +60,9 @@ mod listener;
 pub mod output;
 mod peer;
 mod publisher;
+#[cfg(feature = "output")]
+#[doc(hidden)]
+pub mod seldom;
 mod subscriber;
 #[cfg_attr(feature = "sockets", path = "sys_sockets.rs")]
 mod sys;

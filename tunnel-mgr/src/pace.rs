@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How often one domain is looked at, and how often it is spoken of: the more it
-//! keeps the tool busy, the less.
+//! How often one domain is looked at: the more it keeps the tool busy, the less.
 
 use std::time::{Duration, Instant};
 
@@ -50,29 +49,6 @@ impl Pace {
     }
 }
 
-/// One line a minute; the rest is counted.
-#[derive(Debug, Default)]
-pub struct Lines {
-    next: Option<Instant>,
-    left_out: u64,
-}
-
-impl Lines {
-    /// The line as it is to be said, if it is.
-    pub fn say(&mut self, now: Instant, line: &str) -> Option<String> {
-        if self.next.is_some_and(|next| now < next) {
-            self.left_out += 1;
-            return None;
-        }
-        self.next = Some(now + MOST);
-        let left_out = std::mem::take(&mut self.left_out);
-        Some(match left_out {
-            0 => line.into(),
-            count => format!("{line} ({count} lines about it were left out)"),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,16 +73,5 @@ mod tests {
         assert_eq!(pace.next(now), now);
         pace.look(now);
         assert_eq!(pace.next(now), now + FIRST);
-    }
-
-    #[test]
-    fn lines_are_counted() {
-        let start = Instant::now();
-        let mut lines = Lines::default();
-        assert_eq!(lines.say(start, "x").as_deref(), Some("x"));
-        assert_eq!(lines.say(start + FIRST, "x"), None);
-        assert_eq!(lines.say(start + FIRST, "x"), None);
-        let later = lines.say(start + MOST, "x").unwrap();
-        assert_eq!(later, "x (2 lines about it were left out)");
     }
 }

@@ -74,6 +74,14 @@ impl Bed {
         self.idts(line.split(' '))
     }
 
+    /// Has `out` sent to port 7, which `recv` has; both end well. The end of `recv`.
+    pub fn receive(&self, recv: Run) -> Ended {
+        Run::piped(&mut self.line("send out 0:7 --wait 60"))
+            .end()
+            .with(0);
+        recv.end().with(0)
+    }
+
     /// Waits until a listener or a group's subscriber is there.
     pub fn wait_for(&self, socket: &str) {
         let path = self.sockets().join(socket);

@@ -52,10 +52,7 @@ fn a_sender_does_not_wait_for_strangers() {
     bed.file("out", &pattern(5000));
     let recv = Run::piped(&mut bed.line("recv 7 in"));
     let _strangers = crowd(&bed, 130);
-    Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-        .end()
-        .with(0);
-    recv.end().with(0).says("is passed over");
+    bed.receive(recv).says("is passed over");
     assert_eq!(std::fs::read(bed.path("in")).unwrap(), pattern(5000));
 }
 
@@ -67,10 +64,7 @@ fn strangers_that_use_all_descriptors_up_make_room() {
     let args = ["recv", "7", "in"].map(String::from);
     let recv = Run::piped(&mut bed.idts_after("ulimit -n 14", &args));
     let _strangers = crowd(&bed, 14);
-    Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-        .end()
-        .with(0);
-    recv.end().with(0).says("Too many open files");
+    bed.receive(recv).says("Too many open files");
 }
 
 /// A sender that has said its header in pieces is one.

@@ -64,20 +64,13 @@ fn a_file_of_another_length_than_told_does_not_arrive() {
     }
 }
 
-fn receive(bed: &Bed, recv: Run) {
-    Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-        .end()
-        .with(0);
-    recv.end().with(0);
-}
-
 #[test]
 fn the_longest_name_arrives() {
     let bed = Bed::new();
     bed.file("out", b"content");
     let long = "n".repeat(255);
     let recv = Run::piped(&mut bed.idts(["recv", "7", &long]));
-    receive(&bed, recv);
+    bed.receive(recv);
     assert_eq!(fs::read(bed.path(&long)).unwrap(), b"content");
 }
 
@@ -96,7 +89,7 @@ fn a_folder_that_may_not_be_read_takes_a_file() {
         recv.uid(OTHER).gid(OTHER);
     }
     let recv = Run::piped(&mut recv);
-    receive(&bed, recv);
+    bed.receive(recv);
     fs::set_permissions(bed.path("box"), Permissions::from_mode(0o700)).unwrap();
     assert_eq!(fs::read(bed.path("box/in")).unwrap(), b"content");
 }
@@ -113,7 +106,7 @@ fn a_folder_is_looked_up_once() {
     bed.wait_for("0-7-0");
     fs::rename(bed.path("in"), bed.path("moved")).unwrap();
     symlink("etc", bed.path("in")).unwrap();
-    receive(&bed, recv);
+    bed.receive(recv);
     assert!(names(&bed.path("etc")).is_empty());
     assert_eq!(names(&bed.path("moved")), ["file"]);
 }
@@ -130,13 +123,13 @@ fn a_pipe_of_somebody_else_gets_nothing() {
         .open(bed.path("pipe"))
         .unwrap();
     let recv = Run::piped(&mut bed.line("recv 7 pipe"));
-    receive(&bed, recv);
+    bed.receive(recv);
     if is_root() {
         std::os::unix::fs::chown(bed.path("pipe"), Some(OTHER), None).unwrap();
         let refused = Run::piped(&mut bed.line("recv 7 pipe")).end();
         refused.with(1).says("--device");
         let recv = Run::piped(&mut bed.line("recv 7 pipe --device"));
-        receive(&bed, recv);
+        bed.receive(recv);
     }
     drop(reader);
 }
@@ -148,9 +141,6 @@ fn standard_output_is_a_file_like_others() {
     bed.file("out", b"content");
     for path in ["/dev/stdout", "/proc/self/fd/1"] {
         let recv = Run::piped(&mut bed.line(&format!("recv 7 {path}")));
-        Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-            .end()
-            .with(0);
-        assert_eq!(recv.end().with(0).stdout, b"content");
+        assert_eq!(bed.receive(recv).stdout, b"content");
     }
 }

@@ -80,10 +80,7 @@ fn what_fits_is_taken() {
     let bed = Bed::new();
     bed.file("out", &pattern(1024));
     let recv = Run::piped(&mut bed.line("recv 7 in --max 1K --mode 640"));
-    Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-        .end()
-        .with(0);
-    recv.end().with(0);
+    bed.receive(recv);
     assert_eq!(std::fs::read(bed.path("in")).unwrap(), pattern(1024));
     let mode = std::fs::metadata(bed.path("in"))
         .unwrap()
@@ -105,10 +102,7 @@ fn a_receiver_waits_for_a_sender() {
     let _silent = connect(&bed, 3);
     let mut slow = connect(&bed, 4);
     slow.write_all(b"IDTS").unwrap();
-    Run::piped(&mut bed.line("send out 0:7 --wait 60"))
-        .end()
-        .with(0);
-    recv.end().with(0).says("is passed over");
+    bed.receive(recv).says("is passed over");
     assert_eq!(std::fs::read(bed.path("in")).unwrap(), pattern(5000));
 }
 

@@ -261,7 +261,7 @@ impl Watcher {
                     let label = manager.label(id);
                     let line = format!("{label}: {error:#}");
                     seen.lines
-                        .say(now, &line)
+                        .judge(&line, now)
                         .iter()
                         .for_each(|line| say::remark(line));
                     seen.again(now);

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use idts::seldom::Seldom;
 use idts::{Address, Channel, Listener};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::open::{may_pass, PAUSE};
-use crate::seldom::Seldom;
 use crate::transfer::{missing, read_header, Failure, Header};
 
 /// Who connects says within this time what it sends, or it is no sender.

@@ -4,11 +4,13 @@
 
 use std::io::{self, Write};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use idts::output::{Output, Unwritten};
 use idts::Received;
+
+use crate::locked::lock;
 
 /// Records and bytes that were moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,23 +32,19 @@ pub struct Kept(Arc<Mutex<Tally>>);
 
 impl Kept {
     pub fn add(&self, record: &[u8]) {
-        self.lock().add(record);
+        lock(&self.0).add(record);
     }
 
     pub fn get(&self) -> Tally {
-        *self.lock()
+        *lock(&self.0)
     }
 
     /// Tells it, and nobody does so again: nothing is counted any more.
     pub fn tell<T>(&self, tell: impl FnOnce(Tally) -> T) -> T {
-        let tally = self.lock();
+        let tally = lock(&self.0);
         let told = tell(*tally);
         mem::forget(tally);
         told
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

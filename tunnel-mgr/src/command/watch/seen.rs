@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use idts::seldom::Seldom;
+
 use crate::command::Manager;
 use crate::model::{Tunnel, Wish};
-use crate::pace::{Lines, Pace};
+use crate::pace::Pace;
 use crate::text::Name;
 
 /// The first pause after an event, and after a failure or while something is under
@@ -30,7 +32,7 @@ pub struct Seen {
     pub pace: Pace,
     /// Of looks at what is under way or failed.
     pub again: Pace,
-    pub lines: Lines,
+    pub lines: Seldom,
     /// Who it was at the last look: its UUID and name.
     pub who: Option<(Option<String>, Name)>,
     /// It may have a tunnel, and what it asks is heard.
@@ -56,7 +58,7 @@ impl Seen {
             is_gone: false,
             pace: Pace::new(EVENT),
             again: Pace::new(AGAIN),
-            lines: Lines::default(),
+            lines: Seldom::default(),
             who: None,
             is_allowed: false,
             told: None,

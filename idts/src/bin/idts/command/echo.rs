@@ -3,16 +3,17 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
+use idts::seldom::Seldom;
 use idts::{Channel, Listener};
 
 use crate::cli::{Echo, Patience};
+use crate::locked::lock;
 use crate::open::{self, may_pass, PAUSE};
 use crate::paced::Paced;
-use crate::seldom::Seldom;
 
 /// Bytes of a stream that are sent back at once.
 const PIECE: usize = 64 << 10;
@@ -134,10 +135,6 @@ impl Drop for Seat {
         taken.buffers -= self.buffers;
         self.shop.left.notify_one();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that each of a peer's two buffers has.

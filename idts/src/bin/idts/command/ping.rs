@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
@@ -12,6 +12,7 @@ use idts::{Channel, Connect};
 use serde_json::json;
 
 use crate::cli::Ping;
+use crate::locked::lock;
 use crate::open;
 use crate::paced::Paced;
 use crate::signals::before_the_end;
@@ -68,10 +69,6 @@ fn measure(args: &Ping, channel: &Channel, told: &Mutex<Measured>) -> Result<()>
         lock(told).times.add(time);
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Size of both rings: as asked for, if the bytes of a round trip fit.

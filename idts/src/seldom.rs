@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use idts::output::say;
+use crate::output::say;
 
 /// Between two lines.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ impl Seldom {
     }
 
     /// What is said of `line` at the time `now`.
-    fn judge(&mut self, line: &str, now: Instant) -> Option<String> {
+    pub fn judge(&mut self, line: &str, now: Instant) -> Option<String> {
         if self.last.is_some_and(|last| now - last < PAUSE) {
             self.left_out += 1;
             return None;

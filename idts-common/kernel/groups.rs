@@ -8,6 +8,7 @@
 //!
 //! Everything here runs on the mover's worker alone; the locks say so to Rust.
 
+use idts_core::group::{GROUPS_MAX, HOLD_NS, LOOK_COST, SUBSCRIBERS_MAX};
 use idts_core::record::framed;
 use idts_core::ring::note_lag;
 use idts_core::uapi;
@@ -22,15 +23,6 @@ use crate::payer;
 use crate::relay::{copy_record, Moved, Stall, Then};
 use crate::sys::clock::clock;
 use crate::tunnel::Tunnel;
-
-/// Groups at once, of all users together.
-const GROUPS_MAX: usize = 256;
-/// Subscribers of a group.
-const SUBSCRIBERS_MAX: usize = 256;
-/// What a turn pays for a subscriber that gets nothing: a look at its ring.
-const LOOK: u32 = 64;
-/// How long a subscriber may hold a publisher up before it is disconnected.
-const HOLD_NS: u64 = 1_000_000_000;
 
 /// Who waits to hear whether it is in.
 pub(crate) enum Asker {
@@ -94,6 +86,8 @@ struct State {
     may_block: bool,
     subscribers: KVec<Subscriber>,
     under_way: Option<UnderWay>,
+    /// Bytes of records that all have, since subscribers were last told.
+    untold: u32,
 }
 
 /// A group with at least one member.
@@ -139,6 +133,7 @@ impl Groups {
                     may_block: false,
                     subscribers: KVec::new(),
                     under_way: None,
+                    untold: 0,
                 }),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -302,11 +297,17 @@ impl Group {
             }
             break;
         }
-        for subscriber in state.subscribers.iter_mut() {
-            subscriber.tell();
+        if !matches!(served.moved.then, Then::More) || state.untold >= budget {
+            state.tell();
         }
         state.drop_gone();
         served
+    }
+
+    /// Sends subscribers the events that they are owed: after a turn that is not
+    /// followed by the group's next one.
+    pub(crate) fn tell(&self) {
+        self.state.lock().tell();
     }
 }
 
@@ -333,7 +334,11 @@ impl State {
             let copied = subscriber.deliver((source, &rx.ring), record.len)?;
             subscriber.due = false;
             let frame = framed(record.len).unwrap_or(record.len);
-            let paid = if copied > 0 { copied } else { LOOK.min(frame) };
+            let paid = if copied > 0 {
+                copied
+            } else {
+                LOOK_COST.min(frame)
+            };
             cost = cost.saturating_add(paid);
         }
         self.under_way = None;
@@ -344,6 +349,7 @@ impl State {
         rx.bytes = rx.bytes.wrapping_add(record.len.into());
         source.notify(&live, notify);
         source.tunnel.stats.relayed_in.add(frame.into());
+        self.untold = self.untold.saturating_add(frame);
         // At least what it brought, whoever it went to.
         Ok(cost.max(frame.saturating_sub(record.cost)))
     }
@@ -389,6 +395,13 @@ impl State {
         publisher.end_leg();
         for subscriber in self.subscribers.iter_mut() {
             subscriber.gone = true;
+        }
+    }
+
+    fn tell(&mut self) {
+        self.untold = 0;
+        for subscriber in self.subscribers.iter_mut() {
+            subscriber.tell();
         }
     }
 
@@ -519,8 +532,7 @@ impl Subscriber {
         Ok(0)
     }
 
-    /// Sends the event that it is owed: one for all records of a turn, which is
-    /// short.
+    /// Sends the event that it is owed: one for all records since the last.
     fn tell(&mut self) {
         if !core::mem::take(&mut self.owed) {
             return;

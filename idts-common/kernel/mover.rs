@@ -211,6 +211,10 @@ pub(crate) struct Mover {
     /// Jobs that ran dry a moment ago: no event tells of their news.
     #[pin]
     dry: Mutex<KVec<Job>>,
+    /// The group that had the last turn and has more: its subscribers are told of a
+    /// row of turns at once.
+    #[pin]
+    untold: Mutex<Option<Arc<Group>>>,
     patience: Patience,
     /// Set while the worker will look at the inbox again by itself.
     awake: Atomic<u32>,
@@ -240,6 +244,7 @@ impl Mover {
                 timer <- HrTimer::new(),
                 alarm <- new_mutex!(None),
                 dry <- new_mutex!(KVec::new()),
+                untold <- new_mutex!(None),
                 patience: Patience::new(),
                 awake: Atomic::new(0),
                 halted: Armed::new(),
@@ -362,7 +367,12 @@ impl Mover {
         let looks = self.patience.looks() && self.dry.lock().len() < DRY_MAX;
         let (moved, held) = job.run(tunnel, budget, looks);
         match (moved.then, &job) {
-            (Then::More, _) => self.queue(job),
+            (Then::More, _) => {
+                if let Job::Group(group) = &job {
+                    *self.untold.lock() = Some(group.clone());
+                }
+                self.queue(job);
+            }
             (Then::Look, _) => self.keep_dry(job),
             (Then::Wait, Job::Group(group)) if held => self.hold(group.clone()),
             (Then::Wait, _) => {}
@@ -448,6 +458,18 @@ impl Mover {
         *alarm = Some(self.clone().start(Delta::from_nanos(ns as i64)));
     }
 
+    /// Has the subscribers of the group that had the last turn told of it, unless it
+    /// has the next one, too.
+    fn tell_unless_next(&self, turn: &Turn) {
+        let Some(group) = self.untold.lock().take() else {
+            return;
+        };
+        match turn {
+            Turn::Work(_, _, Some((_, Job::Group(next)))) if Arc::ptr_eq(next, &group) => {}
+            _ => group.tell(),
+        }
+    }
+
     /// One round; `false`: there is nothing to do now.
     fn round(self: &Arc<Self>) -> bool {
         self.take_news();
@@ -462,6 +484,7 @@ impl Mover {
             }
             inner.next()
         };
+        self.tell_unless_next(&turn);
         match turn {
             Turn::Work(id, budget, job) => {
                 let used = job.map_or(0, |(tunnel, job)| self.run_job(&tunnel, job, budget));

@@ -6,7 +6,8 @@
 //! has for a record, and does what comes back. Records, rings, timers and who is called
 //! what are left to the caller. PROTOCOL.md sections 8.3 and 3.2.
 //!
-//! The tests run this; the drivers still have these rules in code of their own.
+//! The tests run this; the drivers have the bounds from here, and the rules in code of
+//! their own still.
 
 use super::wire::{group, Kind, Refusal};
 

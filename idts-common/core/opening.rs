@@ -8,8 +8,8 @@
 //! about an opening for which there is no room says [`Placing`]. PROTOCOL.md sections
 //! 8.1 and 8.2.
 //!
-//! The tests, the fuzz target and the hostile peer run this; the drivers still have these
-//! rules in code of their own.
+//! The tests, the fuzz target and the hostile peer run this; the drivers take and
+//! give back slices by it, and have the other rules in code of their own still.
 
 use super::error::Violation;
 use super::region::{LinesAt, Region};

@@ -17,7 +17,7 @@ pub use self::region::keep_idle;
 use idts_core::book::{share, Asker, Place};
 use idts_core::control::Role;
 use idts_core::error::Violation;
-use idts_core::region::LinesAt;
+use idts_core::opening;
 use idts_core::ring::Lines;
 use idts_core::wire::{
     line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Request, Slot,
@@ -408,13 +408,12 @@ impl Tunnel {
 
 /// Frees an opening's slices in the book.
 fn free(inner: &mut Inner, open: &Open) {
-    inner.book.free_lines(LinesAt {
-        segment: open.lines_segment,
-        offset: open.lines_offset,
-    });
-    for ring in [open.front_ring, open.back_ring] {
-        inner.book.free(ring);
-        inner.openings.note_use(ring.segment);
+    opening::free(&mut inner.book, open);
+    for segment in [
+        open.front_ring.segment,
+        open.back_ring.segment,
+        open.lines_segment,
+    ] {
+        inner.openings.note_use(segment);
     }
-    inner.openings.note_use(open.lines_segment);
 }

@@ -5,7 +5,7 @@
 
 use idts_core::error::Violation;
 use idts_core::life::Answer;
-use idts_core::region::LinesAt;
+use idts_core::opening;
 use idts_core::wire::{BackMessage, ChannelId, Name, Open, Refusal};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -40,7 +40,7 @@ impl Tunnel {
         if let Some(pending) = &pending {
             pending.request.check(&open)?;
         }
-        claim(inner, &open)?;
+        opening::claim(&mut inner.book, &open)?;
         let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
         let Ok(kept) = kept else {
             return self.decline(inner, &open, Refusal::NoSpace);
@@ -257,15 +257,4 @@ impl Tunnel {
         self.post(inner, BackMessage::Refused { channel, why }.encode());
         Ok(())
     }
-}
-
-/// Claims an opening's slices in the book, all or none matters not: a claim
-/// that fails breaks the tunnel.
-fn claim(inner: &mut Inner, open: &Open) -> Result<(), Violation> {
-    inner.book.claim_lines(LinesAt {
-        segment: open.lines_segment,
-        offset: open.lines_offset,
-    })?;
-    inner.book.claim(open.front_ring)?;
-    inner.book.claim(open.back_ring)
 }

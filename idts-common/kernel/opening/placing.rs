@@ -6,6 +6,7 @@ use idts_core::book::Asker;
 use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::life::Answer;
+use idts_core::opening::allocate;
 use idts_core::uapi::DOMID_ANY;
 use idts_core::wire::{
     ChannelId, FrontMessage, Open, Refusal, Request, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,
@@ -37,7 +38,7 @@ impl Tunnel {
                 back_size,
                 ..
             } = pending.request;
-            if let Some(open) = self.allocate(inner, front_size, back_size) {
+            if let Some(open) = allocate(&mut inner.book, front_size, back_size) {
                 let Ok(pending) = inner.openings.pending.remove(0) else {
                     return;
                 };
@@ -106,32 +107,6 @@ impl Tunnel {
         } else if let Some(attempt) = pending.attempt {
             attempt.refused(why.into());
         }
-    }
-
-    /// Allocates the slices of a channel, all or none.
-    pub(super) fn allocate(
-        &self,
-        inner: &mut Inner,
-        front_size: u32,
-        back_size: u32,
-    ) -> Option<Open> {
-        let lines = inner.book.alloc_lines()?;
-        let Some(front_ring) = inner.book.alloc(front_size) else {
-            inner.book.free_lines(lines);
-            return None;
-        };
-        let Some(back_ring) = inner.book.alloc(back_size) else {
-            inner.book.free(front_ring);
-            inner.book.free_lines(lines);
-            return None;
-        };
-        Some(Open {
-            lines_segment: lines.segment,
-            lines_offset: lines.offset,
-            front_ring,
-            back_ring,
-            ..Open::default()
-        })
     }
 
     /// Opens a channel on allocated slices.

@@ -74,15 +74,29 @@ fn read_in(hub: &Hub, domid: u16, dir: &CStr, key: Key) -> Result<Option<KVec<u8
     Ok(Some(text))
 }
 
-/// Reads one key of a domain; what its own directory lacks is as for all.
-fn read(hub: &Hub, domid: u16, key: Key) -> Result<Option<KVec<u8>>> {
-    let dir = CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid))?;
-    match read_in(hub, domid, &dir, key)? {
-        None if key != Key::Alias => {
-            let dir = CString::try_from_fmt(fmt!("{}", policy::DEFAULT))?;
-            read_in(hub, domid, &dir, key)
+/// The directories that say something of a domain.
+struct Dirs {
+    domid: u16,
+    own: CString,
+    /// For what its own lacks.
+    all: CString,
+}
+
+impl Dirs {
+    fn of(domid: u16) -> Result<Self> {
+        Ok(Self {
+            domid,
+            own: CString::try_from_fmt(fmt!("{}/{}", policy::DOMAINS, domid))?,
+            all: CString::try_from_fmt(fmt!("{}", policy::DEFAULT))?,
+        })
+    }
+
+    /// Reads one key.
+    fn read(&self, hub: &Hub, key: Key) -> Result<Option<KVec<u8>>> {
+        match read_in(hub, self.domid, &self.own, key)? {
+            None if key != Key::Alias => read_in(hub, self.domid, &self.all, key),
+            text => Ok(text),
         }
-        text => Ok(text),
     }
 }
 
@@ -104,17 +118,20 @@ impl Policies {
     pub(crate) fn load(&self, hub: &Hub, domid: u16) -> Numbers {
         // A malformed number leaves what was, too.
         let mut numbers = self.numbers(domid);
+        let Ok(dirs) = Dirs::of(domid) else {
+            return numbers;
+        };
         for key in Key::LIST {
             if key.range().is_some() {
-                if let Ok(text) = read(hub, domid, key) {
+                if let Ok(text) = dirs.read(hub, key) {
                     numbers.set(key, text.as_deref());
                 }
             }
         }
-        let alias = read(hub, domid, Key::Alias);
-        let connect = read(hub, domid, Key::Connect);
-        let publish = read(hub, domid, Key::Publish);
-        let subscribe = read(hub, domid, Key::Subscribe);
+        let alias = dirs.read(hub, Key::Alias);
+        let connect = dirs.read(hub, Key::Connect);
+        let publish = dirs.read(hub, Key::Publish);
+        let subscribe = dirs.read(hub, Key::Subscribe);
         let mut entries = self.entries.lock();
         let known = entries.iter().any(|e| e.domid == domid);
         if !known && entries.push(Entry::new(domid), GFP_KERNEL).is_err() {

@@ -132,9 +132,11 @@ impl Run {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends it by SIGKILL and waits for that.
+    /// Ends it by SIGKILL, unless it has ended by itself, and waits for that.
     pub fn stop(self) -> Result<Ended> {
-        self.kill()?;
+        // To one that has just ended no signal can be sent; where it could not be told for
+        // another reason, waiting for its end says so.
+        let _ = self.kill();
         self.end()
     }
 

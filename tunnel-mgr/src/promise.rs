@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
+use idts_xenstore::DOMAINS;
 
 use crate::command::Manager;
 use crate::lock::Lock;
@@ -37,7 +38,7 @@ pub fn settle(manager: &mut Manager<'_>) -> Result<bool> {
         Some(None) => return Ok(false),
     };
     if lock.file().metadata()?.len() > 0 {
-        for id in sweep::ids(manager.store, "/local/domain")? {
+        for id in sweep::ids(manager.store, DOMAINS)? {
             tell_on_demand(manager.store, id, manager.domain, false)?;
         }
         lock.file().set_len(0)?;

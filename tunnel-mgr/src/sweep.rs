@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use idts_core::state::XenbusState;
+use idts_xenstore::DOMAINS;
 
 use crate::command::Manager;
 use crate::model::Tunnel;
@@ -23,7 +24,7 @@ const KERNEL_LIMIT: Duration = Duration::from_secs(30);
 /// All tunnels of the domain `back`, whole or not.
 pub fn tunnels(store: &mut dyn Store, back: u16) -> Result<BTreeSet<Tunnel>> {
     let mut fronts = backs(store, back)?;
-    for domain in ids(store, "/local/domain")? {
+    for domain in ids(store, DOMAINS)? {
         let front = Tunnel {
             front: domain,
             back,
@@ -117,7 +118,7 @@ pub fn settings(manager: &mut Manager<'_>) {
     // What was set for one that was migrated within this host is for who it is now.
     let alive = warn(
         "what is put away is not given back",
-        self::ids(manager.store, "/local/domain"),
+        self::ids(manager.store, DOMAINS),
     );
     for id in alive.unwrap_or_default() {
         if manager.settings().is_awaited(manager.store, id) {

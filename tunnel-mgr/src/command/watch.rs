@@ -17,6 +17,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use idts_xenstore::DOMAINS;
 use signal_hook::consts::SIGHUP;
 
 use self::seen::{Seen, Told};
@@ -40,7 +41,6 @@ const BATCH: usize = 64;
 /// Until more events are read.
 const GATHER: Duration = Duration::from_millis(20);
 
-const DOMAINS: &str = "/local/domain";
 /// Told of domains that come and go.
 const COME_AND_GO: [&str; 2] = ["@introduceDomain", "@releaseDomain"];
 

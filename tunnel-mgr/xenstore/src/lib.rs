@@ -11,4 +11,4 @@ mod tree;
 mod wire;
 
 pub use client::Client;
-pub use tree::{domain_by_name, Tree};
+pub use tree::{domain_by_name, Tree, DOMAINS};

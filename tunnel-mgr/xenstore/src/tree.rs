@@ -18,17 +18,20 @@ pub trait Tree {
     fn list(&mut self, path: &str) -> io::Result<Vec<String>>;
 }
 
+/// Where each domain has a folder, by its id.
+pub const DOMAINS: &str = "/local/domain";
+
 /// The id of the domain called `name`, as dom0 sees it.
 ///
 /// # Errors
 /// EACCES outside dom0; that two are called so; what reading gives otherwise.
 pub fn domain_by_name(tree: &mut (impl Tree + ?Sized), name: &str) -> io::Result<Option<u16>> {
     let mut found = None;
-    for domain in tree.list("/local/domain")? {
+    for domain in tree.list(DOMAINS)? {
         let Ok(id) = domain.parse::<u16>() else {
             continue;
         };
-        let of = tree.read(&format!("/local/domain/{id}/name"))?;
+        let of = tree.read(&format!("{DOMAINS}/{id}/name"))?;
         if of.as_deref() != Some(name.as_bytes()) {
             continue;
         }

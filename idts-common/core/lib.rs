@@ -7,7 +7,7 @@
 //! that a peer can write is reached through [`mem::SharedMem`] alone.
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`news`], [`queues`], [`control`], [`region`], [`sequence`],
+//! [`ring`], [`doorbell`], [`news`], [`queues`], [`role`], [`control`], [`region`], [`sequence`],
 //! [`life`], [`opening`], [`group`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
 //! [`patience`], [`policy`], [`sched`], [`log`], [`ledger`], [`book`]. The document that all of it
 //! implements is `PROTOCOL.md`.
@@ -44,6 +44,7 @@ pub mod record;
 pub mod region;
 pub mod requests;
 pub mod ring;
+pub mod role;
 pub mod sched;
 pub mod sequence;
 pub mod state;

@@ -7,7 +7,7 @@
 
 use core::borrow::Borrow;
 
-use idts_core::control::Role;
+use idts_core::role::Role;
 use idts_core::wire::Refusal;
 use idts_core::{uapi, wire};
 use kernel::debugfs;

@@ -2,7 +2,7 @@
 
 //! What either module holds while it is loaded.
 
-use idts_core::control::Role;
+use idts_core::role::Role;
 use kernel::driver::Registration;
 use kernel::prelude::*;
 

@@ -15,10 +15,10 @@ mod rights;
 pub use self::region::keep_idle;
 
 use idts_core::book::{share, Asker, Place};
-use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::opening;
 use idts_core::ring::Lines;
+use idts_core::role::Role;
 use idts_core::wire::{
     line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Request, Slot,
 };

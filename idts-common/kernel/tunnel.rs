@@ -16,10 +16,11 @@ mod pump;
 mod queues;
 mod terms;
 
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::nodes;
 use idts_core::region::Region;
+use idts_core::role::Role;
 use idts_core::sched::FlowId;
 use idts_core::terms::Terms;
 use idts_core::wire::{self, page, Slot, BROKEN_MAX, QUEUES};

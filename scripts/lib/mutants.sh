@@ -16,16 +16,20 @@ mutants_fetch() {
 # is changed in them: fewer than all, so that hours are enough.
 mutants_groups() {
 	cat <<-'END'
-		control error index mem record ring: control fuzz hostile record ring
+		control error index mem record ring role: control fuzz hostile record ring
 		doorbell queues terms: control hostile queues spec
+		armed: shuttle
+		book ledger: book
 		life sequence: life sequence
 		log: log
 		nodes policy: fuzz policy
 		group: group
+		news: news
 		opening: opening
+		pace: pace
 		patience: patience
 		region: fuzz region
-		requests uapi wire: hostile requests spec uapi
+		requests uapi wire wire/codec wire/layout wire/message wire/name: hostile requests spec uapi
 		sched sched/bucket sched/flow sched/limits sched/queue sched/types: sched
 		state: spec state
 	END
@@ -57,7 +61,7 @@ mutants_run() {
 
 # mutants_all_files: every file of the crate is in one group.
 mutants_all_files() {
-	diff <(cd "$IDTS_TOP/idts-common/core" && printf '%s\n' *.rs sched/*.rs | sed 's/\.rs$//' | grep -vx lib | sort) \
+	diff <(cd "$IDTS_TOP/idts-common/core" && printf '%s\n' *.rs sched/*.rs wire/*.rs | sed 's/\.rs$//' | grep -vx lib | sort) \
 		<(mutants_groups | sed 's/:.*//' | tr ' ' '\n' | sort) ||
 		{ echo "mutants_groups does not hold every file once"; return 1; }
 }

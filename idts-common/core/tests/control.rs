@@ -8,7 +8,8 @@
 mod common;
 
 use common::AtomicMem;
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
+use idts_core::role::Role;
 use idts_core::wire::page;
 use std::sync::Arc;
 use std::thread;

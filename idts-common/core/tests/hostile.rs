@@ -10,11 +10,12 @@
 mod common;
 
 use common::{take, Evil, Lie};
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::mem::SharedMem;
 use idts_core::nodes;
 use idts_core::ring::{note_lag, peer_flags, peer_lag, Consumer, Lines, Producer};
+use idts_core::role::Role;
 use idts_core::wire::{
     line, BackMessage, FrontMessage, Kind, Name, Open, Ports, Refusal, Request, Slice, Slot,
     NAME_MAX,

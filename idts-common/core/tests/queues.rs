@@ -10,8 +10,8 @@
 mod common;
 
 use common::{take, AtomicMem};
-use idts_core::control::Role;
 use idts_core::queues::{Queues, Spread};
+use idts_core::role::Role;
 use idts_core::terms::{feature, Abilities, Unfit};
 use idts_core::wire::{CHANNELS, QUEUES};
 use proptest::collection::vec;

@@ -10,11 +10,12 @@
 mod common;
 
 use common::AtomicMem;
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::index::{passes, Untrusted};
 use idts_core::mem::SharedMem;
 use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer, Span};
+use idts_core::role::Role;
 use idts_core::wire::{line, page};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};

@@ -5,7 +5,7 @@
 //! Each time is an attempt with a number of its own: its answer, its time and
 //! who waits for it are no other's, however quickly one follows another.
 
-use idts_core::control::Role;
+use idts_core::role::Role;
 use idts_core::uapi;
 use idts_core::wire::{Kind, Name, Ports};
 use kernel::prelude::*;

@@ -3,10 +3,10 @@
 //! The front's part of opening: it alone gives channels numbers and slices.
 
 use idts_core::book::Asker;
-use idts_core::control::Role;
 use idts_core::error::Violation;
 use idts_core::life::Answer;
 use idts_core::opening::allocate;
+use idts_core::role::Role;
 use idts_core::uapi::DOMID_ANY;
 use idts_core::wire::{
     ChannelId, FrontMessage, Open, Refusal, Request, PAGE, SEGMENT_WINDOWS, WINDOW_PAGES,

@@ -5,8 +5,8 @@
 //! The front grants segments, window by window, and asks for idle ones back; the
 //! back maps and unmaps them. PROTOCOL.md section 7.
 
-use idts_core::control::Role;
 use idts_core::error::Violation;
+use idts_core::role::Role;
 use idts_core::sequence;
 use idts_core::wire::{
     BackMessage, FrontMessage, Refusal, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,

@@ -4,10 +4,11 @@
 //! that an OPEN names, against the back's book; what the back does about each.
 
 use super::input::{Input, Lying};
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::opening::{free, judge, lines_of, Action, Event, Opening};
 use idts_core::region::Region;
+use idts_core::role::Role;
 use idts_core::sequence::Naming;
 use idts_core::wire::{
     group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Request, Slice, Slot, CHANNELS,

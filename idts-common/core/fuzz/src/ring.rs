@@ -3,8 +3,8 @@
 //! Both ends of a ring, and the doorbells, under a peer that lies.
 
 use super::input::{Input, Lying};
-use idts_core::control::Role;
 use idts_core::ring::{peer_flags, Consumer, Lines, Producer, Span};
+use idts_core::role::Role;
 use idts_core::wire::{line, CHANNELS};
 
 const LINES: Lines = Lines { own: 0, peer: 64 };

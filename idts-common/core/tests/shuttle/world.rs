@@ -4,13 +4,14 @@
 //! table of opening and closing. What the kernel does with locks, wait queues and events
 //! is done here with shuttle's.
 
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
 use idts_core::opening::{
     allocate, free, judge, said_by_back, said_by_front, Action, Actions, Event, Opening,
 };
 use idts_core::region::Region;
 use idts_core::ring::{set_flags, Lines};
+use idts_core::role::Role;
 use idts_core::sequence::Naming;
 use idts_core::wire::{
     line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slice, Slot, PAGE,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
-use idts_core::control::Role;
+use idts_core::role::Role;
 use idts_core::wire::FrontMessage;
 use serde_json::{json, Value};
 

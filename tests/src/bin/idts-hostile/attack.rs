@@ -4,8 +4,8 @@
 use std::thread;
 
 use anyhow::Result;
-use idts_core::control::Role;
 use idts_core::mem::SharedMem;
+use idts_core::role::Role;
 use idts_core::wire::{line, page};
 use serde::Serialize;
 

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
-use idts_core::control::Role;
+use idts_core::role::Role;
 use serde_json::{json, Value};
 
 use attack::{Must, Outcome, Reaction};

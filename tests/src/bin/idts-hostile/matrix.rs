@@ -2,7 +2,7 @@
 //! The matrix of attacks, made from PROTOCOL.md's tables: a row for every word and node that the
 //! peer can write and for every rule that it can break, a column for every value.
 
-use idts_core::control::Role;
+use idts_core::role::Role;
 use serde::Serialize;
 
 #[path = "../../../../idts-common/core/tests/spec/table.rs"]

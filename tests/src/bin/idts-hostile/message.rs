@@ -2,7 +2,7 @@
 //! Messages of which one word is not as it should be.
 
 use anyhow::Result;
-use idts_core::control::Role;
+use idts_core::role::Role;
 use idts_core::wire::{
     code, page, BackMessage, FrontMessage, Kind, Name, Ports, Refusal, Request, Slot, PAGE,
 };

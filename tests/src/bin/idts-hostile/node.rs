@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{bail, Result};
-use idts_core::control::Role;
 use idts_core::mem::SharedMem;
+use idts_core::role::Role;
 use idts_core::wire::WINDOW_REFS;
 
 use crate::attack::{Must, Outcome, Reaction};

@@ -3,7 +3,8 @@
 //! rules is in [`crate::attack`].
 
 use anyhow::{bail, Context, Result};
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
+use idts_core::role::Role;
 use idts_core::wire::{FIRST_WINDOWS, WINDOW_PAGES};
 
 use crate::cli;

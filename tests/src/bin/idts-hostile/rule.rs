@@ -2,8 +2,8 @@
 //! The rules of PROTOCOL.md's table of violations, each broken on purpose; and records.
 
 use anyhow::{bail, Result};
-use idts_core::control::Role;
 use idts_core::mem::SharedMem;
+use idts_core::role::Role;
 use idts_core::wire::{
     code, group, line, page, BackMessage, ChannelId, FrontMessage, Kind, Refusal, Slot, PAGE,
 };

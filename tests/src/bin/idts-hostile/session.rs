@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{bail, ensure, Result};
-use idts_core::control::{ControlRing, Role};
+use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
 use idts_core::opening::{said_by_back, said_by_front, Action, Event, Opening, Phase};
+use idts_core::role::Role;
 use idts_core::wire::{
     code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
     Slot, CHANNELS, PAGE, WINDOW_REFS,

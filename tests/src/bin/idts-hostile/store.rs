@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use idts_core::control::Role;
+use idts_core::role::Role;
 use idts_xenstore::{Client, Tree};
 
 /// Whatever takes longer hangs.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
-use idts_core::control::Role;
 use idts_core::mem::SharedMem;
+use idts_core::role::Role;
 use idts_core::wire::CHANNELS;
 use serde_json::{json, Value};
 

@@ -80,7 +80,7 @@ impl Link {
     fn announce(&mut self, device: &Device, hub: &Hub) -> Result {
         let Some(full_at) = pace().take(self.full_at, clock()) else {
             self.held = true;
-            device.switch(XenbusState::Closed);
+            device.switch_state(XenbusState::Closed);
             if hub.may_say(device.peer()) {
                 dev_warn!(
                     device.device(),
@@ -93,7 +93,7 @@ impl Link {
         self.full_at = full_at;
         self.held = false;
         tunnel::announce(device)?;
-        device.switch(XenbusState::InitWait);
+        device.switch_state(XenbusState::InitWait);
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Link {
                 self.phase = Phase::Up;
                 self.refused = false;
                 tunnel.start()?;
-                device.switch(XenbusState::Connected);
+                device.switch_state(XenbusState::Connected);
                 if !core::mem::replace(&mut self.connected, true) {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
                 }
@@ -150,13 +150,13 @@ impl Link {
                 if self.phase == Phase::Down && device.state() == XenbusState::Closed => {}
             BackStep::Unmap => {
                 // A front whose domain shuts down waits for this.
-                device.switch(XenbusState::Closing);
+                device.switch_state(XenbusState::Closing);
                 self.unmap();
-                device.switch(XenbusState::Closed);
+                device.switch_state(XenbusState::Closed);
             }
             BackStep::Reset => {
                 self.unmap();
-                device.switch(XenbusState::Closed);
+                device.switch_state(XenbusState::Closed);
                 if !device.is_online() {
                     return Ok(Next::Unregister);
                 }
@@ -212,12 +212,12 @@ impl Driver for Back {
                 Err(error) => {
                     // It is mapped, and the scheduler has no place for it.
                     if error == ENOSPC && link.phase == Phase::Up {
-                        device.tell(error, FULL, data.hub.may_say(device.peer()));
+                        device.report_error(error, FULL, data.hub.may_say(device.peer()));
                     } else if data.hub.may_say(device.peer()) {
                         dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                     }
                     link.unmap();
-                    device.switch(XenbusState::Closing);
+                    device.switch_state(XenbusState::Closing);
                     return Next::Stay;
                 }
             }
@@ -225,7 +225,7 @@ impl Driver for Back {
     }
 
     fn unbind(device: &Device, data: &Self::Data) {
-        device.switch(XenbusState::Closing);
+        device.switch_state(XenbusState::Closing);
         data.link.lock().unmap();
     }
 

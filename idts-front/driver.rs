@@ -52,14 +52,14 @@ impl Link {
             FrontStep::Offer => {
                 self.tunnel = Some(Tunnel::offer(device, &bound.hub)?);
                 self.phase = Phase::Offered;
-                device.switch(XenbusState::Initialised);
+                device.switch_state(XenbusState::Initialised);
             }
             FrontStep::Connect => {
                 if let Some(tunnel) = &self.tunnel {
                     tunnel.start()?;
                 }
                 self.phase = Phase::Up;
-                device.switch(XenbusState::Connected);
+                device.switch_state(XenbusState::Connected);
                 if !core::mem::replace(&mut self.connected, true) {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
                 }
@@ -67,7 +67,7 @@ impl Link {
             FrontStep::Drain => {
                 self.stop();
                 self.phase = Phase::Draining;
-                device.switch(XenbusState::Closing);
+                device.switch_state(XenbusState::Closing);
             }
             FrontStep::Release | FrontStep::Abandon => {
                 self.release();
@@ -116,7 +116,7 @@ impl Driver for Front {
                 link.release();
                 if device.state() == XenbusState::Closed {
                     // The back looks when that changes.
-                    device.switch(XenbusState::Initialising);
+                    device.switch_state(XenbusState::Initialising);
                 }
                 device.frontend_closed();
                 return Next::Stay;
@@ -135,7 +135,7 @@ impl Driver for Front {
         link.stop();
         // The back unmaps on this; the reaper ends the grants then. Nothing
         // waits here: this may be the xenwatch thread.
-        device.switch(XenbusState::Closing);
+        device.switch_state(XenbusState::Closing);
         link.release();
     }
 

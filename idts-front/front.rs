@@ -6,7 +6,7 @@ use idts_kernel::hub::parameter;
 use idts_kernel::loaded::Loaded;
 use idts_kernel::opening::keep_idle;
 use idts_kernel::payer::bound;
-use idts_kernel::sys::busy_poll::Waiting;
+use idts_kernel::sys::busy_poll::WaitParams;
 use kernel::prelude::*;
 
 mod driver;
@@ -24,7 +24,7 @@ impl kernel::Module for IdtsFront {
             parameter(module_parameters::user_endpoints.value()),
             0,
         );
-        let waiting = Waiting {
+        let waiting = WaitParams {
             poll_us: parameter(module_parameters::poll_us.value()),
             halt: parameter(module_parameters::halt.value()) != 0,
         };

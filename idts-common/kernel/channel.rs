@@ -20,9 +20,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use crate::home::Local;
 use crate::link::waiter::Waiter;
 use crate::link::watch::Watch;
-use crate::mem::gate::Live;
-use crate::mem::shared::{Piece, RingMemory, Words};
-use crate::sys::busy_poll::Patience;
+use crate::mem::revocable::AccessGuard;
+use crate::mem::shared::{RingMemory, SharedSlice, SharedWords};
+use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
@@ -31,7 +31,7 @@ use crate::tunnel::Tunnel;
 const TRY_MAX: u32 = 1 << 20;
 
 /// How long a reader looks before it is armed; `None`: not at all.
-pub(crate) type Reader<'a> = Option<&'a Patience>;
+pub(crate) type Reader<'a> = Option<&'a BusyPoll>;
 
 /// Why a try moved nothing.
 pub(crate) enum Stop {
@@ -55,7 +55,7 @@ pub(crate) enum Stop {
 /// Shared memory of a channel.
 pub(crate) struct Memory {
     /// The piece that both lines lie in.
-    pub(crate) lines: Piece,
+    pub(crate) lines: SharedSlice,
     /// The ring that this side writes.
     pub(crate) tx: RingMemory,
     /// The ring that this side reads.
@@ -174,7 +174,7 @@ impl Channel {
 
     /// Zeroes both lines. Only the front does this, before anyone else knows of
     /// the channel: slices are used again and again.
-    pub(crate) fn reset_lines(&self, live: &Live) {
+    pub(crate) fn reset_lines(&self, live: &AccessGuard) {
         use idts_core::mem::SharedMem;
         let words = self.memory.lines.words(live);
         for at in (0..line::SIZE).step_by(4) {
@@ -232,15 +232,15 @@ impl Channel {
     }
 
     /// Enters the tunnel's gate, if nothing broke.
-    pub(crate) fn enter(&self) -> Result<Live, Stop> {
+    pub(crate) fn enter(&self) -> Result<AccessGuard, Stop> {
         if self.error.load(Relaxed) != 0 {
             return Err(Stop::Broken);
         }
-        self.tunnel.gate.enter().ok_or(Stop::Broken)
+        self.tunnel.gate.try_access().ok_or(Stop::Broken)
     }
 
     /// The peer's flags; a closed channel has all but the reset.
-    fn peer_flags(&self, live: &Live) -> u32 {
+    fn peer_flags(&self, live: &AccessGuard) -> u32 {
         let closed = self.peer_closed.load(kernel::sync::atomic::Acquire);
         let flags = peer_flags(&self.memory.lines.words(live), self.lines);
         if closed {
@@ -257,7 +257,7 @@ impl Channel {
 
     /// Notifies the peer, if that is wanted.
     #[inline]
-    pub(crate) fn notify(&self, live: &Live, wanted: bool) {
+    pub(crate) fn notify(&self, live: &AccessGuard, wanted: bool) {
         if wanted {
             self.events.add(1, Relaxed);
             self.tunnel.notify(live, self.id.id);
@@ -295,7 +295,7 @@ impl Channel {
             let span = rx
                 .ring
                 .next(to.len().min(limit.wrapping_sub(total) as usize) as u32);
-            let n = self.memory.rx.drain(&live, span, to);
+            let n = self.memory.rx.copy_to_iter(&live, span, to);
             notify |= self.release(&mut rx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
@@ -324,7 +324,7 @@ impl Channel {
 
     /// Publishes `bytes`; says whether to notify the peer.
     #[inline]
-    pub(crate) fn publish(&self, ring: &mut Producer, words: &Words<'_>, bytes: u32) -> bool {
+    pub(crate) fn publish(&self, ring: &mut Producer, words: &SharedWords<'_>, bytes: u32) -> bool {
         self.waiter
             .watch
             .publishes(ring.published().wrapping_add(bytes));
@@ -333,7 +333,7 @@ impl Channel {
 
     /// Gives `bytes` back to the writer; says whether to notify it.
     #[inline]
-    pub(crate) fn release(&self, ring: &mut Consumer, words: &Words<'_>, bytes: u32) -> bool {
+    pub(crate) fn release(&self, ring: &mut Consumer, words: &SharedWords<'_>, bytes: u32) -> bool {
         self.waiter
             .watch
             .releases(ring.released().wrapping_add(bytes));
@@ -357,7 +357,7 @@ impl Channel {
     }
 
     /// Makes sure that there is something to read, or says why not.
-    pub(crate) fn refill(&self, ring: &mut Consumer, live: &Live) -> Result<(), Stop> {
+    pub(crate) fn refill(&self, ring: &mut Consumer, live: &AccessGuard) -> Result<(), Stop> {
         if ring.available_seen() > 0 {
             return Ok(());
         }
@@ -385,7 +385,7 @@ impl Channel {
     pub(crate) fn refill_or_arm(
         &self,
         ring: &mut Consumer,
-        live: &Live,
+        live: &AccessGuard,
         reader: Reader<'_>,
     ) -> Result<(), Stop> {
         match self.refill(ring, live) {
@@ -393,8 +393,8 @@ impl Channel {
             result => return result,
         }
         let words = self.memory.lines.words(live);
-        let found = reader.is_some_and(|patience| {
-            patience.look(|| {
+        let found = reader.is_some_and(|busy_poll| {
+            busy_poll.spin(|| {
                 !ring
                     .available(&words, self.lines)
                     .is_ok_and(|there| there == 0)
@@ -411,7 +411,7 @@ impl Channel {
         }
         self.waiter.read.arm();
         // Who ended the channel before the arming found nobody to wake.
-        if self.error.load(Relaxed) != 0 || !self.tunnel.gate.is_open() {
+        if self.error.load(Relaxed) != 0 || self.tunnel.gate.is_revoked() {
             return Err(Stop::Broken);
         }
         if self.flags.load(Relaxed) & line::DEAF != 0 {
@@ -425,7 +425,7 @@ impl Channel {
     }
 
     /// Enters to read, unless this side ended that.
-    pub(crate) fn enter_to_read(&self) -> Result<Live, Stop> {
+    pub(crate) fn enter_to_read(&self) -> Result<AccessGuard, Stop> {
         let live = self.enter()?;
         if self.flags.load(Relaxed) & line::DEAF != 0 {
             return Err(Stop::End);
@@ -434,7 +434,7 @@ impl Channel {
     }
 
     /// Enters to write, unless one side ended that.
-    pub(crate) fn enter_to_write(&self) -> Result<Live, Stop> {
+    pub(crate) fn enter_to_write(&self) -> Result<AccessGuard, Stop> {
         let live = self.enter()?;
         if self.flags.load(Relaxed) & line::FIN != 0 || self.peer_flags(&live) & line::DEAF != 0 {
             return Err(Stop::Deaf);
@@ -466,7 +466,7 @@ impl Channel {
             let span = tx
                 .ring
                 .next(from.len().min(limit.wrapping_sub(total) as usize) as u32);
-            let n = self.memory.tx.fill(&live, span, from);
+            let n = self.memory.tx.copy_from_iter(&live, span, from);
             notify |= self.publish(&mut tx.ring, &words, n);
             total = total.wrapping_add(n);
             if n < span.len {
@@ -483,13 +483,13 @@ impl Channel {
     }
 
     /// Looks for `want` bytes of room for a while; `true`: try again.
-    pub(crate) fn look_for_room(&self, patience: &Patience, want: u32) -> bool {
+    pub(crate) fn look_for_room(&self, busy_poll: &BusyPoll, want: u32) -> bool {
         let mut tx = self.tx.lock();
         let Ok(live) = self.enter() else {
             return true;
         };
         let words = self.memory.lines.words(&live);
-        patience.look(|| {
+        busy_poll.spin(|| {
             !tx.ring
                 .free(&words, self.lines)
                 .is_ok_and(|free| free < want)

@@ -28,7 +28,7 @@ use crate::channel::Channel;
 use crate::hub::Hub;
 use crate::link::waiter::Wake;
 use crate::payer::{Payer, Seat};
-use crate::sys::busy_poll::Patience;
+use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
 use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 use crate::tunnel::Tunnel;
@@ -86,8 +86,8 @@ pub(crate) struct Endpoint {
     sleepers: Arc<Sleepers>,
     /// State changes: a connection to accept, an answer to connect.
     change: Armed,
-    reading: Patience,
-    writing: Patience,
+    reading: BusyPoll,
+    writing: BusyPoll,
     /// Somebody polled: news must come even if nobody reads or writes.
     polled: Atomic<bool>,
     channel: SetOnce<Arc<Channel>>,
@@ -118,8 +118,8 @@ impl Endpoint {
                 seat,
                 sleepers,
                 change: Armed::new(),
-                reading: Patience::new(),
-                writing: Patience::new(),
+                reading: BusyPoll::new(),
+                writing: BusyPoll::new(),
                 polled: Atomic::new(false),
                 channel: SetOnce::new(),
                 sleeps: Atomic::new(0),

@@ -18,7 +18,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
 use crate::hub::Hub;
 use crate::sys::bindings;
-use crate::sys::busy_poll::Patience;
+use crate::sys::busy_poll::BusyPoll;
 use crate::sys::clock::ticks;
 use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 
@@ -36,7 +36,7 @@ pub(crate) struct Help {
     /// The CPU of the last call.
     cpu: Atomic<u32>,
     /// How helpers wait.
-    patience: Patience,
+    busy_poll: BusyPoll,
     #[pin]
     queue: WaitQueue,
 }
@@ -48,7 +48,7 @@ impl Help {
             taken: Atomic::new(false),
             call: Armed::new(),
             cpu: Atomic::new(u32::MAX),
-            patience: Patience::new(),
+            busy_poll: BusyPoll::new(),
             queue <- WaitQueue::new(),
         })
     }
@@ -124,7 +124,7 @@ impl Hub {
                 (office, call) = (None, None);
             }
             if news.came() {
-                return Ok(Woken::True);
+                return Ok(Woken::Ready);
             }
             let left = jiffies.map(|all| all.saturating_sub_unsigned(ticks().wrapping_sub(start)));
             if left.is_some_and(|left| left <= 0) {
@@ -134,7 +134,7 @@ impl Hub {
                 help.queue.wait(left, || news.came())?;
                 continue;
             };
-            help.patience.wait(call, help.cpu.load(Relaxed), || {
+            help.busy_poll.block(call, help.cpu.load(Relaxed), || {
                 let called = || call.came() || news.came();
                 help.queue.wait(left, called).map(|_| ())
             })?;

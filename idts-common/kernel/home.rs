@@ -18,10 +18,10 @@ use crate::endpoint::Attempt;
 use crate::groups::{Asker, Member};
 use crate::hub::Hub;
 use crate::mem::local::LocalPages;
-use crate::mem::shared::{Piece, RingMemory};
+use crate::mem::shared::{RingMemory, SharedSlice};
 use crate::opening::Wanted;
 use crate::payer::Rings;
-use crate::region::segments::Memory;
+use crate::region::segments::Pages;
 use crate::sys::errno::Errno;
 use crate::tunnel::Tunnel;
 
@@ -37,12 +37,12 @@ type Pair = (Arc<Channel>, Arc<Channel>);
 
 /// Pages of a ring, and their pieces twice, for both ends.
 fn ring(size: u32, pages: &mut KVec<LocalPages>) -> Result<(RingMemory, RingMemory)> {
-    let mut pieces: [KVec<Piece>; 2] = [KVec::new(), KVec::new()];
+    let mut pieces: [KVec<SharedSlice>; 2] = [KVec::new(), KVec::new()];
     let mut left = size;
     while left > 0 {
         let block = LocalPages::new(left.min(WINDOW))?;
         for pieces in &mut pieces {
-            pieces.push(block.piece(), GFP_KERNEL_ACCOUNT)?;
+            pieces.push(block.slice(), GFP_KERNEL_ACCOUNT)?;
         }
         pages.push(block, GFP_KERNEL_ACCOUNT)?;
         left = left.saturating_sub(WINDOW);
@@ -55,7 +55,7 @@ impl Tunnel {
     /// The tunnel of this domain with itself.
     pub(crate) fn home(hub: &Arc<Hub>) -> Result<Arc<Self>> {
         let page = LocalPages::new(PAGE)?;
-        let tunnel = Self::new(None, hub, Terms::LOCAL, Memory::Local(page), 0)?;
+        let tunnel = Self::new(None, hub, Terms::LOCAL, Pages::Local(page), 0)?;
         tunnel.set_flow(hub.mover.join(&tunnel, Params::DEFAULT)?);
         Ok(tunnel)
     }
@@ -64,7 +64,7 @@ impl Tunnel {
     fn pair(self: &Arc<Self>, wanted: &Wanted, rings: Rings) -> Result<Pair> {
         let mut pages = KVec::new();
         let lines = LocalPages::new(PAGE)?;
-        let at = lines.piece();
+        let at = lines.slice();
         pages.push(lines, GFP_KERNEL_ACCOUNT)?;
         let (tx, tx_other) = ring(wanted.tx, &mut pages)?;
         let (rx, rx_other) = ring(wanted.rx, &mut pages)?;

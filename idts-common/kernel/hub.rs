@@ -26,7 +26,7 @@ use crate::payer::{self, Users};
 use crate::policy::{self, Policies};
 use crate::reaper::Reaper;
 use crate::stats::{Report, SchedulerReport};
-use crate::sys::busy_poll::Waiting;
+use crate::sys::busy_poll::WaitParams;
 use crate::sys::counter::Counter;
 use crate::sys::errno::Errno;
 use crate::sys::work::OwnQueue;
@@ -124,7 +124,7 @@ impl Installed {
     /// # Safety
     ///
     /// Called once, from the module's `init`.
-    pub unsafe fn new(role: Role, waiting: Waiting) -> Result<Self> {
+    pub unsafe fn new(role: Role, waiting: WaitParams) -> Result<Self> {
         crate::sys::busy_poll::set(waiting);
         // SAFETY: Called once, first, as this function requires.
         let queue = unsafe { OwnQueue::new()? };

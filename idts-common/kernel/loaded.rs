@@ -8,7 +8,7 @@ use kernel::prelude::*;
 
 use crate::dev::chardev::CharDev;
 use crate::hub::Installed;
-use crate::sys::busy_poll::Waiting;
+use crate::sys::busy_poll::WaitParams;
 use crate::xen::xenbus::{Adapter, Driver, End};
 use crate::xen::xenstore;
 
@@ -30,9 +30,9 @@ impl<D: Driver> Loaded<D> {
     pub unsafe fn new(
         name: &'static CStr,
         module: &'static ThisModule,
-        waiting: Waiting,
+        waiting: WaitParams,
     ) -> Result<Self> {
-        if !xenstore::is_there() {
+        if !xenstore::is_available() {
             return Err(ENODEV);
         }
         let role = match D::END {

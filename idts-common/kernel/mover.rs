@@ -25,7 +25,7 @@ use crate::endpoint::{Leg, Owner};
 use crate::groups::Group;
 use crate::relay::{Moved, Relay, Then, Way};
 use crate::sys::bindings;
-use crate::sys::busy_poll::Patience;
+use crate::sys::busy_poll::BusyPoll;
 use crate::sys::clock::clock;
 use crate::sys::wait::Armed;
 use crate::sys::work;
@@ -215,7 +215,7 @@ pub(crate) struct Mover {
     /// row of turns at once.
     #[pin]
     untold: Mutex<Option<Arc<Group>>>,
-    patience: Patience,
+    busy_poll: BusyPoll,
     /// Set while the worker will look at the inbox again by itself.
     awake: Atomic<u32>,
     /// Armed while it halts in place, and the CPU that it halts.
@@ -245,7 +245,7 @@ impl Mover {
                 alarm <- new_mutex!(None),
                 dry <- new_mutex!(KVec::new()),
                 untold <- new_mutex!(None),
-                patience: Patience::new(),
+                busy_poll: BusyPoll::new(),
                 awake: Atomic::new(0),
                 halted: Armed::new(),
                 cpu: Atomic::new(0),
@@ -273,7 +273,7 @@ impl Mover {
         if self.halted.disarm() {
             // SAFETY: Any context; a CPU that is there, online or not: the
             // worker ran on it.
-            unsafe { bindings::idts_rouse(self.cpu.load(Relaxed)) };
+            unsafe { bindings::idts_kick_cpu(self.cpu.load(Relaxed)) };
         }
     }
 
@@ -364,7 +364,7 @@ impl Mover {
     /// Moves what a job has, and queues it again if there is more.
     fn run_job(self: &Arc<Self>, tunnel: &Arc<Tunnel>, job: Job, budget: u32) -> u32 {
         job.unmark_queued();
-        let looks = self.patience.looks() && self.dry.lock().len() < DRY_MAX;
+        let looks = self.busy_poll.may_spin() && self.dry.lock().len() < DRY_MAX;
         let (moved, held) = job.run(tunnel, budget, looks);
         match (moved.then, &job) {
             (Then::More, _) => {
@@ -413,7 +413,7 @@ impl Mover {
             return false;
         }
         let news = || !self.inbox.load(Relaxed).is_null() || self.take_wet(Job::has_news);
-        if self.patience.look(news) {
+        if self.busy_poll.spin(news) {
             return true;
         }
         let found = self.take_wet(Job::arm);
@@ -424,7 +424,7 @@ impl Mover {
 
     /// Halts in place until the next interrupt. `true`: there are news.
     fn halt(&self) -> bool {
-        if !self.patience.halts() {
+        if !self.busy_poll.may_halt() {
             return false;
         }
         // SAFETY: No requirements. It may be another one by the time it halts, and
@@ -610,7 +610,7 @@ impl WorkItem<0> for Mover {
     type Pointer = Arc<Mover>;
 
     fn run(this: Arc<Mover>) {
-        this.patience.resume();
+        this.busy_poll.idle_end();
         loop {
             this.awake.store(1, Relaxed);
             while this.round() || this.linger() || this.halt() {
@@ -623,7 +623,7 @@ impl WorkItem<0> for Mover {
                 break;
             }
         }
-        this.patience.pause();
+        this.busy_poll.idle_begin();
     }
 }
 

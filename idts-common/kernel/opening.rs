@@ -50,7 +50,7 @@ impl Tunnel {
             return self.connect_home(attempt, wanted);
         }
         let mut inner = self.inner.lock();
-        if !self.gate.is_open() {
+        if self.gate.is_revoked() {
             return Err(Errno::NetDown);
         }
         // Whoever gives it up from now on finds it in the book.
@@ -299,7 +299,7 @@ impl Tunnel {
     ) -> Result<Arc<Channel>> {
         let lines = inner
             .segments
-            .piece(open.lines_segment, open.lines_offset, line::PAIR)
+            .slice(open.lines_segment, open.lines_offset, line::PAIR)
             .ok_or(EINVAL)?;
         let front = inner.segments.ring(open.front_ring)?;
         let back = inner.segments.ring(open.back_ring)?;

@@ -16,7 +16,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use crate::channel::{Channel, Rx, Stop, Tx};
 use crate::endpoint::{Endpoint, Outcome, Owner};
-use crate::mem::gate::Live;
+use crate::mem::revocable::AccessGuard;
 use crate::mem::shared;
 use crate::opening::Wanted;
 use crate::sys::errno::Errno;
@@ -367,8 +367,8 @@ fn stretch(source: &Channel, sink: &Channel, budget: u32, looks: bool) -> (u32, 
 struct Stretch<'a> {
     source: &'a Channel,
     sink: &'a Channel,
-    live: &'a Live,
-    live_sink: &'a Live,
+    live: &'a AccessGuard,
+    live_sink: &'a AccessGuard,
     /// A source that runs dry is looked at again.
     looks: bool,
     /// The sink's reader is to be notified.
@@ -447,9 +447,9 @@ impl Stretch<'_> {
 
 /// Where bytes come from: a channel that is read, and the proof that its memory
 /// is mapped.
-type Source<'a> = (&'a Channel, &'a Consumer, &'a Live);
+type Source<'a> = (&'a Channel, &'a Consumer, &'a AccessGuard);
 /// Where they go to.
-type Sink<'a> = (&'a Channel, &'a Producer, &'a Live);
+type Sink<'a> = (&'a Channel, &'a Producer, &'a AccessGuard);
 
 /// Copies from ring to ring, from `skip` bytes after both heads up to `end`.
 fn copy_bytes(
@@ -461,7 +461,7 @@ fn copy_bytes(
     let mut done = skip;
     while done < end {
         let rest = end.wrapping_sub(done);
-        let n = shared::copy(
+        let n = shared::copy_between(
             (&source.memory.rx, live, rx.next_after(done, rest)),
             (&sink.memory.tx, live_sink, tx.next_after(done, rest)),
         );
@@ -476,6 +476,6 @@ fn copy_bytes(
 /// but written anew from the length that was checked.
 pub(crate) fn copy_record(from: Source<'_>, to: Sink<'_>, len: u32) {
     let (sink, tx, live) = to;
-    sink.memory.tx.set_word(live, tx.next(HEADER).at, len);
+    sink.memory.tx.write_word(live, tx.next(HEADER).at, len);
     copy_bytes(from, to, HEADER, HEADER.wrapping_add(len));
 }

@@ -41,10 +41,10 @@ use crate::asks::Asks;
 use crate::hub::Hub;
 use crate::link::table::Table;
 use crate::link::watch::Watch;
-use crate::mem::gate::Gate;
-use crate::mem::shared::Piece;
+use crate::mem::revocable::Revocable;
+use crate::mem::shared::SharedSlice;
 use crate::opening::Openings;
-use crate::region::segments::{self, Memory, Segments};
+use crate::region::segments::{self, Pages, Segments};
 use crate::stats::Stats;
 use crate::sys::errno::Errno;
 use crate::sys::test_override;
@@ -74,7 +74,7 @@ pub(crate) struct Inner {
     pub(crate) segments: Segments,
     pub(crate) openings: Openings,
     broken: Option<Violation>,
-    control: Option<Memory>,
+    control: Option<Pages>,
     events: KVec<EventChannel<Ear>>,
 }
 
@@ -86,7 +86,7 @@ pub struct Tunnel {
     /// The other domain.
     pub peer: u16,
     /// Keeps accesses to shared memory and teardown apart.
-    pub(crate) gate: Gate,
+    pub(crate) gate: Revocable,
     /// Counters.
     pub(crate) stats: Stats,
     /// What is kept of the other domain across its tunnels.
@@ -97,7 +97,7 @@ pub struct Tunnel {
     /// Which channel is whose, for the event handlers.
     pub(crate) table: Table,
     closer: Option<Arc<Closer>>,
-    page: Piece,
+    page: SharedSlice,
     /// Back: grant reference of the control page that is mapped.
     reference: u32,
     /// What both sides agreed on.
@@ -144,11 +144,11 @@ impl Tunnel {
         device: Option<&Device>,
         hub: &Arc<Hub>,
         terms: Terms,
-        control: Memory,
+        control: Pages,
         reference: u32,
     ) -> Result<Arc<Self>> {
         let role = hub.role;
-        let page = control.piece();
+        let page = control.slice();
         let book = work::zeroed::<Region>()?;
         let peer = device.map_or(0, |d| d.peer());
         let account = hub.account(peer)?;
@@ -158,7 +158,7 @@ impl Tunnel {
             pin_init!(Self {
                 role,
                 peer,
-                gate: Gate::new(),
+                gate: Revocable::new(),
                 stats: Stats::new(),
                 account,
                 hub: hub.clone(),
@@ -201,13 +201,7 @@ impl Tunnel {
         let terms = terms::answer(device, hub)?;
         let control = GrantedPages::new(device.peer(), 1)?;
         let reference = control.refs().first().copied().ok_or(ENOMEM)?;
-        let tunnel = Self::new(
-            Some(device),
-            hub,
-            terms,
-            Memory::Granted(control),
-            reference,
-        )?;
+        let tunnel = Self::new(Some(device), hub, terms, Pages::Granted(control), reference)?;
         let offered = tunnel.offer_queues(device);
         tunnel.or_end(offered.and_then(|()| device.write(nodes::CONTROL_REF, reference)))
     }
@@ -217,7 +211,7 @@ impl Tunnel {
         let terms = terms::judge(device, hub)?;
         let reference = device.read_peer(nodes::CONTROL_REF, 1, u32::MAX)?;
         let control = MappedPages::new(DeviceRef::from(device), &mut [reference])?;
-        let tunnel = Self::new(Some(device), hub, terms, Memory::Mapped(control), reference)?;
+        let tunnel = Self::new(Some(device), hub, terms, Pages::Mapped(control), reference)?;
         let bound = tunnel.bind_queues(device);
         tunnel.or_end(bound)
     }
@@ -291,11 +285,11 @@ impl Tunnel {
             let mut inner = self.inner.lock();
             // First the errno, then the gate: whoever finds it shut has one.
             inner.openings.fail_all(errno);
-            self.gate.shut();
+            self.gate.revoke_nosync();
             core::mem::take(&mut inner.events)
         };
         // Whoever is still inside may send an event: ports are given up after.
-        self.gate.close();
+        self.gate.revoke();
         // What handlers left to do has to be done before; none begins any more.
         for queue in events.iter() {
             queue.handler().finish();
@@ -328,7 +322,7 @@ impl Tunnel {
     /// Marks the tunnel broken: the peer broke a rule. Everyone on
     /// the tunnel gets `EPROTO`, nobody else notices.
     fn break_down(&self, inner: &mut Inner, violation: Violation) {
-        if inner.broken.is_some() || !self.gate.is_open() {
+        if inner.broken.is_some() || self.gate.is_revoked() {
             return;
         }
         inner.broken = Some(violation);
@@ -342,7 +336,7 @@ impl Tunnel {
             );
         }
         inner.openings.fail_all(Errno::Proto);
-        self.gate.shut();
+        self.gate.revoke_nosync();
         self.switch_closing();
     }
 

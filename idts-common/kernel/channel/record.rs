@@ -9,17 +9,17 @@ use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
 use crate::channel::{Channel, Got, Reader, Stop};
-use crate::mem::gate::Live;
+use crate::mem::revocable::AccessGuard;
 
 impl Channel {
     /// Length of the next record, 0 if there is none. What is read of it is
     /// checked; a lie breaks the channel.
-    pub(crate) fn next_record(&self, ring: &Consumer, live: &Live) -> Result<u32, Stop> {
+    pub(crate) fn next_record(&self, ring: &Consumer, live: &AccessGuard) -> Result<u32, Stop> {
         let available = ring.available_seen();
         if available == 0 {
             return Ok(0);
         }
-        let header = self.memory.rx.word(live, ring.next(HEADER).at);
+        let header = self.memory.rx.read_word(live, ring.next(HEADER).at);
         check(Untrusted::new(header), available).map_err(|v| self.broken(v))
     }
 
@@ -38,7 +38,7 @@ impl Channel {
         while done < want {
             let (skip, rest) = (HEADER.wrapping_add(done), want.wrapping_sub(done));
             let span = rx.ring.next_after(skip, rest);
-            let n = self.memory.rx.drain(&live, span, to);
+            let n = self.memory.rx.copy_to_iter(&live, span, to);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
                 // SAFETY: Just advanced by this many bytes.
@@ -77,12 +77,12 @@ impl Channel {
             }
         }
         let header = tx.ring.next(HEADER).at;
-        self.memory.tx.set_word(&live, header, len);
+        self.memory.tx.write_word(&live, header, len);
         let mut done = 0u32;
         while done < len {
             let (skip, rest) = (HEADER.wrapping_add(done), len.wrapping_sub(done));
             let span = tx.ring.next_after(skip, rest);
-            let n = self.memory.tx.fill(&live, span, from);
+            let n = self.memory.tx.copy_from_iter(&live, span, from);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
                 // Nothing is published: the next try starts anew.

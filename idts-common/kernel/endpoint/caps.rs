@@ -7,7 +7,7 @@ use kernel::prelude::*;
 
 use super::Endpoint;
 use crate::channel::{Channel, Readiness, Stop};
-use crate::sys::busy_poll::Patience;
+use crate::sys::busy_poll::BusyPoll;
 use crate::tunnel::ALL;
 
 impl Endpoint {
@@ -16,7 +16,7 @@ impl Endpoint {
         &self,
         channel: &Channel,
         len: u32,
-        reader: Option<&Patience>,
+        reader: Option<&BusyPoll>,
     ) -> Result<u32, Stop> {
         if !channel.tunnel.is_capped() {
             return Ok(ALL);

@@ -10,7 +10,7 @@ use kernel::sync::atomic::Relaxed;
 
 use super::Endpoint;
 use crate::channel::{Channel, Stop};
-use crate::sys::busy_poll::Patience;
+use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
 use crate::sys::uaccess::UserBuffer;
 use crate::sys::uaccess::{fault_in_readable, fault_in_writable};
@@ -145,9 +145,9 @@ impl Endpoint {
     }
 
     /// Waits for news of the channel.
-    fn wait_for(&self, channel: &Channel, patience: &Patience, news: Awaited<'_>) -> Result {
+    fn wait_for(&self, channel: &Channel, busy_poll: &BusyPoll, news: Awaited<'_>) -> Result {
         let cpu = channel.event_cpu();
-        patience.wait(news, cpu, || {
+        busy_poll.block(news, cpu, || {
             channel.tunnel.stats.sleeps.add(1);
             self.sleep(news, None).map(|_| ())
         })

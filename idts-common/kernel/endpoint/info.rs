@@ -61,7 +61,7 @@ impl Endpoint {
                 false => 0,
             };
             info.error = channel.error();
-            if info.error != 0 || !channel.tunnel.gate.is_open() {
+            if info.error != 0 || channel.tunnel.gate.is_revoked() {
                 info.state = uapi::STATE_BROKEN;
             }
         }

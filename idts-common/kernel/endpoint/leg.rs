@@ -120,7 +120,7 @@ impl Endpoint {
     pub(crate) fn is_broken(&self) -> bool {
         self.channel
             .as_ref()
-            .is_some_and(|c| c.error() != 0 || !c.tunnel.gate.is_open())
+            .is_some_and(|c| c.error() != 0 || c.tunnel.gate.is_revoked())
     }
 
     /// Whether there may be something to read from a leg that is not armed.

@@ -7,8 +7,8 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
 
 use super::watch::Watch;
-use crate::mem::gate::Live;
-use crate::mem::shared::Piece;
+use crate::mem::revocable::AccessGuard;
+use crate::mem::shared::SharedSlice;
 use crate::sys::wait::Armed;
 
 /// Who is woken by news.
@@ -33,13 +33,13 @@ pub(crate) struct Waiter {
     /// Set once there is somebody. Before that nobody waits.
     whom: SetOnce<Arc<dyn Wake>>,
     /// Where the lines lie, and what of them was seen.
-    lines: Piece,
+    lines: SharedSlice,
     pub(crate) watch: Watch,
 }
 
 impl Waiter {
     /// Nobody waits. `lines` are fresh.
-    pub(crate) fn new(lines: Piece, watch: Watch) -> Result<Arc<Self>> {
+    pub(crate) fn new(lines: SharedSlice, watch: Watch) -> Result<Arc<Self>> {
         let waiter = Self {
             read: Armed::new(),
             write: Armed::new(),
@@ -59,7 +59,7 @@ impl Waiter {
 
     /// The peer says that there are news. How many events they are worth. By the event
     /// handler alone.
-    pub(crate) fn on_event(&self, live: &Live) -> u32 {
+    pub(crate) fn on_event(&self, live: &AccessGuard) -> u32 {
         // First what is new, then who waits for it: whoever is armed after that looks
         // after that, too.
         let news = self.watch.compare(&self.lines.words(live));

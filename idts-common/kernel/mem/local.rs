@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 
-use crate::mem::shared::Piece;
+use crate::mem::shared::SharedSlice;
 use crate::sys::bindings;
 
 /// Zeroed pages, contiguous as addresses, for a channel inside one domain.
@@ -32,10 +32,10 @@ impl LocalPages {
     }
 
     /// The memory, for access.
-    pub(crate) fn piece(&self) -> Piece {
+    pub(crate) fn slice(&self) -> SharedSlice {
         // SAFETY: The pages are ours, page-aligned, and live as long as `self`,
         // which the channels on it keep; no reference to them is ever made.
-        unsafe { Piece::new(self.base, self.bytes as u32) }
+        unsafe { SharedSlice::new(self.base, self.bytes as u32) }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Memory that the peer maps too: the only code that touches it.
 //!
 //! Owns the words ([`SharedMem`]) and the copies between a ring and a user's buffer.
-//! What the words mean is left to `idts_core`. Every access needs a [`Live`], which only
-//! an open [gate](super::gate) hands out.
+//! What the words mean is left to `idts_core`. Every access needs a [`AccessGuard`], which only
+//! an open [`Revocable`](super::revocable::Revocable) hands out.
 
 use core::arch::asm;
 use core::cmp::min;
@@ -16,29 +16,29 @@ use idts_core::wire::WINDOW;
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::prelude::*;
 
-use crate::mem::gate::Live;
+use crate::mem::revocable::AccessGuard;
 use crate::sys::bindings;
 
 /// A contiguous piece of shared memory, at most a window.
 #[derive(Clone, Copy)]
-pub(crate) struct Piece {
+pub(crate) struct SharedSlice {
     base: NonNull<u8>,
     len: u32,
 }
 
 // SAFETY: A piece is an address; what is behind it is reached with single
 // accesses only, which may come from any thread.
-unsafe impl Send for Piece {}
+unsafe impl Send for SharedSlice {}
 // SAFETY: As above.
-unsafe impl Sync for Piece {}
+unsafe impl Sync for SharedSlice {}
 
-impl Piece {
+impl SharedSlice {
     /// Names `len` bytes of shared memory at `base`.
     ///
     /// # Safety
     ///
     /// - `base` is aligned to 8 bytes, and `len` bytes from it on are mapped and
-    ///   writable for as long as there may be a `Live` with which this piece is
+    ///   writable for as long as there may be a `AccessGuard` with which this piece is
     ///   accessed: until the gate was closed, or until nobody can find the piece any
     ///   more and a grace period has passed since.
     /// - No Rust reference into these bytes exists while the piece is in use.
@@ -47,7 +47,7 @@ impl Piece {
     }
 
     /// A part of this piece, or nothing where it would leave the piece.
-    pub(crate) fn part(self, at: u32, len: u32) -> Option<Self> {
+    pub(crate) fn subslice(self, at: u32, len: u32) -> Option<Self> {
         if at.checked_add(len)? > self.len {
             return None;
         }
@@ -58,14 +58,14 @@ impl Piece {
 
     /// The words of the piece.
     #[inline]
-    pub(crate) fn words<'a>(&'a self, _live: &'a Live) -> Words<'a> {
-        Words { piece: self }
+    pub(crate) fn words<'a>(&'a self, _live: &'a AccessGuard) -> SharedWords<'a> {
+        SharedWords { piece: self }
     }
 
     /// Copies from the user's buffer into the piece, with page faults disabled.
     /// Returns the number of bytes copied; a short count is a fault.
-    fn fill(&self, at: u32, len: u32, from: &mut IovIterSource<'_>) -> usize {
-        let Some(part) = self.part(at, len) else {
+    fn copy_from_iter(&self, at: u32, len: u32, from: &mut IovIterSource<'_>) -> usize {
+        let Some(part) = self.subslice(at, len) else {
             return 0;
         };
         let (base, from) = (part.base.as_ptr().cast(), from.as_raw());
@@ -79,13 +79,13 @@ impl Piece {
         }
     }
 
-    /// Copies from the piece to the user's buffer; otherwise as [`Self::fill`].
-    fn drain(&self, at: u32, len: u32, to: &mut IovIterDest<'_>) -> usize {
-        let Some(part) = self.part(at, len) else {
+    /// Copies from the piece to the user's buffer; otherwise as [`Self::copy_from_iter`].
+    fn copy_to_iter(&self, at: u32, len: u32, to: &mut IovIterDest<'_>) -> usize {
+        let Some(part) = self.subslice(at, len) else {
             return 0;
         };
         let (base, to) = (part.base.as_ptr().cast(), to.as_raw());
-        // SAFETY: As in `fill`.
+        // SAFETY: As in `copy_from_iter`.
         unsafe {
             bindings::idts_pagefault_disable();
             let n = bindings::idts_copy_to_iter(base, len as usize, to);
@@ -95,13 +95,13 @@ impl Piece {
     }
 }
 
-/// The words of a [`Piece`], for as long as a [`Live`] is borrowed.
+/// The words of a [`SharedSlice`], for as long as a [`AccessGuard`] is borrowed.
 #[derive(Clone, Copy)]
-pub(crate) struct Words<'a> {
-    piece: &'a Piece,
+pub(crate) struct SharedWords<'a> {
+    piece: &'a SharedSlice,
 }
 
-impl Words<'_> {
+impl SharedWords<'_> {
     /// The address of `size` bytes at `at`, if they are inside and aligned.
     #[inline(always)]
     fn at(&self, at: u32, size: u32) -> Option<*mut u8> {
@@ -123,7 +123,7 @@ fn compiler_barrier() {
     unsafe { asm!("", options(nostack, preserves_flags)) };
 }
 
-impl SharedMem for Words<'_> {
+impl SharedMem for SharedWords<'_> {
     #[inline(always)]
     fn load(&self, at: u32) -> u32 {
         match self.at(at, 4) {
@@ -212,18 +212,18 @@ unsafe fn copy_raw(from: *const u8, to: *mut u8, len: usize) {
 
 /// One side of a copy from ring to ring: memory, the proof that it is mapped,
 /// and where.
-pub(crate) type Side<'a> = (&'a RingMemory, &'a Live, Span);
+pub(crate) type Side<'a> = (&'a RingMemory, &'a AccessGuard, Span);
 
 /// Copies the beginning of one span into the other; the number of bytes.
-pub(crate) fn copy((from, _, source): Side<'_>, (to, _, sink): Side<'_>) -> u32 {
+pub(crate) fn copy_between((from, _, source): Side<'_>, (to, _, sink): Side<'_>) -> u32 {
     let pieces =
-        from.word_at(source.at)
-            .zip(to.word_at(sink.at))
+        from.locate(source.at)
+            .zip(to.locate(sink.at))
             .map(|((from, at), (to, at_sink))| {
                 let len = min(source.len, sink.len)
                     .min(WINDOW.wrapping_sub(at))
                     .min(WINDOW.wrapping_sub(at_sink));
-                (from.part(at, len), to.part(at_sink, len))
+                (from.subslice(at, len), to.subslice(at_sink, len))
             });
     let Some((Some(from), Some(to))) = pieces else {
         return 0;
@@ -237,17 +237,17 @@ pub(crate) fn copy((from, _, source): Side<'_>, (to, _, sink): Side<'_>) -> u32 
 
 /// The memory of a ring: one piece, or whole windows.
 pub(crate) struct RingMemory {
-    pieces: KVec<Piece>,
+    pieces: KVec<SharedSlice>,
 }
 
 impl RingMemory {
     /// A ring made of `pieces`: either one, or several of a window each.
-    pub(crate) fn new(pieces: KVec<Piece>) -> Self {
+    pub(crate) fn new(pieces: KVec<SharedSlice>) -> Self {
         Self { pieces }
     }
 
     /// Runs `copy` over the pieces of `span` until one of them comes up short.
-    fn walk(&self, span: Span, mut copy: impl FnMut(&Piece, u32, u32) -> usize) -> u32 {
+    fn walk(&self, span: Span, mut copy: impl FnMut(&SharedSlice, u32, u32) -> usize) -> u32 {
         let mut done = 0u32;
         while done < span.len {
             let at = span.at.wrapping_add(done);
@@ -266,30 +266,40 @@ impl RingMemory {
     }
 
     /// The piece that the byte at `at` lies in, and its place there.
-    fn word_at(&self, at: u32) -> Option<(&Piece, u32)> {
+    fn locate(&self, at: u32) -> Option<(&SharedSlice, u32)> {
         Some((self.pieces.get((at / WINDOW) as usize)?, at % WINDOW))
     }
 
     /// Reads the word at `at`, once.
-    pub(crate) fn word(&self, live: &Live, at: u32) -> u32 {
-        self.word_at(at)
+    pub(crate) fn read_word(&self, live: &AccessGuard, at: u32) -> u32 {
+        self.locate(at)
             .map_or(0, |(piece, at)| piece.words(live).load(at))
     }
 
     /// Writes the word at `at`.
-    pub(crate) fn set_word(&self, live: &Live, at: u32, value: u32) {
-        if let Some((piece, at)) = self.word_at(at) {
+    pub(crate) fn write_word(&self, live: &AccessGuard, at: u32, value: u32) {
+        if let Some((piece, at)) = self.locate(at) {
             piece.words(live).store(at, value);
         }
     }
 
     /// Copies from a user's buffer into `span`; a short count is a fault.
-    pub(crate) fn fill(&self, _live: &Live, span: Span, from: &mut IovIterSource<'_>) -> u32 {
-        self.walk(span, |piece, at, len| piece.fill(at, len, from))
+    pub(crate) fn copy_from_iter(
+        &self,
+        _live: &AccessGuard,
+        span: Span,
+        from: &mut IovIterSource<'_>,
+    ) -> u32 {
+        self.walk(span, |piece, at, len| piece.copy_from_iter(at, len, from))
     }
 
     /// Copies `span` to a user's buffer; a short count is a fault.
-    pub(crate) fn drain(&self, _live: &Live, span: Span, to: &mut IovIterDest<'_>) -> u32 {
-        self.walk(span, |piece, at, len| piece.drain(at, len, to))
+    pub(crate) fn copy_to_iter(
+        &self,
+        _live: &AccessGuard,
+        span: Span,
+        to: &mut IovIterDest<'_>,
+    ) -> u32 {
+        self.walk(span, |piece, at, len| piece.copy_to_iter(at, len, to))
     }
 }

@@ -141,7 +141,7 @@ impl Tunnel {
             self.turn_down(inner, pending, Refusal::NoSpace);
             return;
         };
-        if let Some(live) = self.gate.enter() {
+        if let Some(live) = self.gate.try_access() {
             channel.reset_lines(&live);
         }
         self.list(&channel);

@@ -16,8 +16,8 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 
-use crate::mem::gate::wait_for_readers;
-use crate::region::segments::{self, Memory, Windows};
+use crate::mem::revocable::wait_for_readers;
+use crate::region::segments::{self, Pages, Windows};
 use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
 use crate::xen::grant::MappedPages;
@@ -68,7 +68,7 @@ impl Tunnel {
         }
         let windows = segments::grant_windows(self.peer, count)?;
         for (window, memory) in (0..count).zip(windows.iter()) {
-            let Memory::Granted(pages) = memory else {
+            let Pages::Granted(pages) = memory else {
                 continue;
             };
             for (half, refs) in (0..2).zip(pages.refs().chunks_exact(WINDOW_REFS)) {
@@ -138,7 +138,7 @@ impl Tunnel {
     pub(crate) fn look_at_idle(self: &Arc<Self>) -> bool {
         let mut inner = self.inner.lock();
         let age = u64::from(IDLE_MS.load(Relaxed)).saturating_mul(1_000_000);
-        let more = self.gate.is_open() && self.shrink(&mut inner, age);
+        let more = !self.gate.is_revoked() && self.shrink(&mut inner, age);
         inner.openings.tended = more;
         self.flush(&mut inner);
         more
@@ -241,7 +241,7 @@ impl Tunnel {
             };
             match MappedPages::new(device, &mut incoming.refs) {
                 Ok(mapped) => {
-                    let kept = incoming.mapped.push(Memory::Mapped(mapped), GFP_KERNEL);
+                    let kept = incoming.mapped.push(Pages::Mapped(mapped), GFP_KERNEL);
                     incoming.failed = kept.is_err();
                 }
                 Err(error) if error == ENOMEM || error == ENOSPC => incoming.failed = true,

@@ -9,13 +9,13 @@ use idts_core::wire::{Slice, SEGMENTS, WINDOW, WINDOW_PAGES};
 use kernel::prelude::*;
 
 use crate::mem::local::LocalPages;
-use crate::mem::shared::{Piece, RingMemory};
+use crate::mem::shared::{RingMemory, SharedSlice};
 use crate::reaper::Reaper;
 use crate::xen::grant::{GrantedPages, MappedPages};
 use kernel::sync::Arc;
 
 /// A window, or the control page.
-pub(crate) enum Memory {
+pub(crate) enum Pages {
     /// Ours, granted to the peer.
     Granted(GrantedPages),
     /// The peer's, mapped here.
@@ -24,13 +24,13 @@ pub(crate) enum Memory {
     Local(LocalPages),
 }
 
-impl Memory {
+impl Pages {
     /// The memory, for access.
-    pub(crate) fn piece(&self) -> Piece {
+    pub(crate) fn slice(&self) -> SharedSlice {
         match self {
-            Self::Granted(pages) => pages.piece(),
-            Self::Mapped(pages) => pages.piece(),
-            Self::Local(pages) => pages.piece(),
+            Self::Granted(pages) => pages.slice(),
+            Self::Mapped(pages) => pages.slice(),
+            Self::Local(pages) => pages.slice(),
         }
     }
 
@@ -46,7 +46,7 @@ impl Memory {
 }
 
 /// The windows of a segment.
-pub(crate) type Windows = KVec<Memory>;
+pub(crate) type Windows = KVec<Pages>;
 
 /// The segments of a region that have memory, by number.
 pub(crate) struct Segments {
@@ -114,9 +114,9 @@ impl Segments {
     }
 
     /// A part of a segment that lies in one window.
-    pub(crate) fn piece(&self, number: u32, offset: u32, len: u32) -> Option<Piece> {
+    pub(crate) fn slice(&self, number: u32, offset: u32, len: u32) -> Option<SharedSlice> {
         let window = self.get(number)?.get((offset / WINDOW) as usize)?;
-        window.piece().part(offset % WINDOW, len)
+        window.slice().subslice(offset % WINDOW, len)
     }
 
     /// The memory of a ring, as the book allocated or claimed it.
@@ -126,7 +126,7 @@ impl Segments {
         while done < slice.len {
             let len = slice.len.wrapping_sub(done).min(WINDOW);
             let offset = slice.offset.wrapping_add(done);
-            let piece = self.piece(slice.segment, offset, len).ok_or(EINVAL)?;
+            let piece = self.slice(slice.segment, offset, len).ok_or(EINVAL)?;
             pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
             done = done.wrapping_add(len);
         }
@@ -140,7 +140,7 @@ pub(crate) fn grant_windows(peer: u16, count: u32) -> Result<Windows> {
     for _ in 0..count {
         let pages = GrantedPages::new(peer, WINDOW_PAGES as usize)?;
         windows
-            .push_within_capacity(Memory::Granted(pages))
+            .push_within_capacity(Pages::Granted(pages))
             .map_err(|_| ENOMEM)?;
     }
     Ok(windows)

@@ -30,7 +30,7 @@ static HALTS: Atomic<bool> = Atomic::new(false);
 
 /// How the waiters of a module wait.
 #[derive(Clone, Copy)]
-pub struct Waiting {
+pub struct WaitParams {
     /// The longest look, in microseconds; 0: never look.
     pub poll_us: u32,
     /// Whether they halt in place where nothing else is to be run.
@@ -38,15 +38,15 @@ pub struct Waiting {
 }
 
 /// Sets how the waiters of this module wait.
-pub(crate) fn set(waiting: Waiting) {
+pub(crate) fn set(waiting: WaitParams) {
     LONGEST_NS.store(longest_ns(waiting.poll_us), Relaxed);
     HALTS.store(waiting.halt, Relaxed);
 }
 
 /// How one waiter waits.
-pub(crate) struct Patience {
+pub(crate) struct BusyPoll {
     /// How long it looks.
-    look_ns: Atomic<u32>,
+    spin_ns: Atomic<u32>,
     /// Its last wait was over within a tick.
     halts: Atomic<bool>,
     /// When it had nothing to do, 0 otherwise: by the clock, and in ticks.
@@ -54,10 +54,10 @@ pub(crate) struct Patience {
     since_ticks: Atomic<usize>,
 }
 
-impl Patience {
+impl BusyPoll {
     pub(crate) const fn new() -> Self {
         Self {
-            look_ns: Atomic::new(SHORTEST_NS),
+            spin_ns: Atomic::new(SHORTEST_NS),
             halts: Atomic::new(false),
             since: Atomic::new(0),
             since_ticks: Atomic::new(0),
@@ -66,8 +66,8 @@ impl Patience {
 
     /// Looks until `ready`, or until the time is over or the CPU is wanted for
     /// something else. Says whether it became ready.
-    pub(crate) fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
-        let ns = self.look_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed));
+    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+        let ns = self.spin_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed));
         if ns == 0 {
             return false;
         }
@@ -91,7 +91,7 @@ impl Patience {
 
     /// Waits for news that come by an event on `cpu`, with `sleep` at last, and
     /// learns from how long that was.
-    pub(crate) fn wait(
+    pub(crate) fn block(
         &self,
         news: Awaited<'_>,
         cpu: u32,
@@ -99,20 +99,20 @@ impl Patience {
     ) -> Result {
         let longest = LONGEST_NS.load(Relaxed);
         if longest == 0 {
-            return self.rest(news, cpu, sleep);
+            return self.halt_or_sleep(news, cpu, sleep);
         }
         let start = clock();
-        let result = self.rest(news, cpu, sleep);
+        let result = self.halt_or_sleep(news, cpu, sleep);
         self.learn(clock().wrapping_sub(start), longest);
         result
     }
 
     /// Halts in place or sleeps.
-    fn rest(&self, news: Awaited<'_>, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
+    fn halt_or_sleep(&self, news: Awaited<'_>, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
         if !HALTS.load(Relaxed) {
             return sleep();
         }
-        if self.halts() && news.armed.halt(news.seen, cpu) {
+        if self.may_halt() && news.armed.halt(news.seen, cpu) {
             return Ok(());
         }
         let start = ticks();
@@ -122,17 +122,17 @@ impl Patience {
     }
 
     /// Whether it is to halt in place before it sleeps.
-    pub(crate) fn halts(&self) -> bool {
+    pub(crate) fn may_halt(&self) -> bool {
         HALTS.load(Relaxed) && self.halts.load(Relaxed)
     }
 
     /// Whether it looks at all.
-    pub(crate) fn looks(&self) -> bool {
-        self.look_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed)) > 0
+    pub(crate) fn may_spin(&self) -> bool {
+        self.spin_ns.load(Relaxed).min(LONGEST_NS.load(Relaxed)) > 0
     }
 
     /// A worker that waits by being called again has nothing to do.
-    pub(crate) fn pause(&self) {
+    pub(crate) fn idle_begin(&self) {
         self.since_ticks.store(ticks().max(1), Relaxed);
         if LONGEST_NS.load(Relaxed) > 0 {
             self.since.store(clock().max(1), Relaxed);
@@ -140,7 +140,7 @@ impl Patience {
     }
 
     /// It was called again, and learns from how long that took.
-    pub(crate) fn resume(&self) {
+    pub(crate) fn idle_end(&self) {
         let since = self.since.xchg(0, Relaxed);
         if since != 0 {
             self.learn(clock().wrapping_sub(since), LONGEST_NS.load(Relaxed));
@@ -158,8 +158,8 @@ impl Patience {
 
     /// After a look in vain, which is part of it, a wait took `waited`.
     fn learn(&self, waited: u64, longest: u32) {
-        let ns = self.look_ns.load(Relaxed);
+        let ns = self.spin_ns.load(Relaxed);
         let all = waited.saturating_add(ns.into());
-        self.look_ns.store(next_ns(ns, all, longest), Relaxed);
+        self.spin_ns.store(next_ns(ns, all, longest), Relaxed);
     }
 }

@@ -209,7 +209,7 @@ void idts_halt_while(const u32 *word, u32 value, unsigned int cpu)
  * none goes between the look and the interrupt while this one may not be preempted.
  * One that went before has moved the task elsewhere, and with it what was halted.
  */
-void idts_rouse(unsigned int cpu)
+void idts_kick_cpu(unsigned int cpu)
 {
 	preempt_disable();
 	if (cpu != smp_processor_id() && cpu_online(cpu))

@@ -42,7 +42,7 @@ unsigned int idts_online_cpus(void);
 unsigned int idts_this_cpu(void);
 bool idts_has_waiters(struct wait_queue_head *queue);
 void idts_halt_while(const u32 *word, u32 value, unsigned int cpu);
-void idts_rouse(unsigned int cpu);
+void idts_kick_cpu(unsigned int cpu);
 bool idts_net_bind_service(void);
 bool idts_may_help(void);
 struct file *idts_anon_file(void *private, int flags);

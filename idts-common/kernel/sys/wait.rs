@@ -120,7 +120,7 @@ impl<'a> Awaited<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// The condition holds.
-    True,
+    Ready,
     /// The time is over.
     TimedOut,
 }
@@ -179,7 +179,7 @@ impl WaitQueue {
                 )
             };
             if condition() {
-                break Ok(Woken::True);
+                break Ok(Woken::Ready);
             }
             if left == 0 {
                 break Ok(Woken::TimedOut);
@@ -190,7 +190,7 @@ impl WaitQueue {
             // SAFETY: The task is prepared to wait; sleeping is allowed here.
             left = unsafe { bindings::schedule_timeout(left) };
             if condition() {
-                break Ok(Woken::True);
+                break Ok(Woken::Ready);
             }
         };
         // SAFETY: As above. This also sets the task running again.

@@ -26,7 +26,7 @@ impl Tunnel {
         };
         let _obeying = self.hub.policies.one_at_a_time();
         let numbers = self.hub.policies.load(&self.hub, self.peer);
-        if !self.gate.is_open() {
+        if self.gate.is_revoked() {
             // It is being stopped, and may have been forgotten already.
             self.hub.policies.forget(self.peer);
         }

@@ -56,6 +56,6 @@ impl WorkItem for Closer {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.device.switch(XenbusState::Closing);
+        this.device.switch_state(XenbusState::Closing);
     }
 }

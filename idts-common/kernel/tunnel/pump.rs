@@ -37,7 +37,7 @@ impl Tunnel {
                 pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
             }
             inner.openings.fail_all(Errno::ConnReset);
-            self.gate.shut();
+            self.gate.revoke_nosync();
             self.switch_closing();
         }
     }
@@ -45,7 +45,7 @@ impl Tunnel {
     /// Sends what there are slots for. The rest goes when the peer says that it
     /// took some.
     pub(crate) fn flush(&self, inner: &mut Inner) {
-        let Some(live) = self.gate.enter() else {
+        let Some(live) = self.gate.try_access() else {
             return;
         };
         let words = self.page.words(&live);
@@ -103,7 +103,7 @@ impl Tunnel {
         if inner.outbox.len() >= OUTBOX_MAX {
             return Ok(None);
         }
-        let Some(live) = self.gate.enter() else {
+        let Some(live) = self.gate.try_access() else {
             return Ok(None);
         };
         let words = self.page.words(&live);
@@ -123,7 +123,7 @@ impl Tunnel {
 
     /// Asks for an event at the next message; `true`: there is one already.
     fn arm(&self, inner: &mut Inner) -> Result<bool, Violation> {
-        let Some(live) = self.gate.enter() else {
+        let Some(live) = self.gate.try_access() else {
             return Ok(false);
         };
         self.armed.store(1, Release);
@@ -195,7 +195,7 @@ impl WorkItem for Tunnel {
 
     fn run(this: Arc<Tunnel>) {
         this.takes_mail();
-        if this.handle_batch() && this.gate.is_open() {
+        if this.handle_batch() && !this.gate.is_revoked() {
             this.schedule();
         }
     }
@@ -205,7 +205,7 @@ impl WorkItem<1> for Tunnel {
     type Pointer = Arc<Tunnel>;
 
     fn run(this: Arc<Tunnel>) {
-        if this.takes_mail() && this.handle_batch() && this.gate.is_open() {
+        if this.takes_mail() && this.handle_batch() && !this.gate.is_revoked() {
             this.schedule();
         }
     }

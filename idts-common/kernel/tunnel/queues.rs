@@ -18,7 +18,7 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 use super::Tunnel;
 use crate::link::waiter::Waiter;
-use crate::mem::gate::Live;
+use crate::mem::revocable::AccessGuard;
 use crate::sys::counter::Counter;
 use crate::sys::test_override;
 use crate::sys::work;
@@ -145,7 +145,11 @@ impl Ear {
 
     /// Looks at what marks mean, at [`LOOKS_MAX`] channels at most; keeps the others.
     /// What they were worth; `true`: some are left.
-    fn look(&self, live: &Live, marks: impl FnOnce(&mut dyn FnMut(u32, u64))) -> (u32, bool) {
+    fn look(
+        &self,
+        live: &AccessGuard,
+        marks: impl FnOnce(&mut dyn FnMut(u32, u64)),
+    ) -> (u32, bool) {
         let (mut worth, mut looks, mut left) = (0u32, 0u32, 0u64);
         marks(&mut |word, marks| {
             let (known, forgiven) = self.tunnel.sort_marks(live, word, marks);
@@ -172,7 +176,7 @@ impl Ear {
 
     /// Goes on with what the handler left. `true`: some is left still.
     fn go_on(&self, lane: &Lane) -> bool {
-        let judged = self.tunnel.gate.enter().map(|live| {
+        let judged = self.tunnel.gate.try_access().map(|live| {
             let words = self.left_words.load(Relaxed);
             self.look(&live, |each_word| {
                 each(words, |word| {
@@ -183,14 +187,14 @@ impl Ear {
         });
         let Some((worth, more)) = judged else {
             lane.spurious();
-            evtchn::end(self.irq.load(Relaxed), Eoi::Spurious);
+            evtchn::late_eoi(self.irq.load(Relaxed), Eoi::Spurious);
             return false;
         };
         let worth = worth.saturating_add(self.worth.load(Relaxed));
         self.worth.store(worth, Relaxed);
         if !more {
             let eoi = lane.judge(worth);
-            evtchn::end(self.irq.load(Relaxed), eoi);
+            evtchn::late_eoi(self.irq.load(Relaxed), eoi);
         }
         more
     }
@@ -201,7 +205,7 @@ impl Handler for Ear {
         let tunnel = &this.tunnel;
         let lane = tunnel.lane(this.queue)?;
         lane.events.add(1);
-        let Some(live) = tunnel.gate.enter() else {
+        let Some(live) = tunnel.gate.try_access() else {
             // The tunnel is dead: nothing can be news.
             lane.spurious();
             return Some(Eoi::Spurious);
@@ -276,7 +280,7 @@ impl Tunnel {
 
     /// Which of the marks in a word are of channels that are open, and how many others
     /// are forgiven.
-    fn sort_marks(&self, live: &Live, word: u32, marks: u64) -> (u64, u32) {
+    fn sort_marks(&self, live: &AccessGuard, word: u32, marks: u64) -> (u64, u32) {
         // The control ring is always open.
         let control = u64::from(word == 0);
         let open = self.table.open(word) | control;
@@ -291,7 +295,7 @@ impl Tunnel {
 
     /// Looks at a channel that was marked, and tells whoever waits. What the mark was
     /// worth.
-    fn news_of(self: &Arc<Self>, live: &Live, id: u32) -> u32 {
+    fn news_of(self: &Arc<Self>, live: &AccessGuard, id: u32) -> u32 {
         if id != 0 {
             let look = |waiter: &Waiter| {
                 // The first queue has the control ring, which must go on meanwhile.
@@ -316,7 +320,7 @@ impl Tunnel {
     }
 
     /// Rings the doorbell of a channel and sends the event.
-    pub(crate) fn notify(&self, live: &Live, id: u32) {
+    pub(crate) fn notify(&self, live: &AccessGuard, id: u32) {
         if self.device.is_none() {
             // Both ends are here: the other one's number differs in one bit.
             self.table.with(id ^ 1, Waiter::tell);

@@ -10,7 +10,7 @@ use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-use crate::mem::gate::Live;
+use crate::mem::revocable::AccessGuard;
 use crate::sys::bindings;
 use crate::xen::xenbus::Device;
 
@@ -26,13 +26,13 @@ pub(crate) enum Eoi {
 /// Takes events in hard interrupt context: no locks, no sleeping.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// An event came on `irq`. `None`: it is not judged yet, and no other comes before
-    /// [`end`] was called for it, which must be before the channel is dropped.
+    /// [`late_eoi`] was called for it, which must be before the channel is dropped.
     fn on_event(this: ArcBorrow<'_, Self>, irq: u32) -> Option<Eoi>;
 }
 
 /// Ends an event that its handler did not judge. Once for each, and only while its
 /// [`EventChannel`] is bound: another's events would come early otherwise.
-pub(crate) fn end(irq: u32, eoi: Eoi) {
+pub(crate) fn late_eoi(irq: u32, eoi: Eoi) {
     let flags = match eoi {
         Eoi::Done => 0,
         Eoi::Spurious => bindings::XEN_EOI_FLAG_SPURIOUS,
@@ -53,7 +53,7 @@ extern "C" fn trampoline<T: Handler>(irq: c_int, data: *mut c_void) -> bindings:
     // the handler was unbound; it is only shared.
     let handler = unsafe { ArcBorrow::from_raw(data.cast_const().cast::<T>()) };
     if let Some(eoi) = T::on_event(handler, irq as u32) {
-        end(irq as u32, eoi);
+        late_eoi(irq as u32, eoi);
     }
     bindings::irqreturn_IRQ_HANDLED
 }
@@ -146,10 +146,10 @@ pub(crate) fn this_cpu() -> u32 {
 
 /// Sends an event on the interrupt of a bound [`EventChannel`]; on 0, none. `_live` is
 /// of the gate that is closed before the channel is unbound.
-pub(crate) fn notify(_live: &Live, irq: u32) {
+pub(crate) fn notify(_live: &AccessGuard, irq: u32) {
     if irq != 0 {
         // SAFETY: An interrupt of an event channel, which stays bound while the gate's
-        // `Live` is there.
+        // `AccessGuard` is there.
         unsafe { bindings::notify_remote_via_irq(irq as c_int) };
     }
 }

@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-use crate::mem::shared::Piece;
+use crate::mem::shared::SharedSlice;
 use crate::sys::bindings;
 use crate::xen::xenbus::DeviceRef;
 
@@ -109,12 +109,12 @@ impl GrantedPages {
     }
 
     /// The memory, for access.
-    pub(crate) fn piece(&self) -> Piece {
+    pub(crate) fn slice(&self) -> SharedSlice {
         // SAFETY: The pages are ours, page-aligned and mapped until `self` is
         // dropped. A tunnel does that once its gate is closed; before, of a
         // segment in which its book has no slice in use, when nobody finds a channel
         // on it any more, and a grace period later. No reference to them is ever made.
-        unsafe { Piece::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
+        unsafe { SharedSlice::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
     }
 
     /// Ends the grants that the peer does not map any more; gives back what is
@@ -210,10 +210,10 @@ impl MappedPages {
     }
 
     /// The memory, for access.
-    pub(crate) fn piece(&self) -> Piece {
+    pub(crate) fn slice(&self) -> SharedSlice {
         // SAFETY: Page-aligned and mapped until `self` is dropped, when nobody
         // accesses it any more: as for `GrantedPages`. No reference is made.
-        unsafe { Piece::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
+        unsafe { SharedSlice::new(self.base, self.pages.wrapping_mul(PAGE) as u32) }
     }
 }
 

@@ -80,14 +80,14 @@ impl Device {
     }
 
     /// Writes our state, which the peer watches.
-    pub fn switch(&self, state: XenbusState) {
+    pub fn switch_state(&self, state: XenbusState) {
         // SAFETY: The device is valid.
-        unsafe { switch(self.as_raw(), state) };
+        unsafe { switch_state(self.as_raw(), state) };
     }
 
     /// Says what went wrong: for the toolstack, in xenstore, and in the log if that may
     /// have a line.
-    pub fn tell(&self, error: Error, text: &CStr, log: bool) {
+    pub fn report_error(&self, error: Error, text: &CStr, log: bool) {
         if !log {
             // SAFETY: A C string that lives as long as the device.
             let node = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
@@ -156,7 +156,7 @@ impl Device {
 /// # Safety
 ///
 /// `device` is valid.
-unsafe fn switch(device: *mut bindings::xenbus_device, state: XenbusState) {
+unsafe fn switch_state(device: *mut bindings::xenbus_device, state: XenbusState) {
     // SAFETY: As the caller guarantees; the function looks at our own node alone. A failure is
     // reported by xenbus itself, which then closes the device.
     unsafe { bindings::xenbus_switch_state(device, state as c_uint) };
@@ -193,9 +193,9 @@ impl DeviceRef {
     }
 
     /// Writes our state, which the peer watches.
-    pub(crate) fn switch(&self, state: XenbusState) {
+    pub(crate) fn switch_state(&self, state: XenbusState) {
         // SAFETY: Counted by `self`.
-        unsafe { switch(self.0, state) };
+        unsafe { switch_state(self.0, state) };
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sys::bindings;
 
 /// Whether this is a domain of Xen's with a xenstore: elsewhere most of xenbus
 /// does not work, and some of it is a BUG.
-pub(crate) fn is_there() -> bool {
+pub(crate) fn is_available() -> bool {
     // SAFETY: Reads two words that are set at boot.
     unsafe { bindings::idts_has_xenbus() }
 }

@@ -2,9 +2,9 @@
 
 //! The gate that keeps accesses to memory that a peer maps, and its teardown, apart.
 //!
-//! Every access goes through a [`Live`], which only an open [`Gate`] hands out.
+//! Every access goes through a [`AccessGuard`], which only an open [`Revocable`] hands out.
 //! Closing the gate waits for all of them, so that memory can be unmapped or
-//! reused afterwards. Nothing sleeps while it holds a `Live`: it is an RCU
+//! reused afterwards. Nothing sleeps while it holds a `AccessGuard`: it is an RCU
 //! read-side section.
 
 use kernel::sync::atomic::{Acquire, Atomic, Release};
@@ -13,43 +13,43 @@ use kernel::sync::rcu;
 use crate::sys::bindings;
 
 /// Lets accesses to shared memory in until it is closed, once and for all.
-pub(crate) struct Gate {
-    open: Atomic<bool>,
+pub(crate) struct Revocable {
+    revoked: Atomic<bool>,
 }
 
-impl Gate {
+impl Revocable {
     /// An open gate.
     pub(crate) const fn new() -> Self {
         Self {
-            open: Atomic::new(true),
+            revoked: Atomic::new(false),
         }
     }
 
     /// Whether the gate is open; it may close right after.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Acquire)
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Acquire)
     }
 
     /// Enters, if the gate is open.
     #[inline]
-    pub(crate) fn enter(&self) -> Option<Live> {
+    pub(crate) fn try_access(&self) -> Option<AccessGuard> {
         let guard = rcu::read_lock();
-        self.is_open().then_some(Live { _guard: guard })
+        (!self.is_revoked()).then_some(AccessGuard { _guard: guard })
     }
 
     /// Lets nobody in from now on; those inside may still be there.
-    pub(crate) fn shut(&self) {
-        self.open.store(false, Release);
+    pub(crate) fn revoke_nosync(&self) {
+        self.revoked.store(true, Release);
     }
 
     /// Shuts the gate and waits until everyone has left. May sleep.
-    pub(crate) fn close(&self) {
-        self.shut();
+    pub(crate) fn revoke(&self) {
+        self.revoke_nosync();
         wait_for_readers();
     }
 }
 
-/// Waits until every [`Live`] of now is gone. May sleep.
+/// Waits until every [`AccessGuard`] of now is gone. May sleep.
 pub(crate) fn wait_for_readers() {
     // Expedited: this may be the xenwatch thread, which all devices share, or hold
     // up a tunnel's messages.
@@ -58,6 +58,6 @@ pub(crate) fn wait_for_readers() {
 }
 
 /// Proof that the memory behind a gate stays mapped while this value lives.
-pub(crate) struct Live {
+pub(crate) struct AccessGuard {
     _guard: rcu::Guard,
 }

@@ -2,9 +2,9 @@
 
 //! The backend's life on xenbus: carries out what `idts_core::state` decides.
 
-use idts_core::pace::Pace;
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
+use idts_core::token_bucket::TokenBucket;
 use idts_kernel::hub::Hub;
 use idts_kernel::sys::clock::clock;
 use idts_kernel::sys::errno::Errno;
@@ -30,10 +30,10 @@ pub(crate) fn set_pace(burst: u32, ms: u32) {
     EVERY_MS.store(ms, Relaxed);
 }
 
-fn pace() -> Pace {
-    Pace {
+fn pace() -> TokenBucket {
+    TokenBucket {
         burst: BURST.load(Relaxed),
-        every_ns: u64::from(EVERY_MS.load(Relaxed)).wrapping_mul(NS_PER_MS),
+        interval_ns: u64::from(EVERY_MS.load(Relaxed)).wrapping_mul(NS_PER_MS),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Before an event is sent, the sender sets the channel's bit in a word and the
 //! word's bit in the summary. The receiver takes the summary, then the words.
 //! A bit is a hint and nothing else: what came of it is judged by
-//! [`super::news`]. PROTOCOL.md section 6.
+//! [`super::spurious`]. PROTOCOL.md section 6.
 
 use super::mem::SharedMem;
 use super::wire;

@@ -7,9 +7,9 @@
 //! that a peer can write is reached through [`mem::SharedMem`] alone.
 //!
 //! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`news`], [`queues`], [`role`], [`control`], [`region`], [`sequence`],
-//! [`life`], [`opening`], [`group`], [`state`], [`nodes`], [`pace`], [`terms`], [`uapi`], [`requests`],
-//! [`patience`], [`policy`], [`sched`], [`log`], [`ledger`], [`book`]. The document that all of it
+//! [`ring`], [`doorbell`], [`spurious`], [`queues`], [`role`], [`control`], [`allocator`], [`reassembly`],
+//! [`life`], [`opening`], [`group`], [`state`], [`nodes`], [`token_bucket`], [`negotiation`], [`uapi`], [`ioctl`],
+//! [`busy_poll`], [`policy`], [`sched`], [`log_limit`], [`usage`], [`quota`]. The document that all of it
 //! implements is `PROTOCOL.md`.
 
 #![cfg_attr(not(idts_kernel), no_std)]
@@ -22,32 +22,32 @@
     clippy::panic
 )]
 
-pub mod armed;
-pub mod book;
+pub mod allocator;
+pub mod busy_poll;
 pub mod control;
 pub mod doorbell;
 pub mod error;
+pub mod event_count;
 pub mod group;
 pub mod index;
-pub mod ledger;
+pub mod ioctl;
 pub mod life;
-pub mod log;
+pub mod log_limit;
 pub mod mem;
-pub mod news;
+pub mod negotiation;
 pub mod nodes;
 pub mod opening;
-pub mod pace;
-pub mod patience;
 pub mod policy;
 pub mod queues;
+pub mod quota;
+pub mod reassembly;
 pub mod record;
-pub mod region;
-pub mod requests;
 pub mod ring;
 pub mod role;
 pub mod sched;
-pub mod sequence;
+pub mod spurious;
 pub mod state;
-pub mod terms;
+pub mod token_bucket;
 pub mod uapi;
+pub mod usage;
 pub mod wire;

@@ -4,16 +4,16 @@
 //!
 //! Each side has an [`Opening`] for each channel number. The caller tells it what
 //! happened ([`Event`]) and carries out what comes back ([`Action`]), in order. The
-//! memory of a channel is the book's ([`allocate`], [`claim`], [`free`]); what to do
+//! memory of a channel is the book's ([`allocate`], [`reserve`], [`free`]); what to do
 //! about an opening for which there is no room says [`Placing`]. PROTOCOL.md sections
 //! 8.1 and 8.2.
 //!
 //! The tests, the fuzz target and the hostile peer run this; the drivers take and
 //! give back slices by it, and have the other rules in code of their own still.
 
+use super::allocator::{LinesAt, SliceAllocator};
 use super::error::Violation;
-use super::region::{LinesAt, Region};
-use super::sequence::Naming;
+use super::reassembly::NameAssembler;
 use super::wire::{
     BackMessage, ChannelId, FrontMessage, Name, Open, Refusal, Request, Slot, PAGE,
     SEGMENT_WINDOWS, WINDOW_PAGES,
@@ -262,17 +262,17 @@ impl Opening {
 /// What the front broke: the tunnel ends, whatever was taken until then.
 pub fn judge(
     opening: &Opening,
-    naming: &mut Naming,
+    naming: &mut NameAssembler,
     find: impl FnOnce(u32) -> Option<Request>,
-    book: &mut Region,
+    book: &mut SliceAllocator,
     open: &Open,
 ) -> Result<Option<Name>, Violation> {
     opening.fits(open.channel.generation)?;
-    let name = naming.take(open)?;
+    let name = naming.finish(open)?;
     if open.tag != 0 {
         find(open.tag).ok_or(Violation::Tag)?.check(open)?;
     }
-    claim(book, open)?;
+    reserve(book, open)?;
     Ok(name)
 }
 
@@ -286,7 +286,7 @@ pub const fn lines_of(open: &Open) -> LinesAt {
 
 /// Front: allocates the slices of a channel with rings of these sizes, all or none. The
 /// rest of the OPEN is the caller's.
-pub fn allocate(book: &mut Region, front_size: u32, back_size: u32) -> Option<Open> {
+pub fn allocate(book: &mut SliceAllocator, front_size: u32, back_size: u32) -> Option<Open> {
     let lines = book.alloc_lines()?;
     let Some(front_ring) = book.alloc(front_size) else {
         book.free_lines(lines);
@@ -310,14 +310,14 @@ pub fn allocate(book: &mut Region, front_size: u32, back_size: u32) -> Option<Op
 ///
 /// # Errors
 /// The first rule of 5.4 that a slice breaks. Others may have been taken: the tunnel ends.
-pub fn claim(book: &mut Region, open: &Open) -> Result<(), Violation> {
-    book.claim_lines(lines_of(open))?;
-    book.claim(open.front_ring)?;
-    book.claim(open.back_ring)
+pub fn reserve(book: &mut SliceAllocator, open: &Open) -> Result<(), Violation> {
+    book.reserve_lines(lines_of(open))?;
+    book.reserve(open.front_ring)?;
+    book.reserve(open.back_ring)
 }
 
 /// Gives the slices of a channel back to the book.
-pub fn free(book: &mut Region, open: &Open) {
+pub fn free(book: &mut SliceAllocator, open: &Open) {
     book.free_lines(lines_of(open));
     book.free(open.front_ring);
     book.free(open.back_ring);

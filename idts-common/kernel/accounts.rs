@@ -7,7 +7,7 @@
 use core::iter::once_with;
 
 use idts_core::error::Violation;
-use idts_core::log::Lines;
+use idts_core::log_limit::LogLimit;
 use kernel::debugfs::Writer;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -26,7 +26,7 @@ pub(crate) struct Account {
     domid: u16,
     violations: [Counter; Violation::ALL.len()],
     #[pin]
-    lines: SpinLock<Lines>,
+    lines: SpinLock<LogLimit>,
 }
 
 impl Account {
@@ -35,7 +35,7 @@ impl Account {
             pin_init!(Self {
                 domid,
                 violations: [const { Counter::new() }; Violation::ALL.len()],
-                lines <- new_spinlock!(Lines::NONE),
+                lines <- new_spinlock!(LogLimit::NEW),
             }),
             GFP_KERNEL,
         )
@@ -51,7 +51,7 @@ impl Account {
     /// Whether the log may have a line now that the domain caused; if not, it is
     /// counted. Never from interrupts.
     pub(crate) fn may_say(&self) -> bool {
-        let Some(left_out) = self.lines.lock().take(clock()) else {
+        let Some(left_out) = self.lines.lock().allow(clock()) else {
             return false;
         };
         if left_out > 0 {
@@ -62,7 +62,7 @@ impl Account {
 
     /// All counters, by name.
     fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let left_out = || self.lines.lock().left_out();
+        let left_out = || self.lines.lock().suppressed();
         let violations = Violation::ALL.iter().zip(&self.violations);
         let violations = violations.map(|(violation, n)| (violation.name(), n.get()));
         Iterator::chain(violations, once_with(move || ("log_left_out", left_out())))

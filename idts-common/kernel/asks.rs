@@ -4,10 +4,10 @@
 //! peer domain has of the region. Bounded, so that nobody keeps the others out.
 //!
 //! Owns the sums and what is given back by being dropped. Limits and keys are
-//! `idts_core::book`'s.
+//! `idts_core::quota`'s.
 
-use idts_core::book::{Asker, UNANSWERED_MAX};
-use idts_core::ledger::{Account, Ledger, Most};
+use idts_core::quota::{Requester, UNANSWERED_MAX};
+use idts_core::usage::{Limit, Usage, UsageTable};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
@@ -15,7 +15,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 #[pin_data]
 pub(crate) struct Asks {
     #[pin]
-    ledger: Mutex<Ledger<KVec<Account>>>,
+    ledger: Mutex<UsageTable<KVec<Usage>>>,
 }
 
 impl Asks {
@@ -23,19 +23,19 @@ impl Asks {
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                ledger <- new_mutex!(Ledger::new(KVec::new())),
+                ledger <- new_mutex!(UsageTable::new(KVec::new())),
             }),
             GFP_KERNEL,
         )
     }
 
-    fn add(self: &Arc<Self>, by: Asker, count: u32, bytes: u64, most: Most) -> Option<Entry> {
+    fn add(self: &Arc<Self>, by: Requester, count: u32, bytes: u64, most: Limit) -> Option<Entry> {
         let mut ledger = self.ledger.lock();
-        if !ledger.has_place() {
+        if !ledger.has_free_entry() {
             // Without one the ledger says so.
-            let _ = ledger.places().push(Account::default(), GFP_KERNEL);
+            let _ = ledger.entries_mut().push(Usage::default(), GFP_KERNEL);
         }
-        ledger.add(by.key(), count, bytes, most).ok()?;
+        ledger.charge(by.key(), count, bytes, most).ok()?;
         Some(Entry {
             asks: self.clone(),
             by,
@@ -45,21 +45,21 @@ impl Asks {
     }
 
     /// Somebody asks.
-    pub(crate) fn ask(self: &Arc<Self>, by: Asker) -> Option<Question> {
-        let most = Most {
+    pub(crate) fn ask(self: &Arc<Self>, by: Requester) -> Option<Question> {
+        let most = Limit {
             count: UNANSWERED_MAX,
-            ..Most::ANY
+            ..Limit::UNLIMITED
         };
         self.add(by, 1, 0, most).map(Question)
     }
 
     /// A domain takes `bytes` of the region, of which it may have `most`.
     pub(crate) fn share(self: &Arc<Self>, by: u16, bytes: u32, most: u64) -> Option<Share> {
-        let most = Most {
+        let most = Limit {
             bytes: most,
-            ..Most::ANY
+            ..Limit::UNLIMITED
         };
-        self.add(Asker::Domain(by), 0, bytes.into(), most)
+        self.add(Requester::Domain(by), 0, bytes.into(), most)
             .map(Share)
     }
 }
@@ -67,7 +67,7 @@ impl Asks {
 /// Something in the ledger.
 struct Entry {
     asks: Arc<Asks>,
-    by: Asker,
+    by: Requester,
     count: u32,
     bytes: u64,
 }
@@ -75,7 +75,7 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut ledger = self.asks.ledger.lock();
-        ledger.take(self.by.key(), self.count, self.bytes);
+        ledger.uncharge(self.by.key(), self.count, self.bytes);
     }
 }
 

@@ -5,10 +5,10 @@
 //! It has no peer, no grants and no events: a notification looks the other end
 //! up. Its channels' numbers go in pairs, which differ in the lowest bit.
 
-use idts_core::book::Place;
+use idts_core::negotiation::Negotiated;
+use idts_core::quota::Scope;
 use idts_core::ring::Lines;
 use idts_core::sched::Params;
-use idts_core::terms::Terms;
 use idts_core::wire::{line, Open, Slice, PAGE, WINDOW};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -55,7 +55,7 @@ impl Tunnel {
     /// The tunnel of this domain with itself.
     pub(crate) fn home(hub: &Arc<Hub>) -> Result<Arc<Self>> {
         let page = LocalPages::new(PAGE)?;
-        let tunnel = Self::new(None, hub, Terms::LOCAL, Pages::Local(page), 0)?;
+        let tunnel = Self::new(None, hub, Negotiated::LOOPBACK, Pages::Local(page), 0)?;
         tunnel.set_flow(hub.mover.join(&tunnel, Params::DEFAULT)?);
         Ok(tunnel)
     }
@@ -128,7 +128,7 @@ impl Tunnel {
         };
         let payer = attempt.endpoint.payer().ok_or(Errno::NoSpace)?;
         let bytes = wanted.bytes().wrapping_add(PAGE);
-        let rings = payer.rings(Place::Home, bytes, || self.hub.reaper.flush())?;
+        let rings = payer.rings(Scope::Loopback, bytes, || self.hub.reaper.flush())?;
         let pair = payer.charge(|| self.pair(&wanted, rings));
         let (ours, theirs) = pair.map_err(|error| payer.got_none(error))?;
         crate::sys::test_override::delay(c"home-connect");

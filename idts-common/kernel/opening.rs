@@ -14,9 +14,9 @@ mod rights;
 
 pub use self::region::keep_idle;
 
-use idts_core::book::{share, Asker, Place};
 use idts_core::error::Violation;
 use idts_core::opening;
+use idts_core::quota::{percent_of, Requester, Scope};
 use idts_core::ring::Lines;
 use idts_core::role::Role;
 use idts_core::wire::{
@@ -116,12 +116,12 @@ impl Tunnel {
             Role::Front => None,
         };
         let asker = match (payer, domain) {
-            (Some(payer), _) => Asker::User(payer.uid()),
-            (None, domain) => Asker::Domain(domain.unwrap_or(0)),
+            (Some(payer), _) => Requester::User(payer.uid()),
+            (None, domain) => Requester::Domain(domain.unwrap_or(0)),
         };
         let question = Some(self.ask(inner, asker)?);
         let share = domain.map(|domain| self.share(inner, domain, wanted.bytes()));
-        let rings = payer.map(|payer| payer.rings(Place::Region, wanted.bytes(), || ()));
+        let rings = payer.map(|payer| payer.rings(Scope::Peer, wanted.bytes(), || ()));
         Ok(Costs {
             rings: rings
                 .transpose()
@@ -132,7 +132,7 @@ impl Tunnel {
     }
 
     /// Somebody asks; so many may at once.
-    fn ask(&self, inner: &Inner, by: Asker) -> Result<Question, Errno> {
+    fn ask(&self, inner: &Inner, by: Requester) -> Result<Question, Errno> {
         inner.openings.asks.ask(by).ok_or_else(|| {
             self.stats.too_many_asked.add(1);
             self.stats.no_space.add(1);
@@ -143,7 +143,7 @@ impl Tunnel {
     /// Back: a domain takes a part of the front's region.
     fn share(&self, inner: &Inner, by: u16, bytes: u32) -> Result<Share, Errno> {
         let numbers = self.hub.policies.numbers(self.peer);
-        let most = share(numbers.memory, numbers.peer);
+        let most = percent_of(numbers.memory, numbers.peer);
         inner.openings.asks.share(by, bytes, most).ok_or_else(|| {
             self.stats.no_share.add(1);
             self.stats.no_space.add(1);
@@ -267,7 +267,7 @@ impl Tunnel {
             FrontMessage::Open(open) => self.open(inner, open),
             FrontMessage::Refuse { tag, why } => self.not_met(inner, tag, why),
             FrontMessage::Closed(id) => self.peer_closed(inner, id),
-            FrontMessage::Name(name) => inner.openings.naming.hear(name),
+            FrontMessage::Name(name) => inner.openings.naming.push(name),
         }
     }
 
@@ -351,7 +351,7 @@ impl Tunnel {
         let listener = self.listener(ports, from, rings)?;
         let payer = listener.payer().ok_or(Refusal::Refused)?;
         let bytes = front.saturating_add(back);
-        let taken = payer.rings(Place::Region, bytes, || ());
+        let taken = payer.rings(Scope::Peer, bytes, || ());
         taken.map_err(|_| Refusal::NoSpace)
     }
 

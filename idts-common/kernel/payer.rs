@@ -6,15 +6,15 @@
 //! the listener's. Never the process or the worker that happens to handle a
 //! message. Objects, and rings inside this domain, are charged to the memory
 //! cgroup in which the file was opened. Endpoints and the rings of all tunnels
-//! are in the module's own book as well (`idts_core::book`), by user: pages of a
+//! are in the module's own book as well (`idts_core::quota`), by user: pages of a
 //! guest's region are shared, so no cgroup can have them.
 //!
 //! Owns the book and what is given back by being dropped.
 
 use core::ffi::c_void;
 
-use idts_core::book::{Book, Full, Limits, Place, User, HOME_PART};
-use idts_core::ledger::Account;
+use idts_core::quota::{Limits, QuotaError, Quotas, Scope, User, LOOPBACK_SHARE};
+use idts_core::usage::Usage;
 use kernel::debugfs::Writer;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -46,8 +46,8 @@ fn limits() -> Limits {
     Limits {
         user_memory: bytes(user_memory),
         user_endpoints: user_endpoints.load(Relaxed),
-        home_memory: match bytes(home_memory) {
-            0 => total / HOME_PART,
+        loopback_memory: match bytes(home_memory) {
+            0 => total / LOOPBACK_SHARE,
             bytes => bytes,
         },
     }
@@ -57,13 +57,13 @@ fn limits() -> Limits {
 const ROOM_TRIES: usize = 2;
 
 /// What is entered.
-type Entry<'a> = &'a dyn Fn(&mut Book<KVec<Account>>) -> Result<(), Full>;
+type Entry<'a> = &'a dyn Fn(&mut Quotas<KVec<Usage>>) -> Result<(), QuotaError>;
 
 /// The module's book, and how often it was full.
 #[pin_data]
 pub(crate) struct Users {
     #[pin]
-    book: Mutex<Book<KVec<Account>>>,
+    book: Mutex<Quotas<KVec<Usage>>>,
     no_user_memory: Counter,
     no_user_endpoints: Counter,
     no_home_memory: Counter,
@@ -78,7 +78,7 @@ impl Users {
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                book <- new_mutex!(Book::new(limits(), KVec::new())),
+                book <- new_mutex!(Quotas::new(limits(), KVec::new())),
                 no_user_memory: Counter::new(),
                 no_user_endpoints: Counter::new(),
                 no_home_memory: Counter::new(),
@@ -89,12 +89,12 @@ impl Users {
         )
     }
 
-    fn try_enter(&self, what: Entry<'_>) -> Result<(), Full> {
+    fn try_enter(&self, what: Entry<'_>) -> Result<(), QuotaError> {
         let mut book = self.book.lock();
         let users = book.users();
-        if !users.has_place() {
+        if !users.has_free_entry() {
             // Without one the book says so.
-            let _ = users.places().push(Account::default(), GFP_KERNEL);
+            let _ = users.entries_mut().push(Usage::default(), GFP_KERNEL);
         }
         what(&mut book)
     }
@@ -104,7 +104,7 @@ impl Users {
     fn enter(&self, what: Entry<'_>, make_room: impl Fn()) -> Result<(), Errno> {
         let mut result = self.try_enter(what);
         for _ in 0..ROOM_TRIES {
-            if !matches!(result, Err(full) if full != Full::Places) {
+            if !matches!(result, Err(full) if full != QuotaError::NoEntry) {
                 break;
             }
             make_room();
@@ -112,10 +112,10 @@ impl Users {
         }
         let counter = match result {
             Ok(()) => return Ok(()),
-            Err(Full::UserMemory) => &self.no_user_memory,
-            Err(Full::UserEndpoints) => &self.no_user_endpoints,
-            Err(Full::HomeMemory) => &self.no_home_memory,
-            Err(Full::Places) => &self.no_memory,
+            Err(QuotaError::UserMemory) => &self.no_user_memory,
+            Err(QuotaError::UserEndpoints) => &self.no_user_endpoints,
+            Err(QuotaError::LoopbackMemory) => &self.no_home_memory,
+            Err(QuotaError::NoEntry) => &self.no_memory,
         };
         counter.add(1);
         Err(Errno::NoSpace)
@@ -132,8 +132,8 @@ impl Writer for Report {
         let limits = book.limits();
         writeln!(f, "user_memory {}", limits.user_memory)?;
         writeln!(f, "user_endpoints {}", limits.user_endpoints)?;
-        writeln!(f, "home_memory {}", limits.home_memory)?;
-        writeln!(f, "home_used {}", book.home())?;
+        writeln!(f, "home_memory {}", limits.loopback_memory)?;
+        writeln!(f, "home_used {}", book.loopback_bytes())?;
         writeln!(f, "no_user_memory {}", users.no_user_memory.get())?;
         writeln!(f, "no_user_endpoints {}", users.no_user_endpoints.get())?;
         writeln!(f, "no_home_memory {}", users.no_home_memory.get())?;
@@ -141,7 +141,7 @@ impl Writer for Report {
         writeln!(f, "no_channel {}", users.no_channel.get())?;
         writeln!(f, "rings_too_large {}", self.0.rings_too_large.get())?;
         writeln!(f, "no_port {}", self.0.no_port.get())?;
-        for (uid, account) in book.users().accounts() {
+        for (uid, account) in book.users().iter() {
             writeln!(f, "user_{uid}_endpoints {}", account.count)?;
             writeln!(f, "user_{uid}_memory {}", account.bytes)?;
         }
@@ -186,7 +186,7 @@ impl Payer {
         let (user, cgroup) = unsafe {
             let user = User {
                 uid: bindings::idts_opener(file),
-                is_free: bindings::idts_sys_resource(),
+                is_exempt: bindings::idts_sys_resource(),
             };
             (user, Cgroup(bindings::idts_memcg_get()))
         };
@@ -212,7 +212,7 @@ impl Payer {
 
     /// Enters an endpoint; where there is none left, `make_room` may see to it.
     pub(crate) fn seat(self: &Arc<Self>, make_room: impl Fn()) -> Result<Seat, Errno> {
-        let open = |book: &mut Book<_>| book.open(self.user);
+        let open = |book: &mut Quotas<_>| book.charge_endpoint(self.user);
         self.users.enter(&open, make_room)?;
         Ok(Seat(self.clone()))
     }
@@ -220,11 +220,11 @@ impl Payer {
     /// Enters rings of so many bytes, as [`Self::seat`] does an endpoint.
     pub(crate) fn rings(
         self: &Arc<Self>,
-        place: Place,
+        place: Scope,
         bytes: u32,
         make_room: impl Fn(),
     ) -> Result<Rings, Errno> {
-        let take = |book: &mut Book<_>| book.take(self.user, place, bytes);
+        let take = |book: &mut Quotas<_>| book.charge_rings(self.user, place, bytes);
         self.users.enter(&take, make_room)?;
         Ok(Rings {
             payer: self.clone(),
@@ -280,14 +280,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.users.book.lock().close(self.0.user.uid);
+        self.0.users.book.lock().uncharge_endpoint(self.0.user.uid);
     }
 }
 
 /// Rings in the book.
 pub(crate) struct Rings {
     payer: Arc<Payer>,
-    place: Place,
+    place: Scope,
     bytes: u32,
 }
 
@@ -301,6 +301,6 @@ impl Rings {
 impl Drop for Rings {
     fn drop(&mut self) {
         let mut book = self.payer.users.book.lock();
-        book.give(self.payer.user.uid, self.place, self.bytes);
+        book.uncharge_rings(self.payer.user.uid, self.place, self.bytes);
     }
 }

@@ -16,13 +16,13 @@ mod pump;
 mod queues;
 mod terms;
 
+use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::error::Violation;
+use idts_core::negotiation::Negotiated;
 use idts_core::nodes;
-use idts_core::region::Region;
 use idts_core::role::Role;
 use idts_core::sched::FlowId;
-use idts_core::terms::Terms;
 use idts_core::wire::{self, page, Slot, BROKEN_MAX, QUEUES};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
@@ -70,7 +70,7 @@ pub struct Gauges {
 pub(crate) struct Inner {
     ring: ControlRing,
     outbox: KVVec<Slot>,
-    pub(crate) book: KBox<Region>,
+    pub(crate) book: KBox<SliceAllocator>,
     pub(crate) segments: Segments,
     pub(crate) openings: Openings,
     broken: Option<Violation>,
@@ -101,7 +101,7 @@ pub struct Tunnel {
     /// Back: grant reference of the control page that is mapped.
     reference: u32,
     /// What both sides agreed on.
-    pub(crate) terms: Terms,
+    pub(crate) terms: Negotiated,
     /// The control ring, as the event handler sees it.
     control_watch: Watch,
     lanes: [Lane; QUEUES as usize],
@@ -143,13 +143,13 @@ impl Tunnel {
     pub(crate) fn new(
         device: Option<&Device>,
         hub: &Arc<Hub>,
-        terms: Terms,
+        terms: Negotiated,
         control: Pages,
         reference: u32,
     ) -> Result<Arc<Self>> {
         let role = hub.role;
         let page = control.slice();
-        let book = work::zeroed::<Region>()?;
+        let book = work::zeroed::<SliceAllocator>()?;
         let peer = device.map_or(0, |d| d.peer());
         let account = hub.account(peer)?;
         let closer = device.map(|d| Closer::new(d.into())).transpose()?;

@@ -11,7 +11,7 @@
 //! once.
 
 use idts_core::nodes;
-use idts_core::pace::Pace;
+use idts_core::token_bucket::TokenBucket;
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{new_mutex, Arc, Mutex};
@@ -30,9 +30,9 @@ use crate::xen::xenstore;
 const WAITING_MAX: usize = 256;
 
 /// How often xenstore is read, and how often it is written.
-const PACE: Pace = Pace {
+const PACE: TokenBucket = TokenBucket {
     burst: 16,
-    every_ns: 1_000_000_000,
+    interval_ns: 1_000_000_000,
 };
 const NS_PER_MS: u64 = 1_000_000;
 

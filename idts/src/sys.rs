@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use idts_core::requests::COUNT_MAX;
+use idts_core::ioctl::COUNT_MAX;
 use idts_core::uapi::Transact;
 use idts_core::uapi::{nr, CLOEXEC, MAGIC, RECORD};
 pub use idts_core::uapi::{Accept, Addr, Connect, Group, Info, Listen, Version, DOMID_ANY};

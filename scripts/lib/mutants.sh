@@ -17,19 +17,19 @@ mutants_fetch() {
 mutants_groups() {
 	cat <<-'END'
 		control error index mem record ring role: control fuzz hostile record ring
-		doorbell queues terms: control hostile queues spec
-		armed: shuttle
-		book ledger: book
-		life sequence: life sequence
-		log: log
+		doorbell queues negotiation: control hostile queues spec
+		event_count: shuttle
+		quota usage: quota
+		life reassembly: life reassembly
+		log_limit: log_limit
 		nodes policy: fuzz policy
 		group: group
-		news: news
+		spurious: spurious
 		opening: opening
-		pace: pace
-		patience: patience
-		region: fuzz region
-		requests uapi wire wire/codec wire/layout wire/message wire/name: hostile requests spec uapi
+		token_bucket: token_bucket
+		busy_poll: busy_poll
+		allocator: fuzz allocator
+		ioctl uapi wire wire/codec wire/layout wire/message wire/name: hostile ioctl spec uapi
 		sched sched/bucket sched/flow sched/limits sched/queue sched/types: sched
 		state: spec state
 	END

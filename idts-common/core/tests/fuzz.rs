@@ -107,10 +107,10 @@ proptest! {
     }
 
     #[test]
-    fn requests((kind, data, name) in (0..5u8, vec(any::<u8>(), 0..20), "[a-z0-9-]{0,60}")) {
+    fn ioctl((kind, data, name) in (0..5u8, vec(any::<u8>(), 0..20), "[a-z0-9-]{0,60}")) {
         let small: Vec<u8> = data.iter().map(|byte| byte % 24).collect();
         for data in [data, small] {
-            targets::requests::fuzz_one(&[&[kind][..], &data, name.as_bytes()].concat());
+            targets::ioctl::fuzz_one(&[&[kind][..], &data, name.as_bytes()].concat());
         }
     }
 

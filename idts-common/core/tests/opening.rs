@@ -11,13 +11,13 @@
 
 use std::collections::VecDeque;
 
+use idts_core::allocator::SliceAllocator;
 use idts_core::error::Violation;
 use idts_core::opening::{
-    allocate, claim, free, judge, said_by_back, said_by_front, windows_for, Action, Actions, Event,
-    Opening, Phase, Placing, Tags,
+    allocate, free, judge, reserve, said_by_back, said_by_front, windows_for, Action, Actions,
+    Event, Opening, Phase, Placing, Tags,
 };
-use idts_core::region::Region;
-use idts_core::sequence::Naming;
+use idts_core::reassembly::NameAssembler;
 use idts_core::wire::{
     BackMessage, ChannelId, FrontMessage, Kind, Name, Open, Ports, Refusal, Request, Slice, PAGE,
     RING_MAX, SEGMENT_WINDOWS, WINDOW_PAGES,
@@ -86,7 +86,7 @@ struct Channel {
 #[derive(Default)]
 struct Side {
     channels: [Channel; NUMBERS],
-    book: Option<Region>,
+    book: Option<SliceAllocator>,
     inbox: VecDeque<[u32; 16]>,
     /// All programs that ever asked.
     programs: Vec<Told>,
@@ -101,7 +101,7 @@ struct Asked {
 
 struct Pair {
     sides: [Side; 2],
-    naming: Naming,
+    naming: NameAssembler,
     tags: Tags,
     /// Back: requests without an answer.
     asked: Vec<Asked>,
@@ -111,12 +111,12 @@ impl Pair {
     fn new() -> Self {
         let mut sides = [Side::default(), Side::default()];
         for side in &mut sides {
-            let book = side.book.insert(Region::new());
-            book.add(0, 1).unwrap();
+            let book = side.book.insert(SliceAllocator::new());
+            book.add_segment(0, 1).unwrap();
         }
         Self {
             sides,
-            naming: Naming::NONE,
+            naming: NameAssembler::NONE,
             tags: Tags::NONE,
             asked: Vec::new(),
         }
@@ -404,7 +404,7 @@ impl Pair {
 }
 
 /// Pages that a book still has, and pairs of lines.
-fn room(book: &Region) -> (usize, usize) {
+fn room(book: &SliceAllocator) -> (usize, usize) {
     let (mut pages, mut pairs) = (book.clone(), book.clone());
     (
         std::iter::from_fn(|| pages.alloc(PAGE)).count(),
@@ -461,11 +461,11 @@ proptest! {
     /// All slices or none, and another book takes them as they are.
     #[test]
     fn slices_are_taken_and_given_as_one(sizes in vec((0u32..7, 0u32..7), 1..40)) {
-        let mut front = Region::new();
-        let mut back = Region::new();
+        let mut front = SliceAllocator::new();
+        let mut back = SliceAllocator::new();
         for book in [&mut front, &mut back] {
             // Not the first, for a slice of it looks like none.
-            book.add(1, 3).unwrap();
+            book.add_segment(1, 3).unwrap();
         }
         let mut opens = Vec::new();
         for (front_size, back_size) in sizes {
@@ -475,8 +475,8 @@ proptest! {
                 Some(open) => {
                     let given = (open.front_ring.len, open.back_ring.len);
                     prop_assert_eq!(given, (front_size, back_size));
-                    prop_assert_eq!(claim(&mut back, &open), Ok(()));
-                    prop_assert!(claim(&mut back, &open).is_err(), "twice");
+                    prop_assert_eq!(reserve(&mut back, &open), Ok(()));
+                    prop_assert!(reserve(&mut back, &open).is_err(), "twice");
                     opens.push(open);
                 }
                 None => {
@@ -723,12 +723,12 @@ fn what_an_open_breaks_is_told_in_order() {
         ..Open::default()
     };
     let judged = |open: Open, named: bool, phase: Phase| {
-        let mut naming = Naming::NONE;
+        let mut naming = NameAssembler::NONE;
         if named {
-            naming.hear(name()).unwrap();
+            naming.push(name()).unwrap();
         }
-        let mut book = Region::new();
-        book.add(0, 1).unwrap();
+        let mut book = SliceAllocator::new();
+        book.add_segment(0, 1).unwrap();
         let find = |tag| (tag == request.tag).then_some(request);
         judge(&at_phase(phase), &mut naming, find, &mut book, &open)
     };

@@ -10,9 +10,9 @@
 mod common;
 
 use common::{take, AtomicMem};
+use idts_core::negotiation::{feature, Capabilities, NegotiationError};
 use idts_core::queues::{Queues, Spread};
 use idts_core::role::Role;
-use idts_core::terms::{feature, Abilities, Unfit};
 use idts_core::wire::{CHANNELS, QUEUES};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -148,12 +148,12 @@ proptest! {
     /// that the back takes, or have no version in common.
     #[test]
     fn two_sides_agree(front in abilities(), back in abilities()) {
-        let Some(terms) = front.meet(&back) else {
+        let Ok(terms) = front.intersect(&back) else {
             prop_assert!(front.versions.1 < back.versions.0 || back.versions.1 < front.versions.0);
             return Ok(());
         };
         let count = terms.queues.count();
-        prop_assert_eq!(back.judge(terms.version, terms.features, count), Ok(terms));
+        prop_assert_eq!(back.validate(terms.version, terms.features, count), Ok(terms));
         prop_assert!((front.versions.0..=front.versions.1).contains(&terms.version));
         prop_assert_eq!(terms.features, front.features & back.features);
         let wanted = match terms.features & feature::QUEUES {
@@ -174,22 +174,22 @@ proptest! {
         let fits = (back.versions.0..=back.versions.1).contains(&version);
         let most = if features & feature::QUEUES == 0 { 1 } else { back.queues };
         let wanted = if !fits {
-            Err(Unfit::Version)
+            Err(NegotiationError::Version)
         } else if features & !back.features != 0 {
-            Err(Unfit::Features)
+            Err(NegotiationError::Features)
         } else if !(1..=most).contains(&queues) {
-            Err(Unfit::Queues)
+            Err(NegotiationError::Queues)
         } else {
             Ok((version, features, queues))
         };
-        let judged = back.judge(version, features, queues);
+        let judged = back.validate(version, features, queues);
         prop_assert_eq!(judged.map(|t| (t.version, t.features, t.queues.count())), wanted);
     }
 }
 
-fn abilities() -> impl Strategy<Value = Abilities> {
+fn abilities() -> impl Strategy<Value = Capabilities> {
     let versions = (1..6u32, 0..3u32).prop_map(|(low, more)| (low, low + more));
-    (versions, 0..8u32, 1..=QUEUES).prop_map(|(versions, features, queues)| Abilities {
+    (versions, 0..8u32, 1..=QUEUES).prop_map(|(versions, features, queues)| Capabilities {
         versions,
         features,
         queues,

@@ -25,6 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::hub::Hub;
 use crate::payer::Payer;
 use crate::sys::bindings;
+use crate::sys::errno::invalid;
 
 /// `FIONREAD` (asm-generic/ioctls.h).
 const FIONREAD: u32 = 0x541b;
@@ -309,9 +310,7 @@ fn dispatch(
         }),
         nr::BIND => {
             let address: uapi::Addr = arg.read()?;
-            if !address.is_plain() {
-                return Err(EINVAL);
-            }
+            address.check().map_err(invalid)?;
             // SAFETY: No requirements.
             if address.is_privileged() && !unsafe { bindings::idts_net_bind_service() } {
                 return Err(EACCES);
@@ -320,7 +319,7 @@ fn dispatch(
         }
         nr::LISTEN => {
             let listen: uapi::Listen = arg.read()?;
-            endpoint.listen(listen.check().ok_or(EINVAL)?)
+            endpoint.listen(listen.check().map_err(invalid)?)
         }
         nr::ACCEPT => accept(&endpoint, arg, nonblock),
         nr::CONNECT => owned().connect(&arg.read()?, nonblock),
@@ -338,9 +337,7 @@ fn dispatch(
 /// fails says how much that is, and is not started anew behind the caller's back.
 fn transact(endpoint: &Endpoint, arg: Argument, mode: Mode) -> Result<usize> {
     let request: uapi::Transact = arg.read()?;
-    if !request.is_known() {
-        return Err(EINVAL);
-    }
+    request.check().map_err(invalid)?;
     // As write(2) and read(2) would say.
     if (request.tx_len > 0 && !mode.writes) || (request.rx_len > 0 && !mode.reads) {
         return Err(EBADF);
@@ -388,9 +385,7 @@ impl Drop for ReservedFd {
 /// before the connection is taken, or closes it again.
 fn accept(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result {
     let mut request: uapi::Accept = arg.read()?;
-    if !request.is_known() {
-        return Err(EINVAL);
-    }
+    request.check().map_err(invalid)?;
     let fd = ReservedFd::new(request.flags & uapi::CLOEXEC)?;
     let child = endpoint.accept(nonblock)?;
     request.fd = fd.0;

@@ -5,6 +5,7 @@
 //! Each time is an attempt with a number of its own: its answer, its time and
 //! who waits for it are no other's, however quickly one follows another.
 
+use idts_core::ioctl::JoinParams;
 use idts_core::role::Role;
 use idts_core::uapi;
 use idts_core::wire::{Kind, Name, Ports};
@@ -16,7 +17,7 @@ use super::{Endpoint, Inner, State};
 use crate::channel::Channel;
 use crate::opening::Wanted;
 use crate::sys::clock::clock;
-use crate::sys::errno::Errno;
+use crate::sys::errno::{invalid, Errno};
 use crate::sys::wait::Awaited;
 use crate::tunnel::Tunnel;
 
@@ -193,7 +194,7 @@ impl Inner {
 impl Endpoint {
     /// Connects.
     pub(crate) fn connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
-        let asked = request.check().ok_or(EINVAL)?;
+        let asked = request.check().map_err(invalid)?;
         let (domid, alias) = self.whom(request)?;
         let wanted = Wanted {
             ports: Ports {
@@ -216,7 +217,7 @@ impl Endpoint {
     /// The domain that is asked for; from a guest, by alias, the back alone
     /// knows it.
     fn whom(&self, request: &uapi::Connect) -> Result<(u16, Option<Name>)> {
-        let Some(name) = request.alias().ok_or(EINVAL)? else {
+        let Some(name) = request.alias().map_err(invalid)? else {
             return Ok((request.peer.domid, None));
         };
         match self.hub.role {
@@ -235,14 +236,15 @@ impl Endpoint {
         kind: Kind,
         nonblock: bool,
     ) -> Result {
-        let (asked, name, how) = request.check(kind).ok_or(EINVAL)?;
+        let JoinParams {
+            channel,
+            name,
+            source,
+        } = request.check(kind).map_err(invalid)?;
         let wanted = Wanted {
-            ports: Ports {
-                source: how,
-                target: 1,
-            },
-            tx: asked.tx,
-            rx: asked.rx,
+            ports: Ports { source, target: 1 },
+            tx: channel.tx,
+            rx: channel.rx,
             domain: 0,
             kind,
             name: Some(name),

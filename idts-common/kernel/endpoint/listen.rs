@@ -2,7 +2,7 @@
 
 //! Ports: bind, listen, accept.
 
-use idts_core::requests::Listening;
+use idts_core::ioctl::ListenParams;
 use idts_core::wire::{Refusal, RING_MAX};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -27,7 +27,7 @@ impl Endpoint {
     }
 
     /// Listens on the bound port.
-    pub(crate) fn listen(&self, wanted: Listening) -> Result {
+    pub(crate) fn listen(&self, wanted: ListenParams) -> Result {
         let backlog = wanted.backlog as usize;
         let queue = || KVec::with_capacity(backlog, GFP_KERNEL_ACCOUNT);
         let mut inner = self.inner.lock();

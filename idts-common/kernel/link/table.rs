@@ -8,7 +8,7 @@
 
 use core::ptr;
 
-use idts_core::news::Strays;
+use idts_core::spurious::StrayMarks;
 use idts_core::wire::CHANNELS;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
@@ -139,9 +139,9 @@ impl Word {
         self.open.store(with(open, opens), Release);
     }
 
-    fn with_strays<R>(&self, f: impl FnOnce(&mut Strays) -> R) -> R {
+    fn with_strays<R>(&self, f: impl FnOnce(&mut StrayMarks) -> R) -> R {
         let [low, high] = &self.strays;
-        let mut strays = Strays::new(low.load(Relaxed), high.load(Relaxed));
+        let mut strays = StrayMarks::new(low.load(Relaxed), high.load(Relaxed));
         let result = f(&mut strays);
         let words = strays.words();
         low.store(words.0, Relaxed);

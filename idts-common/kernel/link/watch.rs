@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the event handler knows of a pair of lines: of a channel's, or of the control
-//! ring's. What it makes of that is `idts_core::news`'s.
+//! ring's. What it makes of that is `idts_core::spurious`'s.
 
 use idts_core::mem::SharedMem;
-use idts_core::news::{News, Own, Seen};
 use idts_core::ring::Lines;
+use idts_core::spurious::{Change, OwnIndices, PeerIndices};
 use idts_core::wire::line;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
@@ -57,21 +57,21 @@ impl Watch {
     }
 
     /// What is new in the peer's line. By the handler alone.
-    pub(crate) fn compare<M: SharedMem>(&self, words: &M) -> News {
+    pub(crate) fn compare<M: SharedMem>(&self, words: &M) -> Change {
         let peer = |field| words.load_acquire(self.lines.peer.wrapping_add(field));
         let cons_before = self.cons.load(Acquire);
-        let now = Seen {
+        let now = PeerIndices {
             prod: peer(line::PROD),
             cons: peer(line::CONS),
             flags: peer(line::FLAGS),
         };
-        let own = Own {
+        let own = OwnIndices {
             cons_before,
             cons: self.cons.load(Acquire),
             prod: self.prod.load(Acquire),
             rx_size: self.rx_size,
         };
-        let mut seen = Seen {
+        let mut seen = PeerIndices {
             prod: self.seen_prod.load(Relaxed),
             cons: self.seen_cons.load(Relaxed),
             flags: self.seen_flags.load(Relaxed),

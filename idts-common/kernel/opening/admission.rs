@@ -40,7 +40,7 @@ impl Tunnel {
         if let Some(pending) = &pending {
             pending.request.check(&open)?;
         }
-        opening::claim(&mut inner.book, &open)?;
+        opening::reserve(&mut inner.book, &open)?;
         let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
         let Ok(kept) = kept else {
             return self.decline(inner, &open, Refusal::NoSpace);
@@ -106,7 +106,7 @@ impl Tunnel {
     /// The group that an OPEN is about; of one that names a domain by its alias,
     /// the OPEN with that domain's id.
     fn named(&self, inner: &mut Inner, open: Open) -> Result<(Open, Option<Name>), Violation> {
-        let name = inner.openings.naming.take(&open)?;
+        let name = inner.openings.naming.finish(&open)?;
         match name {
             // What nobody is called is the alias of a domain that nobody can be.
             Some(alias) if !open.kind.is_group() => {

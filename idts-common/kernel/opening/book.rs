@@ -7,7 +7,7 @@
 use idts_core::error::Violation;
 use idts_core::life::{Answer, Number};
 use idts_core::queues::{Queues, Spread};
-use idts_core::sequence::{find_request, Naming};
+use idts_core::reassembly::{find_request, NameAssembler};
 use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Request, SEGMENTS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -104,7 +104,7 @@ pub(crate) struct Openings {
     /// Back: the segment that comes in.
     pub(crate) incoming: Option<Incoming>,
     /// Back: the group, or the alias, that the next OPEN is about.
-    pub(super) naming: Naming,
+    pub(super) naming: NameAssembler,
     /// The queues of the channels.
     spread: Spread,
 }
@@ -122,7 +122,7 @@ impl Openings {
             used: [0; SEGMENTS as usize],
             tended: false,
             incoming: None,
-            naming: Naming::NONE,
+            naming: NameAssembler::NONE,
         }
     }
 

@@ -2,10 +2,10 @@
 
 //! The front's part of opening: it alone gives channels numbers and slices.
 
-use idts_core::book::Asker;
 use idts_core::error::Violation;
 use idts_core::life::Answer;
 use idts_core::opening::allocate;
+use idts_core::quota::Requester;
 use idts_core::role::Role;
 use idts_core::uapi::DOMID_ANY;
 use idts_core::wire::{
@@ -81,7 +81,7 @@ impl Tunnel {
         // Whoever asks in dom0 was counted there, by user.
         let question = match domain {
             0 => None,
-            domain => Some(self.ask(inner, Asker::Domain(domain as u16))),
+            domain => Some(self.ask(inner, Requester::Domain(domain as u16))),
         };
         let costs = Costs {
             rings: Some(rings),

@@ -6,8 +6,8 @@
 //! back maps and unmaps them. PROTOCOL.md section 7.
 
 use idts_core::error::Violation;
+use idts_core::reassembly;
 use idts_core::role::Role;
-use idts_core::sequence;
 use idts_core::wire::{
     BackMessage, FrontMessage, Refusal, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,
     WINDOW_REFS,
@@ -43,7 +43,7 @@ pub(crate) struct Growing {
 
 /// A segment that comes in, window by window.
 pub(crate) struct Incoming {
-    order: sequence::Windows,
+    order: reassembly::SegmentAssembler,
     refs: [u32; WINDOW_PAGES as usize],
     mapped: Windows,
     failed: bool,
@@ -100,7 +100,7 @@ impl Tunnel {
         let windows = inner.segments.get(number).map_or(0, |w| w.len()) as u32;
         if mapped {
             self.stats.grown.add(1);
-            inner.book.add(number, windows)?;
+            inner.book.add_segment(number, windows)?;
             inner.openings.note_use(number);
             self.place_pending(inner);
             // Who wanted it may have given up.
@@ -154,7 +154,9 @@ impl Tunnel {
             if !inner.book.is_idle(number) {
                 continue;
             }
-            if now.saturating_sub(used.unwrap_or(0)) < age || inner.book.remove(number).is_err() {
+            if now.saturating_sub(used.unwrap_or(0)) < age
+                || inner.book.remove_segment(number).is_err()
+            {
                 left = true;
                 continue;
             }
@@ -179,7 +181,7 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         // What the book has is in use, and what is growing was not mapped yet.
         let growing = inner.openings.growing.as_ref().map(|g| g.number);
-        if inner.book.has(segment) || growing == Some(segment) {
+        if inner.book.has_segment(segment) || growing == Some(segment) {
             return Err(Violation::Segment);
         }
         let windows = inner.segments.take(segment).ok_or(Violation::Segment)?;
@@ -204,7 +206,7 @@ impl Tunnel {
         let memory = self.hub.policies.numbers(self.peer).memory;
         let bytes = (total as u64).saturating_mul(WINDOW.into());
         Incoming {
-            order: sequence::Windows::new(segment, windows),
+            order: reassembly::SegmentAssembler::new(segment, windows),
             refs: [0; WINDOW_PAGES as usize],
             mapped: KVec::new(),
             failed: bytes > memory,
@@ -227,7 +229,7 @@ impl Tunnel {
         let Some(incoming) = inner.openings.incoming.as_mut() else {
             return Ok(());
         };
-        let whole = incoming.order.hear((segment, windows), (window, half))?;
+        let whole = incoming.order.push((segment, windows), (window, half))?;
         let at = (half as usize).wrapping_mul(WINDOW_REFS);
         for (to, from) in incoming.refs.iter_mut().skip(at).zip(refs) {
             *to = *from;
@@ -249,12 +251,12 @@ impl Tunnel {
                 Err(_) => return Err(Violation::Segment),
             }
         }
-        let Some(incoming) = inner.openings.incoming.take_if(|i| i.order.is_whole()) else {
+        let Some(incoming) = inner.openings.incoming.take_if(|i| i.order.is_complete()) else {
             return Ok(());
         };
         let mapped = !incoming.failed && inner.segments.put(segment, incoming.mapped).is_ok();
         if mapped {
-            inner.book.add(segment, windows)?;
+            inner.book.add_segment(segment, windows)?;
             self.stats.grown.add(1);
         } else {
             self.stats.no_space.add(1);
@@ -265,7 +267,7 @@ impl Tunnel {
 
     /// The front wants a segment back.
     pub(super) fn retire(&self, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
-        inner.book.remove(segment)?;
+        inner.book.remove_segment(segment)?;
         if let Some(windows) = inner.segments.take(segment) {
             self.drop_windows(windows);
         }

@@ -3,7 +3,7 @@
 //! The memory of a data region: segments of windows, growing and shrinking.
 //!
 //! Owns the windows of one side, granted or mapped, and their order of undoing.
-//! Which pages of them are in use is `idts_core::region`'s book.
+//! Which pages of them are in use is `idts_core::allocator`'s book.
 
 use idts_core::wire::{Slice, SEGMENTS, WINDOW, WINDOW_PAGES};
 use kernel::prelude::*;

@@ -11,7 +11,7 @@
 //! at all, but keeps the timer's tick: it is left out after a wait that outlasted
 //! one. What it saves, and its price, is in tests/BENCH.md.
 
-use idts_core::patience::{longest_ns, next_ns, SHORTEST_NS};
+use idts_core::busy_poll::{max_ns, next_ns, MIN_NS};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
@@ -39,7 +39,7 @@ pub struct WaitParams {
 
 /// Sets how the waiters of this module wait.
 pub(crate) fn set(waiting: WaitParams) {
-    LONGEST_NS.store(longest_ns(waiting.poll_us), Relaxed);
+    LONGEST_NS.store(max_ns(waiting.poll_us), Relaxed);
     HALTS.store(waiting.halt, Relaxed);
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct BusyPoll {
 impl BusyPoll {
     pub(crate) const fn new() -> Self {
         Self {
-            spin_ns: Atomic::new(SHORTEST_NS),
+            spin_ns: Atomic::new(MIN_NS),
             halts: Atomic::new(false),
             since: Atomic::new(0),
             since_ticks: Atomic::new(0),

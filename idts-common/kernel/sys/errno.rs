@@ -4,6 +4,7 @@
 //! no constants for. Which is given when is in PROTOCOL.md section 9
 //! and in the UAPI header.
 
+use idts_core::ioctl::ArgumentError;
 use idts_core::wire::Refusal;
 use kernel::prelude::*;
 
@@ -72,6 +73,11 @@ impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         Error::from_errno((errno as i32).wrapping_neg())
     }
+}
+
+/// The errno of an ioctl argument that is not allowed, whichever part it is.
+pub(crate) fn invalid(_: ArgumentError) -> Error {
+    EINVAL
 }
 
 impl From<Refusal> for Errno {

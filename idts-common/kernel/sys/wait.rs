@@ -7,7 +7,7 @@
 
 use core::pin::Pin;
 
-use idts_core::armed::{armed, count, is_armed, told, waiting};
+use idts_core::event_count::{arm, armed_at, epoch, has_waiters, notified};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::barrier::smp_mb;
@@ -28,7 +28,7 @@ unsafe impl Send for WaitQueue {}
 // SAFETY: As above.
 unsafe impl Sync for WaitQueue {}
 
-/// One kind of news that some may wait for (`idts_core::news`).
+/// One kind of news that some may wait for (`idts_core::event_count`).
 ///
 /// Whoever wants to be woken notes what was [`Self::seen`], arms it, looks once
 /// more, and sleeps until [`Self::came`]. The event handler disarms without any
@@ -43,7 +43,7 @@ impl Armed {
 
     /// How often news came: before the arming.
     pub(crate) fn seen(&self) -> u32 {
-        count(self.0.load(Relaxed))
+        epoch(self.0.load(Relaxed))
     }
 
     /// Somebody is about to wait. `true`: another does already.
@@ -51,8 +51,8 @@ impl Armed {
         // Full: armed before the look that follows.
         let mut word = self.0.load(Relaxed);
         loop {
-            match self.0.cmpxchg(word, armed(word), Full) {
-                Ok(_) => return is_armed(word),
+            match self.0.cmpxchg(word, arm(word), Full) {
+                Ok(_) => return has_waiters(word),
                 Err(now) => word = now,
             }
         }
@@ -63,7 +63,7 @@ impl Armed {
         // What is new before the look for who waits for it.
         smp_mb();
         let mut word = self.0.load(Relaxed);
-        while let Some(next) = told(word) {
+        while let Some(next) = notified(word) {
             match self.0.cmpxchg(word, next, Full) {
                 Ok(_) => return true,
                 Err(now) => word = now,
@@ -84,7 +84,7 @@ impl Armed {
     pub(crate) fn halt(&self, seen: u32, cpu: u32) -> bool {
         // SAFETY: The word lives as long as `self`; a task that may sleep, with
         // interrupts enabled, may halt.
-        unsafe { bindings::idts_halt_while(self.0.as_ptr(), waiting(seen), cpu) };
+        unsafe { bindings::idts_halt_while(self.0.as_ptr(), armed_at(seen), cpu) };
         self.came(seen)
     }
 }

@@ -5,11 +5,11 @@
 //! A handler looks at its own queue's words alone and takes no lock, so those of
 //! several queues run at the same time. It looks at a bounded number of channels; a
 //! work item looks at the rest, and no other event of the queue comes before it has.
-//! What an event was for is judged by `idts_core::news`. PROTOCOL.md section 6.4.
+//! What an event was for is judged by `idts_core::spurious`. PROTOCOL.md section 6.4.
 
 use idts_core::doorbell::{each, Doorbell};
-use idts_core::news::Purse;
 use idts_core::nodes;
+use idts_core::spurious::EventCredit;
 use idts_core::wire::{CHANNELS, QUEUES};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
@@ -61,7 +61,7 @@ impl Lane {
         Self {
             irq: Atomic::new(0),
             cpu: Atomic::new(NOWHERE),
-            purse: Atomic::new(Purse::MOST),
+            purse: Atomic::new(EventCredit::MAX),
             was_spurious: Atomic::new(false),
             sent: Counter::new(),
             events: Counter::new(),
@@ -72,7 +72,7 @@ impl Lane {
 
     /// What an event was whose marks were worth so much.
     fn judge(&self, worth: u32) -> Eoi {
-        let mut purse = Purse(self.purse.load(Relaxed));
+        let mut purse = EventCredit(self.purse.load(Relaxed));
         let paid = purse.pay(worth);
         self.purse.store(purse.0, Relaxed);
         if paid {

@@ -3,12 +3,12 @@
 //! The terms of a tunnel on xenstore: what the back says it can, what the front
 //! answers, and who refuses what.
 //!
-//! What fits what is decided by `idts_core::terms`. Whoever refuses says so in
+//! What fits what is decided by `idts_core::negotiation`. Whoever refuses says so in
 //! its log; the other side notices, and says so in its own. PROTOCOL.md sections
 //! 3 and 8.5.
 
+use idts_core::negotiation::{feature, Capabilities, Negotiated};
 use idts_core::nodes;
-use idts_core::terms::{feature, Abilities, Terms};
 use idts_core::wire::{QUEUES, VERSION};
 use kernel::prelude::*;
 
@@ -18,10 +18,10 @@ use crate::sys::test_override::built;
 use crate::xen::xenbus::Device;
 
 /// What this side can: a queue for each of the CPUs that are online.
-fn ours() -> Abilities {
+fn ours() -> Capabilities {
     // SAFETY: Reads a counter.
     let cpus = unsafe { bindings::idts_online_cpus() };
-    Abilities {
+    Capabilities {
         versions: (built(0, VERSION), built(1, VERSION)),
         features: built(2, feature::KNOWN),
         queues: cpus.clamp(1, QUEUES),
@@ -42,7 +42,7 @@ fn their_versions(device: &Device) -> Result<(u32, u32)> {
     Ok((low, device.read_peer(nodes::MAX_VERSION, low, u32::MAX)?))
 }
 
-fn say_versions(device: &Device, ours: &Abilities) -> Result {
+fn say_versions(device: &Device, ours: &Capabilities) -> Result {
     device.write(nodes::MIN_VERSION, ours.versions.0)?;
     device.write(nodes::MAX_VERSION, ours.versions.1)
 }
@@ -83,16 +83,16 @@ pub fn announce(device: &Device) -> Result {
 
 /// Front: answers with what both can, or says why not. The versions come first:
 /// the back reads them when the front closes without an offer.
-pub(super) fn answer(device: &Device, hub: &Hub) -> Result<Terms> {
+pub(super) fn answer(device: &Device, hub: &Hub) -> Result<Negotiated> {
     let ours = ours();
     say_versions(device, &ours)?;
-    let theirs = Abilities {
+    let theirs = Capabilities {
         versions: their_versions(device)?,
         features: optional(device, nodes::FEATURES, 0, (0, u32::MAX))?,
         queues: optional(device, nodes::MAX_QUEUES, 1, (1, QUEUES))?,
     };
     compare(device, hub, ours.versions, theirs.versions)?;
-    let terms = ours.meet(&theirs).ok_or(EINVAL)?;
+    let terms = ours.intersect(&theirs).map_err(|_| EINVAL)?;
     device.write(nodes::VERSION, terms.version)?;
     device.write(nodes::FEATURES, terms.features)?;
     device.write(nodes::QUEUE_COUNT, terms.queues.count())?;
@@ -100,12 +100,12 @@ pub(super) fn answer(device: &Device, hub: &Hub) -> Result<Terms> {
 }
 
 /// Back: judges what the front answered.
-pub(super) fn judge(device: &Device, hub: &Hub) -> Result<Terms> {
+pub(super) fn judge(device: &Device, hub: &Hub) -> Result<Negotiated> {
     let version = device.read_peer(nodes::VERSION, 1, u32::MAX)?;
     let features = optional(device, nodes::FEATURES, 0, (0, u32::MAX))?;
     let queues = optional(device, nodes::QUEUE_COUNT, 1, (0, u32::MAX))?;
     let ours = ours();
-    ours.judge(version, features, queues).map_err(|unfit| {
+    ours.validate(version, features, queues).map_err(|unfit| {
         if hub.may_say(device.peer()) {
             dev_err!(
                 device.device(),

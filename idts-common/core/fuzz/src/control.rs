@@ -4,12 +4,12 @@
 //! that an OPEN names, against the back's book; what the back does about each.
 
 use super::input::{Input, Lying};
+use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::opening::{free, judge, lines_of, Action, Event, Opening};
-use idts_core::region::Region;
+use idts_core::reassembly::NameAssembler;
 use idts_core::role::Role;
-use idts_core::sequence::Naming;
 use idts_core::wire::{
     group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Request, Slice, Slot, CHANNELS,
     DOMAINS, NAME_MAX, PAGE, SEGMENTS, SEGMENT_WINDOWS, WINDOW,
@@ -19,10 +19,10 @@ use std::ops::Range;
 
 /// The back's book, and beside it every page that a slice has.
 struct Back {
-    book: Region,
+    book: SliceAllocator,
     rings: HashSet<(u32, u32)>,
     lines: HashSet<(u32, u32)>,
-    naming: Naming,
+    naming: NameAssembler,
     /// Channel numbers, and the OPEN of the channel that has one.
     openings: HashMap<u32, Opening>,
     open: HashMap<u32, Open>,
@@ -31,10 +31,10 @@ struct Back {
 impl Back {
     fn new() -> Self {
         Self {
-            book: Region::new(),
+            book: SliceAllocator::new(),
             rings: HashSet::new(),
             lines: HashSet::new(),
-            naming: Naming::NONE,
+            naming: NameAssembler::NONE,
             openings: HashMap::new(),
             open: HashMap::new(),
         }
@@ -153,13 +153,13 @@ impl Back {
                 ..
             } => {
                 assert!(segment < SEGMENTS && window < windows && half < 2);
-                let vacant = !self.book.has(segment);
-                let added = self.book.add(segment, windows);
+                let vacant = !self.book.has_segment(segment);
+                let added = self.book.add_segment(segment, windows);
                 assert_eq!(added.is_ok(), vacant);
             }
             FrontMessage::Retire { segment } => {
                 let idle = self.book.is_idle(segment);
-                assert_eq!(self.book.remove(segment).is_ok(), idle);
+                assert_eq!(self.book.remove_segment(segment).is_ok(), idle);
             }
             FrontMessage::Open(open) => self.open(open),
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
@@ -174,8 +174,8 @@ impl Back {
                 let text = name.text();
                 assert!((1..=NAME_MAX).contains(&text.len()));
                 assert!(name.0[text.len()..].iter().all(|b| *b == 0));
-                let _ = self.naming.hear(name);
-                assert_eq!(self.naming.hear(name), Err(Violation::MessageOrder));
+                let _ = self.naming.push(name);
+                assert_eq!(self.naming.push(name), Err(Violation::MessageOrder));
             }
         }
     }

@@ -9,8 +9,8 @@
 
 pub mod control;
 mod input;
+pub mod ioctl;
 pub mod nodes;
 pub mod policy;
 pub mod record;
-pub mod requests;
 pub mod ring;

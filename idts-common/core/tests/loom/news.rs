@@ -7,8 +7,8 @@ use super::common::take;
 use super::{builder, memory, Link, READER, WRITER};
 use idts_core::doorbell::Doorbell;
 use idts_core::mem::SharedMem;
-use idts_core::news::{Own, Seen};
 use idts_core::ring::{Consumer, Producer};
+use idts_core::spurious::{OwnIndices, PeerIndices};
 use idts_core::wire::line;
 use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use loom::sync::Notify;
@@ -39,7 +39,7 @@ impl Waiter {
 
 /// Hears events until it has seen all that is written.
 fn hear<M: SharedMem>(link: &Link<M>, waiter: &Waiter, waits_first: bool) {
-    let mut seen = Seen::default();
+    let mut seen = PeerIndices::default();
     while seen.prod != COUNT {
         link.to_reader.wait();
         let mut marked = false;
@@ -50,11 +50,11 @@ fn hear<M: SharedMem>(link: &Link<M>, waiter: &Waiter, waits_first: bool) {
         if waits_first {
             waiter.tell();
         }
-        let now = Seen {
+        let now = PeerIndices {
             prod: link.mem.load_acquire(READER.peer + line::PROD),
-            ..Seen::default()
+            ..PeerIndices::default()
         };
-        let own = Own {
+        let own = OwnIndices {
             cons_before: 0,
             cons: COUNT,
             prod: 0,

@@ -4,7 +4,7 @@
 //! little of it, for which there is one event; the reader takes no more than it needs
 //! before it has what the second one writes. And two for connections.
 
-use idts_core::armed;
+use idts_core::event_count;
 use idts_core::ring::{Consumer, Lines, Producer};
 use idts_core::wire::line;
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -55,18 +55,20 @@ impl Waiters {
     }
 
     fn seen(&self) -> u32 {
-        armed::count(self.word.load(SeqCst))
+        event_count::epoch(self.word.load(SeqCst))
     }
 
     /// Arms the word; says whether another had.
     fn arm(&self) -> bool {
-        let old = self.word.fetch_or(armed::armed(0), SeqCst);
-        armed::is_armed(old)
+        let old = self.word.fetch_or(event_count::arm(0), SeqCst);
+        event_count::has_waiters(old)
     }
 
     /// Tells all.
     fn tell(&self) {
-        let told = self.word.fetch_update(SeqCst, SeqCst, armed::told);
+        let told = self
+            .word
+            .fetch_update(SeqCst, SeqCst, event_count::notified);
         if told.is_ok() {
             let _held = self.lock.lock().unwrap();
             self.changed.notify_all();
@@ -75,7 +77,7 @@ impl Waiters {
 
     fn sleep(&self, seen: u32, without: Without) {
         let waits = || match without {
-            Without::Count => armed::is_armed(self.word.load(SeqCst)),
+            Without::Count => event_count::has_waiters(self.word.load(SeqCst)),
             _ => self.seen() == seen,
         };
         let mut held = self.lock.lock().unwrap();

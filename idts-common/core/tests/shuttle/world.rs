@@ -4,15 +4,15 @@
 //! table of opening and closing. What the kernel does with locks, wait queues and events
 //! is done here with shuttle's.
 
+use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
 use idts_core::opening::{
     allocate, free, judge, said_by_back, said_by_front, Action, Actions, Event, Opening,
 };
-use idts_core::region::Region;
+use idts_core::reassembly::NameAssembler;
 use idts_core::ring::{set_flags, Lines};
 use idts_core::role::Role;
-use idts_core::sequence::Naming;
 use idts_core::wire::{
     line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Slice, Slot, PAGE,
 };
@@ -95,10 +95,10 @@ struct Channel {
 /// What a side keeps under its lock.
 struct Inner {
     ring: ControlRing,
-    region: Region,
+    region: SliceAllocator,
     channels: HashMap<u32, Channel>,
     openings: [Opening; 3],
-    naming: Naming,
+    naming: NameAssembler,
     accepted: VecDeque<ChannelId>,
     /// Grows with each event: whoever armed waits for it to change.
     events: u32,
@@ -133,8 +133,8 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
     let events = [(); 2].map(|()| Arc::new((Mutex::new(true), Condvar::new())));
     let [to_front, to_back] = events;
     let side = |role, event: &Raised, peer_event: &Raised| {
-        let mut book = Region::new();
-        book.add(0, WINDOWS).unwrap();
+        let mut book = SliceAllocator::new();
+        book.add_segment(0, WINDOWS).unwrap();
         Arc::new(Side {
             role,
             without,
@@ -145,7 +145,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
                 region: book,
                 channels: HashMap::new(),
                 openings: [Opening::default(); 3],
-                naming: Naming::NONE,
+                naming: NameAssembler::NONE,
                 accepted: VecDeque::new(),
                 events: 0,
                 users: 0,

@@ -11,8 +11,8 @@ mod messages;
 mod table;
 
 use idts_core::error::Violation;
+use idts_core::negotiation::feature;
 use idts_core::state::{back, front, Phase, XenbusState};
-use idts_core::terms::feature;
 use idts_core::wire::{line, page, Refusal};
 use idts_core::{nodes, record, wire};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The data region's book: which pages of which segment are in use.
+//! Slice allocator of a data region: which pages of which segment are in use.
 //!
-//! The front allocates slices from its [`Region`]; the back checks each slice
-//! that a message names against a `Region` of its own, which the front cannot
-//! reach. Memory itself is left to others. PROTOCOL.md section 5.
+//! The front allocates slices from its [`SliceAllocator`]. The back keeps one of its own,
+//! which the front cannot reach, and reserves in it each slice that a message names: so no
+//! two channels share memory, whatever the front says. The memory itself is the drivers'.
+//! PROTOCOL.md section 5.4.
 
 use super::error::Violation;
 use super::wire::{line, Slice, PAGE, RING_MAX, SEGMENTS, SEGMENT_WINDOWS, WINDOW_PAGES};
 use zerocopy_derive::FromZeros;
 
 const WORDS: usize = (SEGMENT_WINDOWS * WINDOW_PAGES / 64) as usize;
-// A page holds as many pairs of lines as a word has bits.
+// `LinePage::used` has a bit for each pair of lines of a page.
 const _: () = assert!(PAGE / line::PAIR == u32::BITS);
-/// Pages of lines that a tunnel needs for all its channels, and some more for
-/// pages that are not full.
+/// Largest number of pages of lines: enough for all channels of a tunnel even if many pages
+/// are half full. PROTOCOL.md section 5.4.
 const LINE_PAGES: usize = 256;
 
-/// A page that holds pairs of lines.
+/// A page that holds pairs of lines, or an unused entry.
 #[derive(Clone, Copy, Debug, FromZeros)]
 struct LinePage {
     segment: u32,
     page: u32,
-    /// A bit for each pair in use; 0 means that this entry is free.
+    /// A bit for each pair in use; 0: the entry is unused.
     used: u32,
 }
 
 /// The pages of one segment.
+///
+/// # Invariants
+/// `count` bits of `used` are set, all of them below `pages`.
 #[derive(Clone, Copy, Debug, FromZeros)]
 struct Segment {
-    /// Number of pages, 0 if there is no such segment.
+    /// Number of pages; 0: there is no such segment.
     pages: u32,
-    /// Pages in use.
+    /// Number of pages in use.
     count: u32,
     used: [u64; WORDS],
 }
@@ -64,8 +68,8 @@ impl Segment {
         };
     }
 
-    /// First-fit at multiples of the smaller of the run's size and a window, so
-    /// that rings up to a window never straddle two.
+    /// First fit at multiples of the smaller of the run's size and a window, so that a ring
+    /// of at most a window lies in one window.
     fn find(&self, pages: u32) -> Option<u32> {
         let step = pages.clamp(1, WINDOW_PAGES);
         (0..self.pages)
@@ -74,7 +78,7 @@ impl Segment {
     }
 }
 
-/// The words that a run of pages lies in, and the run's bits of each.
+/// The words of [`Segment::used`] that a run of pages lies in, and the run's bits of each.
 fn words(first: u32, pages: u32) -> impl Iterator<Item = (usize, u64)> {
     let end = first.wrapping_add(pages);
     (first / u64::BITS..end.div_ceil(u64::BITS)).map(move |word| {
@@ -87,39 +91,45 @@ fn words(first: u32, pages: u32) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
-/// The bit of the pair of lines at `offset`, among those of its page.
+/// The bit of the pair of lines at `offset` in [`LinePage::used`].
 const fn pair_bit(offset: u32) -> u32 {
-    // The shift counts modulo the bits of the word, as many as a page has pairs.
+    // wrapping_shl takes the count modulo 32, the number of pairs of a page.
     1u32.wrapping_shl(offset / line::PAIR)
 }
 
-/// Where a pair of lines lies.
+/// Position of a pair of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinesAt {
     /// Segment number.
     pub segment: u32,
-    /// Byte offset of the pair.
+    /// Byte offset from the segment's start.
     pub offset: u32,
 }
 
-/// The book of a data region. Memory that is all zero is a valid one, and equal to
-/// [`Region::new`]: it is too large for a kernel's stack.
+/// The slices of a data region.
+///
+/// All-zero memory is a valid allocator, equal to [`Self::new`]: it is too large for a
+/// kernel's stack and is made on the heap.
+///
+/// # Invariants
+/// A page of a segment is in use exactly if one ring contains it, or if it is a page of lines
+/// with a pair in use.
 #[derive(Clone, Debug, FromZeros)]
-pub struct Region {
+pub struct SliceAllocator {
     segments: [Segment; SEGMENTS as usize],
     lines: [LinePage; LINE_PAGES],
-    /// None of the entries of `lines` from here on is in use.
+    /// All entries of `lines` from here on are unused, which bounds a search.
     lines_end: usize,
 }
 
-impl Default for Region {
+impl Default for SliceAllocator {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Region {
-    /// A region without segments.
+impl SliceAllocator {
+    /// An allocator without segments.
     pub const fn new() -> Self {
         Self {
             segments: [Segment::NONE; SEGMENTS as usize],
@@ -132,17 +142,17 @@ impl Region {
         }
     }
 
-    /// The pages of lines that may be in use.
+    /// The entries of pages of lines that may be in use.
     fn used_lines(&mut self) -> impl Iterator<Item = &mut LinePage> {
         self.lines.iter_mut().take(self.lines_end)
     }
 
-    /// Whether one more page of lines can be kept.
+    /// Whether an entry for one more page of lines is unused.
     fn has_line_entry(&self) -> bool {
         self.lines.iter().any(|l| l.used == 0)
     }
 
-    /// Keeps a page of lines, if there is an entry for it.
+    /// Enters a page of lines; [`Self::has_line_entry`] was true.
     fn keep_line_page(&mut self, page: LinePage) {
         let free = self.lines.iter_mut().zip(1..).find(|(l, _)| l.used == 0);
         if let Some((entry, end)) = free {
@@ -158,16 +168,12 @@ impl Region {
             .ok_or(Violation::Segment)
     }
 
-    /// A number that no segment has.
-    pub fn vacant(&self) -> Option<u32> {
-        (0..SEGMENTS)
-            .zip(self.segments.iter())
-            .find(|(_, s)| s.pages == 0)
-            .map(|(n, _)| n)
-    }
-
     /// Adds a segment of `windows` windows, all free.
-    pub fn add(&mut self, number: u32, windows: u32) -> Result<(), Violation> {
+    ///
+    /// # Errors
+    /// [`Violation::MessageField`]: `windows` is out of range. [`Violation::Segment`]: the
+    /// number is out of range, or in use.
+    pub fn add_segment(&mut self, number: u32, windows: u32) -> Result<(), Violation> {
         if windows == 0 || windows > SEGMENT_WINDOWS {
             return Err(Violation::MessageField);
         }
@@ -180,8 +186,11 @@ impl Region {
         Ok(())
     }
 
-    /// Takes a segment out that has no slice in use.
-    pub fn remove(&mut self, number: u32) -> Result<(), Violation> {
+    /// Removes a segment without slices in use.
+    ///
+    /// # Errors
+    /// [`Violation::Segment`]: there is no such segment, or a slice of it is in use.
+    pub fn remove_segment(&mut self, number: u32) -> Result<(), Violation> {
         let segment = self.segment_mut(number)?;
         if segment.count != 0 {
             return Err(Violation::Segment);
@@ -190,26 +199,22 @@ impl Region {
         Ok(())
     }
 
-    /// Whether a segment exists.
-    pub fn has(&self, number: u32) -> bool {
+    /// Whether there is a segment of this number.
+    pub fn has_segment(&self, number: u32) -> bool {
         self.segments
             .get(number as usize)
             .is_some_and(|s| s.pages != 0)
     }
 
-    /// Whether a segment exists and no slice of it is in use.
+    /// Whether there is a segment of this number, without slices in use.
     pub fn is_idle(&self, number: u32) -> bool {
         self.segments
             .get(number as usize)
             .is_some_and(|s| s.pages != 0 && s.count == 0)
     }
 
-    /// Pages in all segments.
-    pub fn pages(&self) -> u32 {
-        self.segments.iter().fold(0, |n, s| n.wrapping_add(s.pages))
-    }
-
-    /// Allocates a ring of `len` bytes, a power of two of whole pages.
+    /// Front: allocates a ring of `len` bytes. `None`: no segment has room, or `len` is no ring
+    /// size.
     pub fn alloc(&mut self, len: u32) -> Option<Slice> {
         if !len.is_power_of_two() || !(PAGE..=RING_MAX).contains(&len) {
             return None;
@@ -228,8 +233,12 @@ impl Region {
         None
     }
 
-    /// Takes the slice that a message names, if it obeys every rule.
-    pub fn claim(&mut self, slice: Slice) -> Result<(), Violation> {
+    /// Back: reserves the ring that a message names.
+    ///
+    /// # Errors
+    /// The rule of section 5.4 that the slice breaks: [`Violation::SliceRange`],
+    /// [`Violation::Segment`] or [`Violation::SliceOverlap`]. Nothing was reserved.
+    pub fn reserve(&mut self, slice: Slice) -> Result<(), Violation> {
         let align = slice.len.clamp(PAGE, WINDOW_PAGES.wrapping_mul(PAGE));
         if !slice.len.is_power_of_two()
             || slice.len < PAGE
@@ -253,14 +262,14 @@ impl Region {
         Ok(())
     }
 
-    /// Gives back a slice that [`Self::alloc`] or [`Self::claim`] took.
+    /// Frees a ring of [`Self::alloc`] or [`Self::reserve`].
     pub fn free(&mut self, slice: Slice) {
         if let Ok(segment) = self.segment_mut(slice.segment) {
             segment.mark(slice.offset / PAGE, slice.len / PAGE, false);
         }
     }
 
-    /// Allocates a pair of lines.
+    /// Front: allocates a pair of lines. `None`: there is no room.
     pub fn alloc_lines(&mut self) -> Option<LinesAt> {
         let partly = |l: &&mut LinePage| l.used != 0 && l.used != u32::MAX;
         if let Some(entry) = self.used_lines().find(partly) {
@@ -295,8 +304,12 @@ impl Region {
             .find(|l| l.used != 0 && l.segment == at.segment && l.page == page)
     }
 
-    /// Takes the pair of lines that a message names, if it obeys every rule.
-    pub fn claim_lines(&mut self, at: LinesAt) -> Result<(), Violation> {
+    /// Back: reserves the pair of lines that a message names.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`]; [`Violation::SliceRange`] also if the region has too many pages of
+    /// lines.
+    pub fn reserve_lines(&mut self, at: LinesAt) -> Result<(), Violation> {
         if at.offset & line::PAIR.wrapping_sub(1) != 0 {
             return Err(Violation::SliceRange);
         }
@@ -312,7 +325,7 @@ impl Region {
             return Err(Violation::SliceRange);
         }
         let page = at.offset / PAGE;
-        self.claim(Slice {
+        self.reserve(Slice {
             segment: at.segment,
             offset: page.wrapping_mul(PAGE),
             len: PAGE,
@@ -325,7 +338,8 @@ impl Region {
         Ok(())
     }
 
-    /// Gives back a pair of lines.
+    /// Frees a pair of lines of [`Self::alloc_lines`] or [`Self::reserve_lines`], and its page
+    /// with the last pair of it.
     pub fn free_lines(&mut self, at: LinesAt) {
         let bit = pair_bit(at.offset);
         let Some(entry) = self.line_page(at) else {

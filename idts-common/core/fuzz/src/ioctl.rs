@@ -3,7 +3,7 @@
 //! Structures that applications pass to ioctls.
 
 use super::input::Input;
-use idts_core::requests::{ring_size, Wanted, BACKLOG_DEFAULT, RING_DEFAULT};
+use idts_core::ioctl::{ring_size, ChannelParams, JoinParams, BACKLOG_DEFAULT, RING_DEFAULT};
 use idts_core::uapi::{
     Accept, Addr, Connect, Group, Listen, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX, NONBLOCK,
     PORT_RESERVED, RING_MAX, RING_MIN,
@@ -68,19 +68,19 @@ fn connect(input: &Input<'_>) {
     let good = peer.reserved == 0 && peer.port != 0 && request.flags <= 1;
     let good = good && fits(request.tx_ring) && fits(request.rx_ring);
     let found = request.check();
-    assert_eq!(found.is_some(), good);
-    if let Some(Wanted { kind, tx, rx }) = found {
+    assert_eq!(found.is_ok(), good);
+    if let Ok(ChannelParams { kind, tx, rx }) = found {
         assert_eq!(kind as u32, request.flags);
         rings(request.tx_ring, tx);
         rings(request.rx_ring, rx);
     }
     match request.alias() {
-        Some(Some(name)) => {
+        Ok(Some(name)) => {
             assert!(is_name(name.text()) && request.alias.starts_with(name.text()));
             assert_eq!(peer.domid, DOMID_ANY);
         }
-        Some(None) => assert_eq!(request.alias, [0; NAME_MAX]),
-        None => assert!(peer.domid != DOMID_ANY || !is_name(text)),
+        Ok(None) => assert_eq!(request.alias, [0; NAME_MAX]),
+        Err(_) => assert!(peer.domid != DOMID_ANY || !is_name(text)),
     }
 }
 
@@ -101,7 +101,12 @@ fn group(input: &Input<'_>) {
     let text = input.rest();
     let len = text.len().min(NAME_MAX);
     request.name[..len].copy_from_slice(&text[..len]);
-    let Some((wanted, name, how)) = request.check(kind) else {
+    let Ok(JoinParams {
+        channel: wanted,
+        name,
+        source: how,
+    }) = request.check(kind)
+    else {
         return;
     };
     assert!(kind.is_group() && wanted.kind == kind && kind.takes_source(how));
@@ -131,8 +136,8 @@ pub fn fuzz_one(data: &[u8]) {
             let found = asked.check();
             let ring = asked.max_ring;
             let fits = asked.flags <= 1 && asked.reserved == 0 && (ring == 0 || is_ring(ring));
-            assert_eq!(found.is_some(), fits);
-            if let Some(listening) = found {
+            assert_eq!(found.is_ok(), fits);
+            if let Ok(listening) = found {
                 let backlog = listening.backlog;
                 assert!(listening.max_ring == ring || (ring, listening.max_ring) == (0, RING_MAX));
                 assert!(listening.kind as u32 == asked.flags);
@@ -147,17 +152,17 @@ pub fn fuzz_one(data: &[u8]) {
                 ..Accept::default()
             };
             let all = CLOEXEC | NONBLOCK;
-            assert_eq!(asked.is_known(), asked.flags | all == all);
+            assert_eq!(asked.check().is_ok(), asked.flags | all == all);
         }
         _ => {
             let asked = address(&input);
-            assert_eq!(asked.is_plain(), asked.reserved == 0);
+            assert_eq!(asked.check().is_ok(), asked.reserved == 0);
             assert_eq!(
                 asked.is_privileged(),
                 (1..PORT_RESERVED).contains(&asked.port)
             );
             let size = size(&input);
-            assert_eq!(ring_size(size).is_some(), size == 0 || is_ring(size));
+            assert_eq!(ring_size(size).is_ok(), size == 0 || is_ring(size));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 #![cfg(not(loom))]
 
-use idts_core::requests::{ring_size, Wanted};
+use idts_core::ioctl::{ring_size, ArgumentError, ChannelParams, JoinParams};
 use idts_core::uapi::{
     Accept, Addr, Connect, Group, Listen, Transact, BACKLOG_MAX, CLOEXEC, DOMID_ANY, NAME_MAX,
     NONBLOCK, RING_MAX,
@@ -23,15 +23,15 @@ fn name(text: &str) -> [u8; NAME_MAX] {
 
 #[test]
 fn rings() {
-    assert_eq!(ring_size(0), Some(RING));
+    assert_eq!(ring_size(0), Ok(RING));
     for size in (12..=22).map(|power| 1 << power) {
-        assert_eq!(ring_size(size), Some(size));
+        assert_eq!(ring_size(size), Ok(size));
         for other in [size - 1, size + 1, size / 2 * 3] {
-            assert_eq!(ring_size(other), None, "{other}");
+            assert_eq!(ring_size(other), Err(ArgumentError::RingSize), "{other}");
         }
     }
-    assert_eq!(ring_size(1 << 11), None);
-    assert_eq!(ring_size(1 << 23), None);
+    assert_eq!(ring_size(1 << 11), Err(ArgumentError::RingSize));
+    assert_eq!(ring_size(1 << 23), Err(ArgumentError::RingSize));
 }
 
 #[test]
@@ -55,27 +55,27 @@ fn listens() {
     };
     let asked = |backlog, flags, max_ring| {
         let listening = listen(backlog, flags, max_ring, 0).check()?;
-        Some((listening.backlog, listening.kind, listening.max_ring))
+        Ok((listening.backlog, listening.kind, listening.max_ring))
     };
-    assert_eq!(asked(0, 0, 0), Some((16, Kind::Stream, RING_MAX)));
-    assert_eq!(asked(1, 1, 4096), Some((1, Kind::Record, 4096)));
-    let most = Some((BACKLOG_MAX, Kind::Stream, RING_MAX));
+    assert_eq!(asked(0, 0, 0), Ok((16, Kind::Stream, RING_MAX)));
+    assert_eq!(asked(1, 1, 4096), Ok((1, Kind::Record, 4096)));
+    let most = Ok((BACKLOG_MAX, Kind::Stream, RING_MAX));
     assert_eq!(asked(u32::MAX, 0, RING_MAX), most);
-    assert_eq!(asked(1, 2, 0), None);
+    assert_eq!(asked(1, 2, 0), Err(ArgumentError::Flags));
     for size in [1, 4095, 4097, 5000, RING_MAX + 1, 2 * RING_MAX] {
-        assert_eq!(asked(1, 0, size), None, "{size}");
+        assert_eq!(asked(1, 0, size), Err(ArgumentError::RingSize), "{size}");
     }
-    assert_eq!(listen(1, 0, 0, 1).check(), None);
+    assert_eq!(listen(1, 0, 0, 1).check(), Err(ArgumentError::Reserved));
 }
 
 #[test]
 fn transacts() {
     for (tx_len, rx_len, reserved, wanted) in [
-        (0, 0, 0, true),
-        (0x7fff_f000, 0x7fff_f000, 0, true),
-        (0x7fff_f001, 0, 0, false),
-        (0, 0x7fff_f001, 0, false),
-        (1, 1, 1, false),
+        (0, 0, 0, Ok(())),
+        (0x7fff_f000, 0x7fff_f000, 0, Ok(())),
+        (0x7fff_f001, 0, 0, Err(ArgumentError::Length)),
+        (0, 0x7fff_f001, 0, Err(ArgumentError::Length)),
+        (1, 1, 1, Err(ArgumentError::Reserved)),
     ] {
         let transact = Transact {
             tx_len,
@@ -85,18 +85,22 @@ fn transacts() {
             sent: 7,
             ..Transact::default()
         };
-        assert_eq!(transact.is_known(), wanted, "{transact:?}");
+        assert_eq!(transact.check(), wanted, "{transact:?}");
     }
 }
 
 #[test]
 fn accepts() {
-    for (flags, wanted) in [(0, true), (CLOEXEC | NONBLOCK, true), (u32::MAX, false)] {
+    for (flags, wanted) in [
+        (0, Ok(())),
+        (CLOEXEC | NONBLOCK, Ok(())),
+        (u32::MAX, Err(ArgumentError::Flags)),
+    ] {
         let accept = Accept {
             flags,
             ..Accept::default()
         };
-        assert_eq!(accept.is_known(), wanted);
+        assert_eq!(accept.check(), wanted);
     }
 }
 
@@ -113,20 +117,28 @@ fn connects() {
         ..Connect::default()
     };
     let (tx, rx) = (4096, RING);
-    let wanted = |kind| Some(Wanted { kind, tx, rx });
+    let wanted = |kind| Ok(ChannelParams { kind, tx, rx });
     assert_eq!(good.check(), wanted(Kind::Stream));
     assert_eq!(Connect { flags: 1, ..good }.check(), wanted(Kind::Record));
-    assert_eq!(Connect { flags: 2, ..good }.check(), None);
-    for bad in [
-        Addr { port: 0, ..peer },
-        Addr {
-            reserved: 1,
-            ..peer
-        },
+    assert_eq!(
+        Connect { flags: 2, ..good }.check(),
+        Err(ArgumentError::Flags)
+    );
+    let reserved = Addr {
+        reserved: 1,
+        ..peer
+    };
+    for (bad, why) in [
+        (Addr { port: 0, ..peer }, ArgumentError::Port),
+        (reserved, ArgumentError::Reserved),
     ] {
-        assert_eq!(Connect { peer: bad, ..good }.check(), None);
+        assert_eq!(Connect { peer: bad, ..good }.check(), Err(why));
     }
-    assert_eq!(good.alias(), Some(None));
+    assert_eq!(
+        (peer.check(), reserved.check()),
+        (Ok(()), Err(ArgumentError::Reserved))
+    );
+    assert_eq!(good.alias(), Ok(None));
     let any = Addr {
         domid: DOMID_ANY,
         ..peer
@@ -140,9 +152,9 @@ fn connects() {
         }
         .alias()
     };
-    assert_eq!(asked(any, alias), Some(Some(Name(alias))));
-    assert_eq!(asked(peer, alias), None);
-    assert_eq!(asked(any, name("Web")), None);
+    assert_eq!(asked(any, alias), Ok(Some(Name(alias))));
+    assert_eq!(asked(peer, alias), Err(ArgumentError::Name));
+    assert_eq!(asked(any, name("Web")), Err(ArgumentError::Name));
 }
 
 #[test]
@@ -153,29 +165,37 @@ fn groups() {
         ..Group::default()
     };
     let (publish, subscribe) = (Kind::Publish, Kind::Subscribe);
-    let found = |kind, tx, rx, how| Some((Wanted { kind, tx, rx }, Name(good.name), how));
+    let found = |kind, tx, rx, source| JoinParams {
+        channel: ChannelParams { kind, tx, rx },
+        name: Name(good.name),
+        source,
+    };
+    let within = |most, join: JoinParams| match join.source <= most {
+        true => Ok(join),
+        false => Err(ArgumentError::Flags),
+    };
     for how in 0..4 {
         let publisher = Group { flags: how, ..good };
-        let expected = found(publish, 8192, 4096, how).filter(|_| how <= 1);
+        let expected = within(1, found(publish, 8192, 4096, how));
         assert_eq!(publisher.check(publish), expected);
         let subscriber = Group {
             on_lag: how,
             ..good
         };
-        let expected = found(subscribe, 4096, 8192, how).filter(|_| how <= 2);
+        let expected = within(2, found(subscribe, 4096, 8192, how));
         assert_eq!(subscriber.check(subscribe), expected);
         // What the other one says is not for this one.
         let is_plain = how == 0;
-        assert_eq!(publisher.check(subscribe).is_some(), is_plain);
-        assert_eq!(subscriber.check(publish).is_some(), is_plain);
+        assert_eq!(publisher.check(subscribe).is_ok(), is_plain);
+        assert_eq!(subscriber.check(publish).is_ok(), is_plain);
     }
-    assert_eq!(good.check(Kind::Stream), None);
-    assert_eq!(good.check(Kind::Record), None);
+    assert_eq!(good.check(Kind::Stream), Err(ArgumentError::Kind));
+    assert_eq!(good.check(Kind::Record), Err(ArgumentError::Kind));
     for bad in ["", "News", "1st"] {
         let unnamed = Group {
             name: name(bad),
             ..good
         };
-        assert_eq!(unnamed.check(publish), None, "{bad}");
+        assert_eq!(unnamed.check(publish), Err(ArgumentError::Name), "{bad}");
     }
 }

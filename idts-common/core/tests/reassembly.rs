@@ -7,7 +7,7 @@
 #![cfg(not(loom))]
 
 use idts_core::error::Violation;
-use idts_core::sequence::{find_request, Naming, Windows};
+use idts_core::reassembly::{find_request, NameAssembler, SegmentAssembler};
 use idts_core::wire::{Kind, Name, Open, Ports, Request, Slice, NAME_MAX, PAGE, SEGMENT_WINDOWS};
 use proptest::prelude::*;
 
@@ -27,11 +27,11 @@ fn open(kind: Kind) -> Open {
 #[test]
 fn a_name_is_of_the_next_open() {
     for kind in [Kind::Stream, Kind::Record, Kind::Publish, Kind::Subscribe] {
-        let mut naming = Naming::NONE;
-        naming.hear(name("a")).unwrap();
-        assert_eq!(naming.take(&open(kind)), Ok(Some(name("a"))));
+        let mut naming = NameAssembler::NONE;
+        naming.push(name("a")).unwrap();
+        assert_eq!(naming.finish(&open(kind)), Ok(Some(name("a"))));
         // Of that one alone.
-        let next = naming.take(&open(kind));
+        let next = naming.finish(&open(kind));
         let none = match kind.is_group() {
             true => Err(Violation::MessageOrder),
             false => Ok(None),
@@ -42,9 +42,9 @@ fn a_name_is_of_the_next_open() {
 
 #[test]
 fn names_in_the_wrong_place() {
-    let mut naming = Naming::NONE;
-    naming.hear(name("a")).unwrap();
-    assert_eq!(naming.hear(name("a")), Err(Violation::MessageOrder));
+    let mut naming = NameAssembler::NONE;
+    naming.push(name("a")).unwrap();
+    assert_eq!(naming.push(name("a")), Err(Violation::MessageOrder));
     let tagged = Open {
         tag: 1,
         ..open(Kind::Stream)
@@ -54,24 +54,24 @@ fn names_in_the_wrong_place() {
         ..open(Kind::Stream)
     };
     for odd in [tagged, relayed] {
-        let mut naming = Naming::NONE;
-        assert_eq!(naming.take(&odd), Ok(None));
-        naming.hear(name("a")).unwrap();
-        assert_eq!(naming.take(&odd), Err(Violation::MessageOrder));
+        let mut naming = NameAssembler::NONE;
+        assert_eq!(naming.finish(&odd), Ok(None));
+        naming.push(name("a")).unwrap();
+        assert_eq!(naming.finish(&odd), Err(Violation::MessageOrder));
     }
 }
 
 proptest! {
     #[test]
     fn windows_in_order(segment in 0u32..32, windows in 1..=SEGMENT_WINDOWS) {
-        let mut order = Windows::new(segment, windows);
+        let mut order = SegmentAssembler::new(segment, windows);
         for window in 0..windows {
-            prop_assert!(!order.is_whole());
-            prop_assert_eq!(order.hear((segment, windows), (window, 0)), Ok(false));
-            prop_assert!(!order.is_whole());
-            prop_assert_eq!(order.hear((segment, windows), (window, 1)), Ok(true));
+            prop_assert!(!order.is_complete());
+            prop_assert_eq!(order.push((segment, windows), (window, 0)), Ok(false));
+            prop_assert!(!order.is_complete());
+            prop_assert_eq!(order.push((segment, windows), (window, 1)), Ok(true));
         }
-        prop_assert!(order.is_whole());
+        prop_assert!(order.is_complete());
     }
 
     /// After any number of halves only the next one is heard.
@@ -84,14 +84,14 @@ proptest! {
         (window, half) in (0..SEGMENT_WINDOWS, 0u32..2),
     ) {
         let heard = heard % (windows * 2);
-        let mut order = Windows::new(1, windows);
+        let mut order = SegmentAssembler::new(1, windows);
         for n in 0..heard {
-            order.hear((1, windows), (n / 2, n % 2)).unwrap();
+            order.push((1, windows), (n / 2, n % 2)).unwrap();
         }
         let of = (segment, windows ^ (other & 2));
         let right = of == (1, windows) && (window, half) == (heard / 2, heard % 2);
         let before = order;
-        let answer = order.hear(of, (window, half));
+        let answer = order.push(of, (window, half));
         prop_assert_eq!(answer.is_ok(), right);
         if !right {
             prop_assert_eq!(answer, Err(Violation::MessageOrder));

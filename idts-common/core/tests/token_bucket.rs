@@ -6,12 +6,12 @@
 
 #![cfg(not(loom))]
 
-use idts_core::pace::Pace;
+use idts_core::token_bucket::TokenBucket;
 use proptest::prelude::*;
 
-const PACE: Pace = Pace {
+const PACE: TokenBucket = TokenBucket {
     burst: 8,
-    every_ns: 5_000,
+    interval_ns: 5_000,
 };
 
 /// Tokens, and what is there of the next one.
@@ -21,14 +21,14 @@ struct Counted {
 }
 
 impl Counted {
-    fn pass(&mut self, pace: Pace, ns: u64) {
+    fn pass(&mut self, pace: TokenBucket, ns: u64) {
         let all = self.part + ns;
         let burst = u64::from(pace.burst.max(1));
-        self.tokens = (self.tokens + all / pace.every_ns).min(burst);
+        self.tokens = (self.tokens + all / pace.interval_ns).min(burst);
         self.part = if self.tokens == burst {
             0
         } else {
-            all % pace.every_ns
+            all % pace.interval_ns
         };
     }
 }
@@ -51,15 +51,15 @@ fn a_burst_then_one_at_a_time() {
 
 #[test]
 fn no_time_is_no_limit_and_no_burst_is_one() {
-    let free = Pace {
+    let free = TokenBucket {
         burst: 0,
-        every_ns: 0,
+        interval_ns: 0,
     };
     assert_eq!(free.take(0, 7), Some(7));
     assert_eq!(free.take(7, 7), Some(7));
-    let one = Pace {
+    let one = TokenBucket {
         burst: 0,
-        every_ns: 10,
+        interval_ns: 10,
     };
     assert_eq!(one.take(0, 7), Some(17));
     assert_eq!((one.take(17, 7), one.wait(17, 7)), (None, 10));
@@ -68,13 +68,13 @@ fn no_time_is_no_limit_and_no_burst_is_one() {
 
 #[test]
 fn the_end_of_time_is_no_mistake() {
-    let endless = Pace {
+    let endless = TokenBucket {
         burst: u32::MAX,
-        every_ns: u64::MAX,
+        interval_ns: u64::MAX,
     };
     assert_eq!(endless.take(0, u64::MAX), Some(u64::MAX));
     assert_eq!(PACE.take(u64::MAX, 0), None);
-    assert_eq!(PACE.wait(u64::MAX, 0), u64::MAX - 7 * PACE.every_ns);
+    assert_eq!(PACE.wait(u64::MAX, 0), u64::MAX - 7 * PACE.interval_ns);
 }
 
 proptest! {
@@ -83,10 +83,10 @@ proptest! {
     #[test]
     fn it_is_a_bucket(
         burst in 0u32..5,
-        every_ns in 1u64..50,
+        interval_ns in 1u64..50,
         steps in proptest::collection::vec(0u64..60, 1..200),
     ) {
-        let pace = Pace { burst, every_ns };
+        let pace = TokenBucket { burst, interval_ns };
         let mut model = Counted { tokens: burst.max(1).into(), part: 0 };
         let (mut full_at, mut now) = (0, 0);
         for step in steps {
@@ -98,7 +98,7 @@ proptest! {
                 model.tokens -= 1;
                 full_at = pace.take(full_at, now).unwrap();
             } else {
-                prop_assert_eq!(wait, every_ns - model.part);
+                prop_assert_eq!(wait, interval_ns - model.part);
                 prop_assert_eq!(pace.take(full_at, now), None);
             }
         }

@@ -3,7 +3,7 @@
 //! What an event was for: honest peers are always believed, storms never.
 
 use idts_core::doorbell::each;
-use idts_core::news::{News, Own, Purse, Seen, Strays};
+use idts_core::spurious::{Change, EventCredit, OwnIndices, PeerIndices, StrayMarks};
 use idts_core::wire::line;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,8 +48,8 @@ fn some(share: u32, all: u64) -> u64 {
     }
 }
 
-fn own(rx: Ring, tx: Ring, before: u64, size: u32) -> Own {
-    Own {
+fn own(rx: Ring, tx: Ring, before: u64, size: u32) -> OwnIndices {
+    OwnIndices {
         cons_before: before as u32,
         cons: rx.cons as u32,
         prod: tx.prod as u32,
@@ -72,7 +72,7 @@ proptest! {
         let start = u64::from(start);
         let mut rx = Ring { prod: start, cons: start };
         let mut tx = rx;
-        let mut seen = Seen { prod: start as u32, cons: start as u32, flags: 0 };
+        let mut seen = PeerIndices { prod: start as u32, cons: start as u32, flags: 0 };
         let (mut moved, mut room) = (false, false);
         let mut before = rx.cons;
         for deed in deeds {
@@ -92,7 +92,7 @@ proptest! {
                 Deed::Mark => {
                     // A handler that is slow: much was read since it began to look.
                     let began = if during { before } else { rx.cons };
-                    let now = Seen { prod: rx.prod as u32, cons: tx.cons as u32, flags: 0 };
+                    let now = PeerIndices { prod: rx.prod as u32, cons: tx.cons as u32, flags: 0 };
                     let news = seen.compare(now, own(rx, tx, began, size as u32));
                     prop_assert_eq!(news.data, moved || rx.prod != rx.cons);
                     prop_assert_eq!(news.room, room);
@@ -114,12 +114,12 @@ proptest! {
         near in any::<bool>(),
     ) {
         let size = 4096;
-        let own = Own { cons_before: 0, cons: 0, prod: wrote, rx_size: size };
-        let mut seen = Seen::default();
+        let own = OwnIndices { cons_before: 0, cons: 0, prod: wrote, rx_size: size };
+        let mut seen = PeerIndices::default();
         let (mut worth, mut last) = (0u32, seen);
         for (prod, cons, flags) in lies {
             let (prod, cons) = if near { (prod % 8192, cons % 200) } else { (prod, cons) };
-            worth += seen.compare(Seen { prod, cons, flags }, own).worth;
+            worth += seen.compare(PeerIndices { prod, cons, flags }, own).worth;
             prop_assert!(seen.prod >= last.prod && seen.prod <= size);
             prop_assert!(seen.cons >= last.cons && seen.cons <= wrote);
             last = seen;
@@ -130,7 +130,7 @@ proptest! {
     /// Three marks of each number are forgiven, and three more when it begins anew.
     #[test]
     fn strays(marks in vec(any::<u64>(), 0..20), anew in any::<u64>()) {
-        let mut strays = Strays::default();
+        let mut strays = StrayMarks::default();
         for _ in 0..2 {
             let mut came = [0u32; 64];
             for marks in &marks {
@@ -141,7 +141,7 @@ proptest! {
                 });
                 prop_assert_eq!(strays.forgive(*marks), forgiven);
                 let (low, high) = strays.words();
-                prop_assert_eq!(strays, Strays::new(low, high));
+                prop_assert_eq!(strays, StrayMarks::new(low, high));
             }
             strays.forget(anew);
             prop_assert_eq!(strays.forgive(anew), anew.count_ones());
@@ -152,13 +152,13 @@ proptest! {
 
 #[test]
 fn going_back_is_worth_nothing_and_looked_at() {
-    let own = Own {
+    let own = OwnIndices {
         cons_before: 0,
         cons: 0,
         prod: 10,
         rx_size: 4096,
     };
-    let mut seen = Seen {
+    let mut seen = PeerIndices {
         prod: 100,
         cons: 5,
         flags: 0,
@@ -166,7 +166,7 @@ fn going_back_is_worth_nothing_and_looked_at() {
     let was = seen;
     for (prod, cons) in [(50, 5), (4097, 5), (100, 4), (100, 11)] {
         let news = seen.compare(
-            Seen {
+            PeerIndices {
                 prod,
                 cons,
                 flags: 0,
@@ -181,19 +181,19 @@ fn going_back_is_worth_nothing_and_looked_at() {
 
 #[test]
 fn a_flag_counts_once() {
-    let own = Own {
+    let own = OwnIndices {
         cons_before: 0,
         cons: 0,
         prod: 0,
         rx_size: 4096,
     };
-    let mut seen = Seen::default();
-    let flags = |flags| Seen {
+    let mut seen = PeerIndices::default();
+    let flags = |flags| PeerIndices {
         flags,
-        ..Seen::default()
+        ..PeerIndices::default()
     };
     assert_eq!(seen.compare(flags(line::FIN), own).worth, 1);
-    assert_eq!(seen.compare(flags(line::FIN), own), News::default());
+    assert_eq!(seen.compare(flags(line::FIN), own), Change::default());
     assert!(seen.compare(flags(0), own).is_none(), "taken back");
     let both = line::FIN | line::DEAF | line::RESET | 1 << 31;
     assert_eq!(seen.compare(flags(both), own).worth, 2, "unknown bits");
@@ -201,13 +201,13 @@ fn a_flag_counts_once() {
 
 #[test]
 fn a_purse_is_emptied_by_events_for_nothing() {
-    let mut purse = Purse::FULL;
-    for _ in 0..Purse::MOST {
+    let mut purse = EventCredit::FULL;
+    for _ in 0..EventCredit::MAX {
         assert!(purse.pay(0));
     }
     assert!(!purse.pay(0));
     assert!(purse.pay(1), "an event with a reason");
     assert!(!purse.pay(0));
     assert!(purse.pay(1000));
-    assert_eq!(purse, Purse::FULL, "no more is saved");
+    assert_eq!(purse, EventCredit::FULL, "no more is saved");
 }

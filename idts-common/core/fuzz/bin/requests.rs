@@ -1,7 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
-
-//! Gives the fuzzer's bytes to the target `requests`.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| idts_core_fuzz::requests::fuzz_one(data));

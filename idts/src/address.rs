@@ -73,7 +73,7 @@ fn parse_domain(text: &str) -> Result<u16, AddressError> {
     }
 }
 
-fn parse_port(text: &str) -> Result<u32, AddressError> {
+pub(crate) fn parse_port(text: &str) -> Result<u32, AddressError> {
     match digits(text).and_then(|text| text.parse().ok()) {
         Some(port) if port > 0 => Ok(port),
         _ => Err(AddressError::Port(text.into())),

@@ -3,12 +3,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use idts_core::uapi;
 use rustix::io::Errno;
 
+use crate::descriptor::descriptor;
 use crate::endpoint::{Endpoint, Received, Waiting};
 use crate::error::{Error, Result};
 use crate::info::Info;
@@ -23,7 +24,10 @@ use crate::sys;
 ///
 /// A channel of records is opened by [`Connect::records`] and accepted from a
 /// listener of [`Bind::records`]; [`Channel::send`] and [`Channel::recv`] serve
-/// it best. Its plain reads and writes move one record each, too.
+/// it best. Its plain reads and writes move one record each, too: a read whose
+/// buffer is too small fails with `InvalidData`, and the record is lost, so
+/// readers that choose their buffers themselves (`read_to_end`, `io::copy`,
+/// `BufReader`) need one of [`Info::longest_rx_record`].
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,7 +95,7 @@ impl Channel {
     /// records, as [`Channel::recv`] does: one system call for what are two
     /// otherwise. For a client that asks and waits for the reply, and for a
     /// server that replies and waits for the next request. A signal does not
-    /// end the waiting.
+    /// end the waiting; timeouts limit all the sending, then the receiving.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,7 +133,8 @@ impl Channel {
     /// # Errors
     /// [`Error::Channel`], though there is no known cause.
     pub fn info(&self) -> Result<Info> {
-        Info::from_raw(sys::info(&self.endpoint.fd).map_err(|errno| self.failed("info", errno))?)
+        let raw = sys::info(&self.endpoint.fd).map_err(|errno| self.failed("info", errno))?;
+        Ok(Info::from_raw(raw))
     }
 
     /// What became of a nonblocking connect, or None while all is well. The
@@ -152,7 +157,11 @@ impl Channel {
         self.change(|waiting| waiting.nonblocking = on)
     }
 
-    /// Lets a read wait no longer than this (then: `TimedOut`); None is for ever.
+    /// Lets a read wait no longer than this (then: `TimedOut`), whatever signals come
+    /// meanwhile; None is for ever, and a signal ends plain reads and writes then.
+    ///
+    /// While there is a timeout, O_NONBLOCK is set on the open file, which its duplicates in
+    /// other processes share: there a read that would wait fails with EAGAIN.
     ///
     /// # Errors
     /// [`Error::Channel`], though there is no known cause.
@@ -161,7 +170,8 @@ impl Channel {
     }
 
     /// Lets a write wait no longer than this for room (then: `TimedOut`);
-    /// None is for ever. A write that moved some bytes gives their number.
+    /// None is for ever. A write that moved some bytes gives their number. Of signals and of
+    /// O_NONBLOCK holds what [`Channel::set_read_timeout`] says.
     ///
     /// # Errors
     /// [`Error::Channel`], though there is no known cause.
@@ -184,9 +194,20 @@ impl Channel {
     }
 }
 
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.endpoint.fd.as_fd()
+descriptor!(Channel, endpoint);
+
+/// Of a descriptor that others had, as inetd and systemd hand over. The driver says with whom
+/// the channel is and what it carries; [`Peer::Unknown`] where it does not.
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Self {
+        let info = sys::info(&fd).map(Info::from_raw).ok();
+        let peer = info.and_then(|info| info.peer);
+        let records = info.is_some_and(|info| info.records);
+        let truncated = info.map_or(0, |info| info.truncated);
+        Self {
+            endpoint: Endpoint::of_others(fd, records, truncated),
+            peer: peer.map_or(Peer::Unknown, Peer::from),
+        }
     }
 }
 

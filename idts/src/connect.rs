@@ -112,8 +112,12 @@ impl Connect {
             peer: self.peer,
             cause: errno.into(),
         };
-        if matches!(self.peer, Peer::Address(peer) if peer.domain >= FIRST_RESERVED) {
-            return Err(failed(Errno::HOSTUNREACH));
+        match self.peer {
+            Peer::Address(peer) if peer.domain >= FIRST_RESERVED => {
+                return Err(failed(Errno::HOSTUNREACH));
+            }
+            Peer::Unknown => return Err(failed(Errno::HOSTUNREACH)),
+            _ => {}
         }
         let fd = sys::open().map_err(|errno| Error::Open {
             cause: errno.into(),

@@ -8,7 +8,7 @@
 //! timeout is set; only without both does the driver itself wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,17 +34,73 @@ impl Waiting {
 
 /// What a receive got of the next record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Received {
-    /// Bytes in the buffer; 0 is the end: no record is empty.
+    /// Bytes in the buffer; 0 is the end, unless the buffer was empty: no record is.
     pub len: usize,
     /// The buffer was too small, and the rest of the record is lost.
     pub truncated: bool,
+    /// Nothing was asked for, so nothing tells the end.
+    asked: bool,
 }
 
 impl Received {
+    /// What came into a buffer of `room` bytes.
+    const fn into_room(room: usize, len: usize, truncated: bool) -> Self {
+        Self {
+            len,
+            truncated,
+            asked: room > 0,
+        }
+    }
+
+    /// A record of `len` bytes that came whole: for tests of what receives.
+    #[doc(hidden)]
+    pub const fn whole(len: usize) -> Self {
+        Self::into_room(len + 1, len, false)
+    }
+
     /// True when no record will come any more.
     pub const fn is_end(self) -> bool {
-        self.len == 0
+        self.asked && self.len == 0
+    }
+
+    /// The bytes that came, for a reader who has no other way to hear that a record was cut.
+    fn uncut(self) -> io::Result<usize> {
+        if self.truncated {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the record is longer than the buffer, and its rest is lost",
+            ));
+        }
+        Ok(self.len)
+    }
+}
+
+/// What a signal does to a call that waits without a limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// It ends it with EINTR, as POSIX has it.
+    Ends,
+    /// Nothing.
+    Passes,
+}
+
+/// How one call waits. Its limit is counted from its start, whatever it does meanwhile.
+#[derive(Clone, Copy)]
+struct Wait {
+    ready: PollFlags,
+    started: Instant,
+    signal: Signal,
+}
+
+impl Wait {
+    fn new(ready: PollFlags, signal: Signal) -> Self {
+        Self {
+            ready,
+            started: Instant::now(),
+            signal,
+        }
     }
 }
 
@@ -67,6 +123,20 @@ impl Endpoint {
         }
     }
 
+    /// Of a descriptor that others had: whether it blocks stays as it is.
+    pub fn of_others(fd: OwnedFd, records: bool, truncated: u64) -> Self {
+        let nonblocking = sys::is_nonblocking(&fd).unwrap_or(false);
+        Self {
+            fd,
+            records,
+            waiting: Mutex::new(Waiting {
+                nonblocking,
+                ..Waiting::default()
+            }),
+            truncated: Mutex::new(truncated),
+        }
+    }
+
     /// True when it carries records.
     pub const fn has_records(&self) -> bool {
         self.records
@@ -79,29 +149,33 @@ impl Endpoint {
     }
 
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len();
-        Ok(self
-            .take(room, |fd| rustix::io::read(fd, &mut *buffer))?
-            .len)
+        let (room, wait) = (buffer.len(), Wait::new(PollFlags::IN, Signal::Ends));
+        self.take(room, wait, |fd| rustix::io::read(fd, &mut *buffer))?
+            .uncut()
     }
 
     pub fn readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let room = buffers.iter().map(|buffer| buffer.len()).sum();
-        Ok(self.take(room, |fd| rustix::io::readv(fd, buffers))?.len)
+        let wait = Wait::new(PollFlags::IN, Signal::Ends);
+        self.take(room, wait, |fd| rustix::io::readv(fd, buffers))?
+            .uncut()
     }
 
     pub fn write(&self, buffer: &[u8]) -> io::Result<usize> {
-        self.transfer(PollFlags::OUT, |fd| rustix::io::write(fd, buffer))
+        let wait = Wait::new(PollFlags::OUT, Signal::Ends);
+        self.transfer(wait, |fd| rustix::io::write(fd, buffer))
     }
 
     pub fn writev(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transfer(PollFlags::OUT, |fd| rustix::io::writev(fd, buffers))
+        let wait = Wait::new(PollFlags::OUT, Signal::Ends);
+        self.transfer(wait, |fd| rustix::io::writev(fd, buffers))
     }
 
     /// Writes one record; a signal does not end the waiting.
     pub fn send(&self, record: &[u8]) -> io::Result<()> {
         self.refuse_if(record.is_empty(), "no record is empty")?;
-        let sent = uninterrupted(|| self.write(record))?;
+        let wait = Wait::new(PollFlags::OUT, Signal::Passes);
+        let sent = self.transfer(wait, |fd| rustix::io::write(fd, record))?;
         if sent == record.len() {
             Ok(())
         } else {
@@ -112,8 +186,12 @@ impl Endpoint {
     /// Reads one record; a signal does not end the waiting.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.refuse_if(buffer.is_empty(), "an empty buffer takes no record")?;
-        let room = buffer.len();
-        uninterrupted(|| self.take(room, |fd| rustix::io::read(fd, &mut *buffer)))
+        self.receive(buffer)
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let (room, wait) = (buffer.len(), Wait::new(PollFlags::IN, Signal::Passes));
+        self.take(room, wait, |fd| rustix::io::read(fd, &mut *buffer))
     }
 
     /// Writes all of `request`, if it is not empty, then reads; in one call
@@ -123,29 +201,38 @@ impl Endpoint {
         if waiting.nonblocking || waiting.polls() || request.len() > sys::REQUEST_MAX {
             return self.write_and_read(request, reply);
         }
+        self.transact_by(request, reply, |fd, rest, reply, sent| {
+            sys::transact(fd, rest, reply, sent)
+        })
+    }
+
+    fn transact_by(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        mut call: impl FnMut(&OwnedFd, &[u8], &mut [u8], &mut usize) -> rustix::io::Result<usize>,
+    ) -> io::Result<Received> {
         let (mut rest, room) = (request, reply.len());
         loop {
             let mut sent = 0;
-            let result = self.take(room, |fd| sys::transact(fd, rest, reply, &mut sent));
+            let result = self.take_at_once(room, |fd| call(fd, rest, reply, &mut sent));
             rest = rest.get(sent..).unwrap_or_default();
             match result {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A driver that does not have it yet.
-                Err(error) if error.raw_os_error() == Some(Errno::NOTTY.raw_os_error()) => {
-                    return self.write_and_read(rest, reply);
-                }
-                result => return result,
+                Err(Errno::INTR) => {}
+                // A driver that does not have it yet; or another thread has just set a limit.
+                Err(Errno::NOTTY | Errno::AGAIN) => return self.write_and_read(rest, reply),
+                result => return Ok(result?),
             }
         }
     }
 
     fn write_and_read(&self, mut rest: &[u8], reply: &mut [u8]) -> io::Result<Received> {
+        let wait = Wait::new(PollFlags::OUT, Signal::Passes);
         while !rest.is_empty() {
-            let sent = uninterrupted(|| self.write(rest))?;
+            let sent = self.transfer(wait, |fd| rustix::io::write(fd, rest))?;
             rest = rest.get(sent..).unwrap_or_default();
         }
-        let room = reply.len();
-        uninterrupted(|| self.take(room, |fd| rustix::io::read(fd, &mut *reply)))
+        self.receive(reply)
     }
 
     fn refuse_if(&self, wrong: bool, why: &str) -> io::Result<()> {
@@ -160,68 +247,95 @@ impl Endpoint {
         Ok(())
     }
 
-    /// A read of up to `room` bytes. Of records it is noted whether one was
-    /// cut, so that no later receive takes the blame.
+    /// A read of up to `room` bytes that waits.
     fn take(
         &self,
         room: usize,
+        wait: Wait,
         mut read: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
     ) -> io::Result<Received> {
-        let mut received = Received {
-            len: 0,
-            truncated: false,
-        };
-        self.transfer(PollFlags::IN, |fd| {
-            if !self.records {
-                received.len = read(fd)?;
-                return Ok(received.len);
-            }
-            // Held over both calls: two readers must not mix their records up.
-            let mut known = lock(&self.truncated);
-            let len = read(fd)?;
-            received = judge(len, room, &mut known, || {
-                Some(sys::info(fd).ok()?.truncated)
-            });
-            Ok(len)
+        let mut received = Received::into_room(room, 0, false);
+        self.transfer(wait, |_| {
+            received = self.take_at_once(room, &mut read)?;
+            Ok(received.len)
         })?;
         Ok(received)
     }
 
-    /// One transfer by `transfer`; waits for `ready` where poll does that.
+    /// One read of up to `room` bytes. Of records it is noted whether one was
+    /// cut, so that no later receive takes the blame.
+    fn take_at_once(
+        &self,
+        room: usize,
+        read: impl FnOnce(&OwnedFd) -> rustix::io::Result<usize>,
+    ) -> rustix::io::Result<Received> {
+        if !self.records {
+            return Ok(Received::into_room(room, read(&self.fd)?, false));
+        }
+        // Held over both calls: two readers must not mix their records up.
+        let mut known = lock(&self.truncated);
+        let len = read(&self.fd)?;
+        Ok(judge(len, room, &mut known, || {
+            Some(sys::info(&self.fd).ok()?.truncated)
+        }))
+    }
+
+    /// One transfer by `transfer`; waits where poll does that.
     fn transfer(
         &self,
-        ready: PollFlags,
+        wait: Wait,
         mut transfer: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        let started = Instant::now();
         loop {
-            match transfer(&self.fd) {
-                Err(Errno::AGAIN) => self.wait_ready(ready, started)?,
-                result => return Ok(result?),
+            let result = match transfer(&self.fd) {
+                Err(Errno::AGAIN) => self.wait_ready(wait),
+                result => result.map(Some),
+            };
+            match result {
+                Ok(Some(moved)) => return Ok(moved),
+                Ok(None) => {}
+                Err(Errno::INTR) if wait.signal == Signal::Passes => {}
+                Err(Errno::TIMEDOUT) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
 
-    /// Waits until `ready`, within the timeout counted from `started`.
-    fn wait_ready(&self, ready: PollFlags, started: Instant) -> io::Result<()> {
+    /// Waits until something can be moved, within the limit of the call. Where there is one, no
+    /// signal ends the waiting: the caller knows how long it takes.
+    fn wait_ready(&self, wait: Wait) -> rustix::io::Result<Option<usize>> {
         let waiting = *lock(&self.waiting);
         if !waiting.polls() {
-            return Err(Errno::AGAIN.into());
+            return Err(Errno::AGAIN);
         }
-        let timeout = if ready == PollFlags::IN {
+        let limit = if wait.ready == PollFlags::IN {
             waiting.read_timeout
         } else {
             waiting.write_timeout
         };
-        if wait_for(
-            &self.fd,
-            ready,
-            timeout.map(|limit| limit.saturating_sub(started.elapsed())),
-        )? {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::TimedOut.into())
+        let mut fds = [PollFd::new(&self.fd, wait.ready)];
+        match poll_until(&mut fds, wait.started, limit) {
+            Err(Errno::INTR) if limit.is_some() => Ok(None),
+            Ok(false) => Err(Errno::TIMEDOUT),
+            result => result.map(|_| None),
         }
+    }
+}
+
+impl AsFd for Endpoint {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The descriptor alone, which blocks unless it was made not to: a limit ends here.
+impl From<Endpoint> for OwnedFd {
+    fn from(endpoint: Endpoint) -> Self {
+        if lock(&endpoint.waiting).polls() {
+            // There is no known cause why it could fail.
+            let _ = sys::set_nonblocking(&endpoint.fd, false);
+        }
+        endpoint.fd
     }
 }
 
@@ -237,26 +351,18 @@ fn judge(
     if len > 0 && len == room {
         *known = count().unwrap_or(before);
     }
-    Received {
-        len,
-        truncated: *known != before,
-    }
+    Received::into_room(room, len, *known != before)
 }
 
-/// Polls one descriptor; false when the time passed without an event.
-fn wait_for(fd: &OwnedFd, ready: PollFlags, limit: Option<Duration>) -> io::Result<bool> {
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-    let mut fds = [PollFd::new(fd, ready)];
-    Ok(poll(&mut fds, limit.as_ref())? > 0)
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+/// Polls until `limit` has passed since `started`; false when it has, without an event.
+pub fn poll_until(
+    fds: &mut [PollFd<'_>],
+    started: Instant,
+    limit: Option<Duration>,
+) -> rustix::io::Result<bool> {
+    let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    Ok(poll(fds, left.as_ref())? > 0)
 }
 
 /// Repeats a connect, a publish or a subscribe that a signal ended. The driver goes
@@ -273,7 +379,7 @@ pub fn insist(mut call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::R
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -292,6 +398,9 @@ pub fn to_millis(timeout: Option<Duration>) -> u32 {
 mod tests {
     use super::*;
     use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
+    use std::os::unix::thread::JoinHandleExt;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::Arc;
 
     fn pair(kind: SocketType, records: bool) -> (Endpoint, Endpoint) {
         let (a, b) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
@@ -327,6 +436,49 @@ mod tests {
         server.join().unwrap();
     }
 
+    /// Does `call` in a thread of its own while signals come to it, more often than
+    /// `LIMIT` is long; None if they kept it from ending.
+    fn under_signals<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let heard = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(libc::SIGUSR1, Arc::clone(&heard)).unwrap();
+        let thread = std::thread::spawn(call);
+        let until = Instant::now() + Duration::from_secs(60);
+        while !thread.is_finished() {
+            if Instant::now() > until {
+                return None;
+            }
+            // SAFETY: the thread has not been joined, so its handle is good.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
+            std::thread::sleep(LIMIT / 20);
+        }
+        Some(thread.join().unwrap())
+    }
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn signals_make_no_limit_longer() {
+        let calls: [fn(&Endpoint) -> io::Result<usize>; 4] = [
+            |end| Ok(end.recv(&mut [0; 8])?.len),
+            |end| end.read(&mut [0; 8]),
+            |end| Ok(end.transact(b"a", &mut [0; 8])?.len),
+            |end| loop {
+                end.send(&[0; 4096])?;
+            },
+        ];
+        for call in calls {
+            let (ours, theirs) = pair(SocketType::SEQPACKET, true);
+            ours.set_waiting(|waiting| {
+                waiting.read_timeout = Some(LIMIT);
+                waiting.write_timeout = Some(LIMIT);
+            })
+            .unwrap();
+            let ended = under_signals(move || call(&ours).unwrap_err().kind());
+            assert_eq!(ended, Some(io::ErrorKind::TimedOut));
+            drop(theirs);
+        }
+    }
+
     #[test]
     fn what_is_no_record_is_refused() {
         let refused = io::ErrorKind::InvalidInput;
@@ -336,6 +488,36 @@ mod tests {
         let (ours, _theirs) = pair(SocketType::STREAM, false);
         assert_eq!(ours.send(b"a").unwrap_err().kind(), refused);
         assert_eq!(ours.recv(&mut [0]).unwrap_err().kind(), refused);
+    }
+
+    #[test]
+    fn no_byte_of_a_request_goes_twice() {
+        let (ours, theirs) = pair(SocketType::STREAM, false);
+        rustix::io::write(&theirs.fd, b"reply").unwrap();
+        let mut reply = [0; 8];
+        let got = ours.transact_by(b"question", &mut reply, |fd, rest, _, sent| {
+            *sent = rustix::io::write(fd, &rest[..3])?;
+            // What another thread does meanwhile.
+            ours.set_waiting(|waiting| waiting.read_timeout = Some(Duration::MAX))?;
+            Err(Errno::AGAIN)
+        });
+        assert_eq!(got.unwrap().len, 5);
+        let mut sent = [0; 32];
+        let len = rustix::io::read(&theirs.fd, &mut sent).unwrap();
+        assert_eq!(&sent[..len], b"question");
+    }
+
+    #[test]
+    fn an_empty_buffer_says_nothing_of_the_end() {
+        let (ours, _theirs) = pair(SocketType::STREAM, false);
+        assert!(!ours.transact(b"a", &mut []).unwrap().is_end());
+    }
+
+    #[test]
+    fn who_only_reads_hears_of_a_cut_record_as_well() {
+        let cut = Received::into_room(4, 4, true).uncut();
+        assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(Received::into_room(4, 4, false).uncut().unwrap(), 4);
     }
 
     #[test]

@@ -18,56 +18,70 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The device could not be opened.
     #[error("cannot open {DEVICE}: {}", explain_open(.cause))]
+    #[non_exhaustive]
     Open {
         /// The errno.
+        #[source]
         cause: io::Error,
     },
     /// A port could not be bound or listened on.
     #[error("cannot listen on port {port}: {}", explain_listen(.cause))]
+    #[non_exhaustive]
     Listen {
         /// The port that was asked for.
         port: u32,
         /// The errno.
+        #[source]
         cause: io::Error,
     },
     /// A listening endpoint gave no connection.
-    #[error("cannot accept on port {port}: {}", explain(.cause))]
+    #[error("cannot accept on port {port}: {}", explain_accept(.cause))]
+    #[non_exhaustive]
     Accept {
         /// The port that was listened on.
         port: u32,
         /// The errno.
+        #[source]
         cause: io::Error,
     },
     /// No channel came about.
     #[error("cannot connect to {peer}: {}", explain_connect(.cause))]
+    #[non_exhaustive]
     Connect {
         /// Whom it was meant to reach.
         peer: Peer,
         /// The errno.
+        #[source]
         cause: io::Error,
     },
     /// A call on an established channel failed.
     #[error("{call} on the channel with {peer}: {}", explain(.cause))]
+    #[non_exhaustive]
     Channel {
         /// The other end.
         peer: Peer,
         /// Which call.
         call: &'static str,
         /// The errno.
+        #[source]
         cause: io::Error,
     },
     /// A group could not be joined, or a call on one of its endpoints failed.
     #[error("cannot {call} the group {group}: {}", explain_group(.cause))]
+    #[non_exhaustive]
     Group {
         /// The group's name.
         group: String,
         /// What was tried.
         call: &'static str,
         /// The errno, or what is wrong with the name.
+        #[source]
         cause: io::Error,
     },
-    /// The driver answered what this crate does not understand.
+    /// The driver answered what this crate does not understand. Nothing gives this any more:
+    /// numbers of a newer driver are values, as [`State::Unknown`](crate::State::Unknown).
     #[error("the driver of {DEVICE} says {what}, which this program does not know")]
+    #[non_exhaustive]
     Driver {
         /// What it said.
         what: String,
@@ -134,9 +148,14 @@ impl Error {
     }
 }
 
+/// Of an error with an errno, the errno: what decides by it goes on to do so, but hears no more
+/// which call it was and with whom. A program that tells people returns the [`Error`].
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        Self::new(error.kind(), error)
+        match error.raw_os_error() {
+            Some(errno) => Self::from_raw_os_error(errno),
+            None => Self::new(error.kind(), error),
+        }
     }
 }
 
@@ -167,6 +186,14 @@ fn explain_listen(cause: &io::Error) -> String {
     let hint = match Errno::from_io_error(cause) {
         Some(Errno::ADDRINUSE) => Some("the port is taken"),
         Some(Errno::ACCESS | Errno::PERM) => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
+        _ => None,
+    };
+    with_hint(cause, hint)
+}
+
+fn explain_accept(cause: &io::Error) -> String {
+    let hint = match Errno::from_io_error(cause) {
+        Some(Errno::INVAL) => Some("the listener was shut down"),
         _ => None,
     };
     with_hint(cause, hint)
@@ -220,7 +247,16 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(111));
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(error.to_string().contains("3:7000"));
+    }
+
+    #[test]
+    fn the_errno_stays_whatever_becomes_of_the_error() {
+        let source = connect(Errno::NETDOWN);
+        let source = std::error::Error::source(&source).unwrap();
+        let source: &io::Error = source.downcast_ref().unwrap();
+        assert_eq!(source.raw_os_error(), Some(Errno::NETDOWN.raw_os_error()));
+        let plain = io::Error::from(connect(Errno::NETDOWN));
+        assert_eq!(plain.raw_os_error(), Some(Errno::NETDOWN.raw_os_error()));
     }
 
     #[test]

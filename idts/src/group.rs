@@ -3,7 +3,7 @@
 //! joins it, and errors that name it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use idts_core::{policy, uapi};
 use rustix::io::Errno;
@@ -67,15 +67,44 @@ pub struct Member {
     pub group: String,
 }
 
+/// Of a descriptor that others had, which does not tell the group.
+impl From<OwnedFd> for Member {
+    fn from(fd: OwnedFd) -> Self {
+        let truncated = sys::info(&fd).map_or(0, |info| info.truncated);
+        Self {
+            endpoint: Endpoint::of_others(fd, true, truncated),
+            group: String::new(),
+        }
+    }
+}
+
+impl From<Member> for OwnedFd {
+    fn from(member: Member) -> Self {
+        member.endpoint.into()
+    }
+}
+
+impl AsFd for Member {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.endpoint.fd.as_fd()
+    }
+}
+
 impl Member {
     pub fn info(&self) -> Result<Info> {
-        Info::from_raw(sys::info(&self.endpoint.fd).map_err(|errno| self.failed("ask", errno))?)
+        let raw = sys::info(&self.endpoint.fd).map_err(|errno| self.failed("ask", errno))?;
+        Ok(Info::from_raw(raw))
     }
 
     pub fn set_waiting(&self, change: impl FnOnce(&mut Waiting)) -> Result<()> {
         self.endpoint
             .set_waiting(change)
             .map_err(|errno| self.failed("set waiting of", errno))
+    }
+
+    /// `how` is one of `uapi::SHUT_*`.
+    pub fn shutdown(&self, how: u32) -> Result<()> {
+        sys::shutdown(&self.endpoint.fd, how).map_err(|errno| self.failed("leave", errno))
     }
 
     fn failed(&self, call: &'static str, errno: Errno) -> Error {

@@ -25,23 +25,21 @@ pub enum State {
     Connected,
     /// The channel broke; [`Info::error`] says why.
     Broken,
+    /// What a newer driver calls by this number.
+    Unknown(u32),
 }
 
 impl State {
-    fn from_raw(raw: u32) -> Result<Self> {
-        Ok(match raw {
+    const fn from_raw(raw: u32) -> Self {
+        match raw {
             uapi::STATE_IDLE => Self::Idle,
             uapi::STATE_BOUND => Self::Bound,
             uapi::STATE_LISTENING => Self::Listening,
             uapi::STATE_CONNECTING => Self::Connecting,
             uapi::STATE_CONNECTED => Self::Connected,
             uapi::STATE_BROKEN => Self::Broken,
-            _ => {
-                return Err(Error::Driver {
-                    what: format!("endpoint state {raw}"),
-                });
-            }
-        })
+            _ => Self::Unknown(raw),
+        }
     }
 }
 
@@ -89,10 +87,10 @@ pub struct Info {
 }
 
 impl Info {
-    pub(crate) fn from_raw(raw: sys::Info) -> Result<Self> {
+    pub(crate) fn from_raw(raw: sys::Info) -> Self {
         let connected = raw.peer.port != 0;
-        Ok(Self {
-            state: State::from_raw(raw.state)?,
+        Self {
+            state: State::from_raw(raw.state),
             error: (raw.error != 0).then(|| raw.error.cast_signed()),
             local_domain: (raw.local.domid != sys::DOMID_ANY).then_some(raw.local.domid),
             local_port: (raw.local.port != 0).then_some(raw.local.port),
@@ -111,7 +109,7 @@ impl Info {
             records: raw.flags & uapi::RECORD != 0,
             truncated: raw.truncated,
             lag: raw.lag,
-        })
+        }
     }
 
     /// Bytes of the longest record that this end can send.
@@ -133,6 +131,8 @@ pub enum Role {
     Front,
     /// idts_back: this is dom0.
     Back,
+    /// What a newer driver calls by this number.
+    Unknown(u32),
 }
 
 /// What the driver here is.
@@ -160,11 +160,7 @@ impl Driver {
         let role = match raw.role {
             uapi::ROLE_FRONT => Role::Front,
             uapi::ROLE_BACK => Role::Back,
-            other => {
-                return Err(Error::Driver {
-                    what: format!("role {other}"),
-                });
-            }
+            other => Role::Unknown(other),
         };
         Ok(Self {
             version: raw.uapi,
@@ -188,7 +184,7 @@ mod tests {
             },
             ..sys::Info::default()
         };
-        let info = Info::from_raw(raw).unwrap();
+        let info = Info::from_raw(raw);
         assert_eq!(info.state, State::Idle);
         assert_eq!(
             (info.error, info.local_domain, info.local_port),
@@ -198,11 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_unknown_state() {
+    fn an_unknown_state_hides_nothing_else() {
         let raw = sys::Info {
             state: 6,
+            rx_bytes: 7,
             ..sys::Info::default()
         };
-        assert!(matches!(Info::from_raw(raw), Err(Error::Driver { .. })));
+        let info = Info::from_raw(raw);
+        assert_eq!((info.state, info.rx_bytes), (State::Unknown(6), 7));
     }
 }

@@ -44,12 +44,14 @@
 //! The parts: [`Channel`] and [`Connect`] (channel, connect), [`Listener`] and
 //! [`Bind`] (listener), [`Publisher`] and [`Publish`] (publisher), [`Subscriber`]
 //! and [`Subscribe`] (subscriber; both over group), how all of them wait
-//! (endpoint), [`Address`] (address), [`Peer`] and [`Alias`] (peer), [`Info`] (info), [`Error`] (error); `sys`
+//! (endpoint, bell), their descriptors (descriptor), [`Address`] (address), [`Peer`] and [`Alias`] (peer), [`Info`] (info), [`Error`] (error); `sys`
 //! alone speaks ioctl and has the crate's only `unsafe`.
 
 mod address;
+mod bell;
 mod channel;
 mod connect;
+mod descriptor;
 mod endpoint;
 mod error;
 mod group;
@@ -74,7 +76,7 @@ pub use endpoint::Received;
 pub use error::{Error, Result};
 pub use info::{Driver, Info, Role, State};
 pub use listener::{Bind, Incoming, Listener};
-pub use peer::{Alias, AliasError, Peer};
+pub use peer::{Alias, AliasError, Peer, PeerError};
 pub use publisher::{Publish, Publisher};
 pub use subscriber::{OnLag, Subscribe, Subscriber};
 pub use sys::DEVICE;

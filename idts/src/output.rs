@@ -120,6 +120,19 @@ pub fn say(line: impl Display) {
     let _ = Output::Stderr.write_all(format!("{line}\n").as_bytes());
 }
 
+/// An error and its causes on one line, without those that stand there already.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = line + ": " + &cause;
+        }
+    }
+    line
+}
+
 /// The arguments, or what the program ends with instead: with 0 after the help and the
 /// version, 1 if they could not be printed, 2 after a wrong usage.
 ///
@@ -155,7 +168,7 @@ pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
             false => ExitCode::SUCCESS,
         },
         _ => {
-            say(format_args!("{program}: {error:#}"));
+            say(format_args!("{program}: {}", causes(&error)));
             ExitCode::FAILURE
         }
     }
@@ -181,6 +194,18 @@ mod tests {
         reader.read_to_end(&mut got).unwrap();
         writing.join().unwrap();
         assert!(got == bytes);
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let refused = crate::Error::Connect {
+            peer: crate::Address::new(3, 7).into(),
+            cause: Errno::NOSPC.into(),
+        };
+        let error = anyhow::Error::from(refused).context("sending");
+        let line = causes(&error);
+        assert!(line.starts_with("sending: cannot connect to 3:7: no room"));
+        assert_eq!(line.matches("os error 28").count(), 1, "{line}");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! The publishing end of a group: one to many.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use idts_core::uapi;
 
+use crate::descriptor::descriptor;
 use crate::endpoint::to_millis;
 use crate::error::Result;
 use crate::group::{join, Member};
@@ -111,7 +112,7 @@ impl Publisher {
         Publish::to(group).open()
     }
 
-    /// The group's name.
+    /// The group's name; empty if it was made from a descriptor, which does not tell it.
     pub fn group(&self) -> &str {
         &self.member.group
     }
@@ -146,6 +147,16 @@ impl Publisher {
             .set_waiting(|waiting| waiting.write_timeout = timeout)
     }
 
+    /// Ends publishing, for a send that waits in another thread too: it gives EPIPE, as do
+    /// all later ones. The subscribers get what was published, and the end. The group is free for
+    /// another publisher when this one is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Group`](crate::Error::Group), though there is no known cause.
+    pub fn shutdown(&self) -> Result<()> {
+        self.member.shutdown(uapi::SHUT_WR)
+    }
+
     /// What the driver knows of this endpoint.
     ///
     /// # Errors
@@ -155,9 +166,12 @@ impl Publisher {
     }
 }
 
-impl AsFd for Publisher {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.member.endpoint.fd.as_fd()
+descriptor!(Publisher, member);
+
+/// Of a descriptor that others had, of a publisher.
+impl From<OwnedFd> for Publisher {
+    fn from(fd: OwnedFd) -> Self {
+        Self { member: fd.into() }
     }
 }
 

@@ -2,11 +2,12 @@
 //! A subscribing end of a group: one to many.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use idts_core::uapi;
 
+use crate::descriptor::descriptor;
 use crate::endpoint::{to_millis, Received};
 use crate::error::Result;
 use crate::group::{join, Member};
@@ -139,7 +140,7 @@ impl Subscriber {
         Subscribe::to(group).open()
     }
 
-    /// The group's name.
+    /// The group's name; empty if it was made from a descriptor, which does not tell it.
     pub fn group(&self) -> &str {
         &self.member.group
     }
@@ -182,6 +183,15 @@ impl Subscriber {
             .set_waiting(|waiting| waiting.read_timeout = timeout)
     }
 
+    /// Ends receiving, for a receive that waits in another thread too: it gives the end, as do
+    /// all later ones. This end stays in the group until it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Group`](crate::Error::Group), though there is no known cause.
+    pub fn shutdown(&self) -> Result<()> {
+        self.member.shutdown(uapi::SHUT_RD)
+    }
+
     /// What the driver knows of this endpoint.
     ///
     /// # Errors
@@ -191,9 +201,12 @@ impl Subscriber {
     }
 }
 
-impl AsFd for Subscriber {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.member.endpoint.fd.as_fd()
+descriptor!(Subscriber, member);
+
+/// Of a descriptor that others had, of a subscriber.
+impl From<OwnedFd> for Subscriber {
+    fn from(fd: OwnedFd) -> Self {
+        Self { member: fd.into() }
     }
 }
 

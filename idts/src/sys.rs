@@ -54,6 +54,11 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
     fcntl_setfl(fd, flags)
 }
 
+/// Whether O_NONBLOCK is set.
+pub fn is_nonblocking(fd: impl AsFd) -> Result<bool> {
+    Ok(fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
+}
+
 pub fn version(fd: impl AsFd) -> Result<Version> {
     // SAFETY: the opcode is of a call that writes a `Version`; any bytes are one.
     unsafe { get::<IOC_VERSION, Version>(fd) }

@@ -104,6 +104,11 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
     fcntl_setfl(fd, flags)
 }
 
+/// Whether O_NONBLOCK is set.
+pub fn is_nonblocking(fd: impl AsFd) -> Result<bool> {
+    Ok(fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
+}
+
 pub fn version(_: impl AsFd) -> Result<Version> {
     let role = if own_domain() == 0 {
         ROLE_BACK
@@ -276,6 +281,7 @@ pub fn info(fd: impl AsFd) -> Result<Info> {
         rx_ring: RING,
         ..Info::default()
     };
+    info.flags = record_flag(net::sockopt::socket_type(&fd) == Ok(SocketType::SEQPACKET));
     let number = fd.as_fd().as_raw_fd();
     if let Some(addr) = bound().as_ref().and_then(|all| all.get(&number)) {
         info.local.port = addr.port;

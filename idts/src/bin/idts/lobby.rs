@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use idts::output::causes;
 use idts::seldom::Seldom;
 use idts::{Address, Channel, Listener};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -116,7 +117,7 @@ impl Lobby {
                         return Err(error);
                     }
                     // What has run out comes back when somebody goes.
-                    self.log.say(&format!("idts: {error:#}"));
+                    self.log.say(&format!("idts: {}", causes(&error)));
                     self.send_one_away();
                     thread::sleep(PAUSE);
                     return Ok(());

@@ -148,10 +148,7 @@ mod tests {
         let recv = |buffer: &mut [u8]| {
             let record = rest.borrow_mut().next().copied().unwrap_or_default();
             buffer[..record.len()].copy_from_slice(record);
-            Ok(Received {
-                len: record.len(),
-                truncated: false,
-            })
+            Ok(Received::whole(record.len()))
         };
         let tally = Kept::default();
         let ended = receive(recv, 4, limit, &mut writer, &tally).unwrap();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
+use idts::output::causes;
 use idts::seldom::Seldom;
 use idts::{Channel, Listener};
 
@@ -42,7 +43,7 @@ pub fn run(args: &Echo) -> Result<()> {
                 return Err(error);
             }
             // Those who are served go on; one that ends gives back what has run out.
-            shop.tell(&format!("idts: {error:#}"));
+            shop.tell(&format!("idts: {}", causes(&error)));
             thread::sleep(PAUSE);
         }
     }
@@ -65,7 +66,7 @@ fn receive_one(
     let serving = move || {
         // One peer's trouble is not the others'.
         if let Err(error) = serve(channel, room, patience) {
-            shop.tell(&format!("idts: {error:#}"));
+            shop.tell(&format!("idts: {}", causes(&error)));
         }
         drop(seat);
     };

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Doorbells: which channels have news, as a bitmap of two levels.
+//! Doorbells: a bitmap of two levels that tells which channels an event is about.
 //!
-//! Before an event is sent, the sender sets the channel's bit in a word and the
-//! word's bit in the summary. The receiver takes the summary, then the words.
-//! A bit is a hint and nothing else: what came of it is judged by
-//! [`super::spurious`]. PROTOCOL.md section 6.
+//! Before it sends an event, the sender sets the channel's bit in a word and the word's bit
+//! in the summary. The receiver clears the summary, then the words. A bit is only a hint,
+//! because the peer can set any: [`super::spurious`] classifies what it brought.
+//! PROTOCOL.md section 6.4.
 
 use super::mem::SharedMem;
 use super::wire;
 
-/// A queue's doorbells in one direction: where its summary lies, and where the
-/// words of all queues do.
+/// Position of a queue's doorbells of one direction in the control page: a summary of its
+/// own, and the words of all queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doorbell {
     /// Byte offset of the summary double word.
@@ -25,30 +25,30 @@ impl Doorbell {
         self.words.wrapping_add(index.wrapping_mul(8))
     }
 
-    /// Marks channel `id`. The caller then sends the event.
+    /// Sender: marks channel `id`. The caller sends the event afterwards.
     pub fn ring<M: SharedMem>(self, mem: &M, id: u32) {
         let id = id % wire::CHANNELS;
         let word = id / 64;
-        // ORDER doorbell: pairs with take. The word before the summary, so that
-        // a summary bit is never taken before its word's bit is there.
-        // The shift counts modulo the bits of the word.
+        // ORDER doorbell: pairs with take. The word is set before the summary, so that the
+        // receiver finds the word's bit when it has taken the summary's.
+        // wrapping_shl takes the count modulo 64.
         mem.or64(self.word(word), 1u64.wrapping_shl(id));
         mem.or64(self.summary, 1u64.wrapping_shl(word));
     }
 
-    /// Takes all marks in the words `ours`, a bit for each, and calls `news` with the
-    /// number of each marked word and its marks.
-    pub fn take<M: SharedMem>(self, mem: &M, ours: u64, mut news: impl FnMut(u32, u64)) {
+    /// Receiver: clears all marks in the words of this queue, which have their bits in `ours`,
+    /// and calls `marked` with the number and the former marks of each word that had some.
+    pub fn take<M: SharedMem>(self, mem: &M, ours: u64, mut marked: impl FnMut(u32, u64)) {
         // ORDER doorbell: pairs with ring.
         let summary = mem.swap64(self.summary, 0) & ours;
-        each(summary, |word| {
-            news(word, mem.swap64(self.word(word), 0));
+        each_bit(summary, |word| {
+            marked(word, mem.swap64(self.word(word), 0));
         });
     }
 }
 
-/// Calls `f` with the number of each bit that is set, from the lowest.
-pub fn each(mut bits: u64, mut f: impl FnMut(u32)) {
+/// Calls `f` with the number of each bit that is set, from the lowest on.
+pub fn each_bit(mut bits: u64, mut f: impl FnMut(u32)) {
     while bits != 0 {
         f(bits.trailing_zeros());
         bits &= bits.wrapping_sub(1);

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! What a peer can do wrong, one variant for each rule of the protocol.
+//! Violations: the rules of the protocol that a peer can break.
 //!
-//! Leaves to others: what to do about it (the drivers mark a channel or a
-//! tunnel broken) and the errno (always `EPROTO`). PROTOCOL.md section 9 is
-//! the table that these variants implement.
+//! The drivers react: they mark the channel or the tunnel broken, and applications get
+//! `EPROTO`. PROTOCOL.md section 9.1 has the table of these variants.
 
-/// A rule of the protocol that the peer broke.
-///
-/// The name of a variant is the name of its row in PROTOCOL.md's table of
-/// violations and of its counter.
+/// A rule of the protocol that the peer broke. [`Self::name`] is the name of its row in the table
+/// of section 9.1, and of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// A producer index is further ahead of the consumer than the ring is long,
@@ -42,7 +39,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Every variant, in the order of PROTOCOL.md's table.
+    /// All variants, in the order of the table, for counters by [`Self::index`].
     pub const ALL: [Self; 12] = [
         Self::ProducerIndex,
         Self::ConsumerIndex,
@@ -58,12 +55,12 @@ impl Violation {
         Self::MessageOrder,
     ];
 
-    /// Its place in [`Self::ALL`].
+    /// The index in [`Self::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The name used in logs, counters and the document.
+    /// The name in logs, counters and the document.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ProducerIndex => "producer-index",

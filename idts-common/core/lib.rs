@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Protocol, rings and state of IDTS, free of the kernel.
+//! Protocol, rings and decisions of IDTS, free of the kernel.
 //!
-//! The same files are compiled by Kbuild into both modules and by Cargo into
-//! programs and tests. Nothing here allocates, sleeps, or is `unsafe`; memory
-//! that a peer can write is reached through [`mem::SharedMem`] alone.
+//! Kbuild compiles these files into both modules, Cargo into programs and tests. Nothing here
+//! allocates, sleeps, or is `unsafe`; memory that a peer can write is reached only through
+//! [`mem::SharedMem`].
 //!
-//! Suggested order of reading: [`error`], [`wire`], [`mem`], [`index`],
-//! [`ring`], [`doorbell`], [`spurious`], [`queues`], [`role`], [`control`], [`allocator`], [`reassembly`],
-//! [`life`], [`opening`], [`group`], [`state`], [`nodes`], [`token_bucket`], [`negotiation`], [`uapi`], [`ioctl`],
-//! [`busy_poll`], [`policy`], [`sched`], [`log_limit`], [`usage`], [`quota`]. The document that all of it
-//! implements is `PROTOCOL.md`.
+//! Suggested order of reading, by what the modules are about:
+//!
+//! - the wire: [`error`], [`wire`], [`role`];
+//! - shared memory: [`mem`], [`index`], [`ring`], [`record`], [`doorbell`], [`queues`],
+//!   [`spurious`], [`control`];
+//! - the data region and channels: [`allocator`], [`reassembly`], [`life`], [`opening`], [`group`];
+//! - a tunnel: [`state`], [`nodes`], [`negotiation`];
+//! - applications: [`uapi`], [`ioctl`], [`event_count`], [`busy_poll`];
+//! - policy and fairness: [`policy`], [`sched`], [`quota`], [`usage`], [`token_bucket`],
+//!   [`log_limit`].
+//!
+//! PROTOCOL.md is the document that all of it implements.
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]

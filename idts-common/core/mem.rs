@@ -1,32 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Words of memory that the peer can write at any moment.
+//! Access to memory that the peer can write at any moment.
 //!
-//! Rings, doorbells and the control ring are written against [`SharedMem`]; the
-//! kernel implements it over granted pages, tests over plain atomics, loom's
-//! atomics, and a peer that lies. Nobody ever holds a reference into such
-//! memory: every access is one load, one store or one atomic exchange.
+//! Rings, doorbells and the control ring use [`SharedMem`]. The kernel crate implements it over
+//! granted pages; tests do over plain atomics, loom's atomics, and a peer that lies. There is
+//! never a Rust reference into such memory: an access is one load, one store or one atomic
+//! operation.
 
-/// A span of shared memory, addressed by byte offset.
+/// A range of shared memory, addressed by byte offset.
 ///
-/// Offsets are multiples of the access size and inside the span: callers
-/// derive them from constants and checked slices. An implementation answers an
-/// offset outside with zero (loads) or ignores it (stores): never a fault,
-/// never a panic.
+/// Callers derive offsets from constants and checked slices, so that they are multiples of the
+/// access size and within the range. An implementation must neither fault nor panic at another
+/// offset: it loads 0 and ignores stores.
 pub trait SharedMem {
-    /// Reads a word once, with no ordering.
+    /// Loads a word once, without ordering.
     fn load(&self, at: u32) -> u32;
-    /// Reads a word once; later accesses stay behind it.
+    /// Loads a word once, before all later accesses (acquire).
     fn load_acquire(&self, at: u32) -> u32;
-    /// Writes a word, with no ordering.
+    /// Stores a word, without ordering.
     fn store(&self, at: u32, value: u32);
-    /// Writes a word; earlier accesses stay before it.
+    /// Stores a word, after all earlier accesses (release).
     fn store_release(&self, at: u32, value: u32);
-    /// Sets bits of a double word in one step, fully ordered.
+    /// Sets bits of a double word atomically, fully ordered.
     fn or64(&self, at: u32, bits: u64);
-    /// Exchanges a double word in one step, fully ordered.
+    /// Exchanges a double word atomically, fully ordered.
     fn swap64(&self, at: u32, value: u64) -> u64;
-    /// A full barrier: no access moves across it in either direction.
+    /// A full memory barrier (`smp_mb()`).
     fn fence(&self);
 }
 

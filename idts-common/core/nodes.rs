@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Names and values of the xenstore nodes of a tunnel.
+//! Xenstore nodes of a tunnel: names, and the parsing of values that a peer wrote.
 //!
-//! Owns the names and the reading of values that a peer wrote; reading and
-//! writing xenstore is left to others. PROTOCOL.md section 3.
+//! Reading and writing xenstore is the drivers' and tunnel-mgr's. PROTOCOL.md section 3.
 
 use super::wire::QUEUES;
 
-/// The device type: `device/idts/0` and `backend/idts/<domid>/0`.
+/// Device type, as in `device/idts/0` and `backend/idts/<domid>/0`.
 pub const DEVICE: &str = "idts";
 
-/// Each: lowest protocol version that it speaks.
+/// Both sides: lowest protocol version that the side supports.
 pub const MIN_VERSION: &str = "min-version";
-/// Each: highest protocol version that it speaks.
+/// Both sides: highest protocol version that the side supports.
 pub const MAX_VERSION: &str = "max-version";
-/// Front: the version that it picked.
+/// Front: the protocol version that it picked.
 pub const VERSION: &str = "version";
 /// Front: grant reference of the control page.
 pub const CONTROL_REF: &str = "control-ref";
-/// Front: event channel ports, of each queue.
+/// Front: event channel port of each queue.
 pub const EVENT_CHANNELS: [&str; QUEUES as usize] = [
     "event-channel",
     "event-channel-1",
@@ -29,27 +28,28 @@ pub const EVENT_CHANNELS: [&str; QUEUES as usize] = [
     "event-channel-6",
     "event-channel-7",
 ];
-/// Back: the features that it has. Front: those that both have.
+/// Back: the features that it supports. Front: those that both support.
 pub const FEATURES: &str = "features";
-/// Back: queues of the tunnel, at most.
+/// Back: largest number of queues of the tunnel.
 pub const MAX_QUEUES: &str = "max-queues";
-/// Front: queues of the tunnel.
+/// Front: number of queues of the tunnel.
 pub const QUEUE_COUNT: &str = "queues";
 
-/// Where a domain says whether it wants a tunnel, below its home: the folder and
-/// the node in it, which the domain itself writes.
-pub const ASK: (&str, &str) = ("data", DEVICE);
-/// Value of [`ASK`]: it wants a tunnel, and has none.
-pub const ASK_ATTACH: &str = "attach";
-/// Value of [`ASK`]: it wants to keep the tunnel that it has.
-pub const ASK_KEEP: &str = "keep";
-/// Where the toolstack says to a domain that it hears that, likewise.
+/// Directory and node, below a domain's home, in which the domain itself requests a tunnel on
+/// demand.
+pub const REQUEST: (&str, &str) = ("data", DEVICE);
+/// Value of [`REQUEST`]: the domain has no tunnel and wants one.
+pub const REQUEST_ATTACH: &str = "attach";
+/// Value of [`REQUEST`]: the domain wants to keep its tunnel.
+pub const REQUEST_KEEP: &str = "keep";
+/// Directory and node, below a domain's home, in which the toolstack tells the domain that it
+/// serves such requests.
 pub const ON_DEMAND: (&str, &str) = ("control", DEVICE);
-/// Value of [`ON_DEMAND`]: a tunnel comes when it is asked for.
-pub const ON_DEMAND_YES: &str = "on-demand";
+/// Value of [`ON_DEMAND`]: requests are served.
+pub const ON_DEMAND_ENABLED: &str = "on-demand";
 
-/// Reads a decimal number, as the kernels' `%u` writes it: digits only, no
-/// sign, no blank, within `min` and `max`.
+/// Parses a decimal number within `min` and `max`, as the kernel's `%u` prints it: digits only, no
+/// sign, no blank. `None`: the text is anything else.
 pub fn number(text: &[u8], min: u32, max: u32) -> Option<u32> {
     if text.is_empty() || text.len() > 10 {
         return None;
@@ -62,9 +62,8 @@ pub fn number(text: &[u8], min: u32, max: u32) -> Option<u32> {
     (min..=max).contains(&value).then_some(value)
 }
 
-/// The highest version that both sides speak, if there is one.
-///
-/// `ours` and `theirs` are ranges, lowest and highest.
+/// The highest version that both sides support. `None`: the ranges `ours` and `theirs`, lowest
+/// and highest version, do not overlap.
 pub fn common_version(ours: (u32, u32), theirs: (u32, u32)) -> Option<u32> {
     let low = ours.0.max(theirs.0);
     let high = ours.1.min(theirs.1);

@@ -1,80 +1,77 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! What dom0 says about a domain: names, values and meaning of the keys that
-//! tunnel-mgr writes into xenstore and the backend obeys.
+//! Policy of dom0 for each domain: names, values and meaning of the keys that tunnel-mgr writes
+//! into xenstore and the backend applies.
 //!
-//! Values are read and judged here, by both; reading, writing and watching are
-//! left to others. Texts are judged where they lie, nothing is copied. What is
-//! malformed allows nothing. PROTOCOL.md section 3.1.
+//! Both parse and evaluate values here; reading, writing and watching xenstore is theirs. Texts
+//! are evaluated in place, without copies. A malformed value allows nothing. PROTOCOL.md section
+//! 3.1.
 
 use super::sched::{self, Params};
 use super::wire;
 pub use super::wire::NAME_MAX;
 
-/// Everything below is in this directory of the backend's own domain, which no
-/// other domain can read.
+/// Directory of all policy, in the backend's own domain. No other domain can read it.
 pub const DIR: &str = "idts";
-/// A directory for each domain that something is said about, by its id.
+/// Directory with a directory for each domain with settings, by domain id.
 pub const DOMAINS: &str = "idts/domain";
-/// What holds for a key that a domain's directory lacks; no alias.
+/// Directory of the settings of domains that lack their own. It has no alias.
 pub const DEFAULT: &str = "idts/default";
-/// What is said about all domains together.
+/// Directory of the settings of all domains together.
 pub const SCHEDULER: &str = "idts/scheduler";
-/// In [`SCHEDULER`]: the name of a [`sched::Policy`].
+/// Key in [`SCHEDULER`]: the name of a [`sched::Policy`].
 pub const SCHEDULER_POLICY: &str = "policy";
-/// In [`SCHEDULER`]: bytes a second of all domains together, 0 for no cap.
+/// Key in [`SCHEDULER`]: bytes a second of all domains together; 0: no cap.
 pub const SCHEDULER_RATE: &str = "rate";
 
-/// Most rules of one value.
+/// Largest number of rules of one value.
 pub const RULES_MAX: usize = 16;
-/// Longest value: of rules with a name, two ports and what divides them.
+/// Largest length of a value: rules with a name, two ports and their separators.
 pub const TEXT_MAX: usize = RULES_MAX * (NAME_MAX + ":4294967295-4294967295,".len());
-/// Fewest bytes that a data region can be limited to.
+/// Smallest limit of a data region, in bytes.
 pub const MEMORY_MIN: u64 = (wire::FIRST_WINDOWS * wire::WINDOW) as u64;
-/// Most bytes of a data region.
+/// Largest limit of a data region, in bytes.
 pub const MEMORY_MAX: u64 = wire::SEGMENTS as u64 * wire::RING_MAX as u64;
-/// Bytes of a data region, at most, without a limit of its own: 16 MiB of rings,
-/// and 1 MiB for lines.
+/// Default limit of a data region, in bytes: 16 MiB of rings, and 1 MiB for lines.
 pub const MEMORY_DEFAULT: u64 = 17 << 20;
-/// Percent of a data region, at most, that one other domain asked for.
+/// Default limit of what one other domain may request of a data region, in percent.
 pub const PEER_DEFAULT: u32 = 75;
-/// Most channels of a tunnel.
+/// Largest number of channels of a tunnel.
 pub const CHANNELS_MAX: u64 = wire::CHANNELS as u64 - 1;
 
-/// Words that are no names.
-const RESERVED: [&[u8]; 3] = [ALL, NONE, HOME];
+/// Words with a meaning of their own, which cannot be names.
+const RESERVED: [&[u8]; 3] = [ALL, NONE, BACKEND];
 const ALL: &[u8] = b"all";
 const NONE: &[u8] = b"none";
-/// The backend's own domain, whichever that is.
-const HOME: &[u8] = wire::HOME;
+const BACKEND: &[u8] = wire::BACKEND_NAME;
 
 /// A key in a domain's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Its share under `drr`.
+    /// Weight under the scheduler `drr`.
     Weight,
-    /// Its rank under `prio`.
+    /// Priority under the scheduler `prio`.
     Priority,
-    /// Its cap, in bytes a second.
+    /// Cap in bytes a second.
     Rate,
-    /// How many channels it may have open.
+    /// Largest number of open channels.
     Channels,
-    /// How many bytes its data region may have.
+    /// Largest size of the data region, in bytes.
     Memory,
-    /// How many percent of that one other domain may ask for.
+    /// Largest part of the data region that one other domain may request, in percent.
     Peer,
-    /// The name under which other domains may connect to it.
+    /// Alias by which other domains can connect to the domain.
     Alias,
-    /// Where its programs may connect to.
+    /// ConnectRules that its programs may connect to.
     Connect,
-    /// The groups that its programs may publish.
+    /// GroupRules that its programs may publish to.
     Publish,
-    /// The groups that its programs may subscribe to.
+    /// GroupRules that its programs may subscribe to.
     Subscribe,
 }
 
 impl Key {
-    /// Every key.
+    /// All keys.
     pub const LIST: [Self; 10] = [
         Self::Weight,
         Self::Priority,
@@ -88,7 +85,7 @@ impl Key {
         Self::Subscribe,
     ];
 
-    /// Its name in xenstore and on the command line.
+    /// The name in xenstore and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Weight => "weight",
@@ -104,12 +101,12 @@ impl Key {
         }
     }
 
-    /// The key of that name.
+    /// The key of a name. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::LIST.into_iter().find(|key| key.name() == name)
     }
 
-    /// What its value looks like, for people.
+    /// The grammar of the value, as messages show it.
     pub const fn grammar(self) -> &'static str {
         match self {
             Self::Weight => "number, 1 to 1024",
@@ -124,8 +121,7 @@ impl Key {
         }
     }
 
-    /// Lowest and highest value and the one that holds without the key, if the
-    /// value is a number.
+    /// Lowest, highest and default value. `None`: the value is not a number.
     pub const fn range(self) -> Option<(u64, u64, u64)> {
         match self {
             Self::Weight => Some((1, sched::WEIGHT_MAX as u64, 1)),
@@ -138,7 +134,7 @@ impl Key {
         }
     }
 
-    /// What holds without the key, as a text; none for the alias.
+    /// The default value as text; empty for the alias, which has none.
     pub const fn default_text(self) -> &'static str {
         match self {
             Self::Weight => "1",
@@ -153,38 +149,39 @@ impl Key {
         }
     }
 
-    /// Whether the text is a value of this key.
+    /// Whether the text is a well-formed value of this key.
     pub fn accepts(self, text: &[u8]) -> bool {
         match self {
             Self::Alias => is_name(text),
-            Self::Connect => Targets(text).are_valid(),
-            Self::Publish | Self::Subscribe => Groups(text).are_valid(),
+            Self::Connect => ConnectRules(text).are_valid(),
+            Self::Publish | Self::Subscribe => GroupRules(text).are_valid(),
             _ => self.number(text).is_some(),
         }
     }
 
-    /// The number that the text means, if this key takes one and it is in range.
+    /// Parses the text as the number of this key. `None`: it is malformed or out of range, or the
+    /// value is not a number.
     pub fn number(self, text: &[u8]) -> Option<u64> {
         let (min, max, _) = self.range()?;
         number(text, min, max)
     }
 }
 
-/// The keys with numbers, as the backend obeys them.
+/// The numeric settings of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers {
-    /// For the scheduler.
+pub struct DomainSettings {
+    /// Parameters of its flow in the scheduler.
     pub params: Params,
-    /// Open channels, at most.
+    /// Largest number of open channels.
     pub channels: u32,
-    /// Bytes of the data region, at most.
+    /// Largest size of the data region, in bytes.
     pub memory: u64,
-    /// Percent of these bytes that one other domain may ask for.
+    /// Largest part of that size that one other domain may request, in percent.
     pub peer: u32,
 }
 
-impl Numbers {
-    /// What holds without any key.
+impl DomainSettings {
+    /// The settings without any key.
     pub const DEFAULT: Self = Self {
         params: Params::DEFAULT,
         channels: CHANNELS_MAX as u32,
@@ -192,8 +189,8 @@ impl Numbers {
         peer: PEER_DEFAULT,
     };
 
-    /// Takes the value of a key, or, with none, what holds without it. False,
-    /// and without effect, if it is malformed or the key has no number.
+    /// Sets the value of a key, or, without a text, its default. False: the text is malformed, or
+    /// the key's value is not a number; nothing is changed then.
     pub fn set(&mut self, key: Key, text: Option<&[u8]>) -> bool {
         let Some((_, _, default)) = key.range() else {
             return false;
@@ -213,50 +210,50 @@ impl Numbers {
     }
 }
 
-impl Default for Numbers {
+impl Default for DomainSettings {
     fn default() -> Self {
         Self::DEFAULT
     }
 }
 
-/// The total cap that the value of [`SCHEDULER_RATE`] means.
+/// Parses the value of [`SCHEDULER_RATE`].
 pub fn scheduler_rate(text: &[u8]) -> Option<u64> {
     Key::Rate.number(text)
 }
 
-/// The policy that the value of [`SCHEDULER_POLICY`] means.
+/// Parses the value of [`SCHEDULER_POLICY`].
 pub fn scheduler_policy(text: &[u8]) -> Option<sched::Policy> {
     let mut all = sched::Policy::ALL.into_iter();
     all.find(|policy| policy.name().as_bytes() == text)
 }
 
-/// Whom a change below [`DIR`] is about.
+/// The domains that a change below [`DIR`] affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
-    /// Everybody.
+pub enum Affected {
+    /// All domains.
     All,
     /// One domain.
     One(u16),
-    /// Nobody: the toolstack keeps something there for itself.
-    Nobody,
+    /// No domain: the node is the toolstack's own.
+    None,
 }
 
-/// Whom a change is about, by the path of the node, relative or absolute. What is no
-/// path below [`DIR`] may be about everybody.
-pub fn about(path: &[u8]) -> About {
+/// The domains that a change of a node affects, by its path, relative or absolute. A path that
+/// is not below [`DIR`] is taken to affect all.
+pub fn affected(path: &[u8]) -> Affected {
     let mut nodes = path.split(|byte| *byte == b'/');
     if !nodes.any(|node| node == DIR.as_bytes()) {
-        return About::All;
+        return Affected::All;
     }
     let below = [nodes.next(), nodes.next(), nodes.next(), nodes.next()];
     match below {
-        [None, ..] | [Some(b"domain"), None, ..] => About::All,
-        [Some(b"default" | b"scheduler"), _, None, _] => About::All,
+        [None, ..] | [Some(b"domain"), None, ..] => Affected::All,
+        [Some(b"default" | b"scheduler"), _, None, _] => Affected::All,
         [Some(b"domain"), Some(id), key, None] if key.is_none_or(is_key) => {
             let id = number(id, 0, u16::MAX.into()).and_then(|id| id.try_into().ok());
-            id.map_or(About::Nobody, About::One)
+            id.map_or(Affected::None, Affected::One)
         }
-        _ => About::Nobody,
+        _ => Affected::None,
     }
 }
 
@@ -266,8 +263,8 @@ fn is_key(name: &[u8]) -> bool {
         .any(|key| key.name().as_bytes() == name)
 }
 
-/// Reads a decimal number: digits only, no sign, no blank, within `min` and
-/// `max`.
+/// Parses a decimal number within `min` and `max`: digits only, no sign, no blank. `None`: the text
+/// is anything else.
 pub fn number(text: &[u8], min: u64, max: u64) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
@@ -280,133 +277,134 @@ pub fn number(text: &[u8], min: u64, max: u64) -> Option<u64> {
     (min..=max).contains(&value).then_some(value)
 }
 
-/// Whether the text can name a domain or a group: a lower-case letter, then
-/// letters, digits and hyphens; and none of `all`, `none`, `dom0`.
+/// Whether the text can name a domain or a group: it is a [`wire::is_name`], and none of `all`,
+/// `none` and `dom0`.
 pub fn is_name(text: &[u8]) -> bool {
     wire::is_name(text) && !RESERVED.contains(&text)
 }
 
-/// The parts between commas.
+/// The rules of a value, which commas separate.
 fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b',')
 }
 
-/// Whether there are few enough rules and each is one.
+/// Whether the text is a list of at most [`RULES_MAX`] rules, all well-formed.
 fn is_list(text: &[u8], is_rule: impl Fn(&[u8]) -> bool) -> bool {
     text.len() <= TEXT_MAX && parts(text).count() <= RULES_MAX && parts(text).all(is_rule)
 }
 
-/// Whom a program wants to connect to.
+/// The target of a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The domain's id.
+    /// Domain id.
     pub domain: u16,
-    /// It is the backend's own domain.
-    pub is_home: bool,
-    /// What [`Key::Alias`] calls it.
+    /// Whether it is the backend's own domain.
+    pub is_backend: bool,
+    /// Value of its [`Key::Alias`].
     pub alias: Option<&'a [u8]>,
-    /// The port.
+    /// Port.
     pub port: u32,
 }
 
-/// Whether a domain may connect to the target, by the value of its
-/// [`Key::Connect`].
+/// Whether a domain may connect to the target, by the value of its [`Key::Connect`]; `None` for the
+/// default.
 pub fn may_connect(value: Option<&[u8]>, target: Target<'_>) -> bool {
     let text = value.unwrap_or(Key::Connect.default_text().as_bytes());
-    Targets(text).hold(target)
+    ConnectRules(text).allow(target)
 }
 
-/// Whether a domain may publish, or subscribe to, the group, by the value of its
-/// [`Key::Publish`] or [`Key::Subscribe`].
+/// Whether a domain may publish, or subscribe, to the group, by the value of its
+/// [`Key::Publish`] or [`Key::Subscribe`]; `None` for the default.
 pub fn may_join(value: Option<&[u8]>, group: &[u8]) -> bool {
     let text = value.unwrap_or(Key::Subscribe.default_text().as_bytes());
-    Groups(text).hold(group)
+    GroupRules(text).allow(group)
 }
 
-/// Whether a value of [`Key::Connect`] ends a connection to the target that
-/// stands. What nobody can have meant, in it or as the target's alias, does not.
-pub fn ends_connect(value: Option<&[u8]>, target: Target<'_>) -> bool {
-    let targets = Targets(value.unwrap_or(Key::Connect.default_text().as_bytes()));
+/// Whether a value of [`Key::Connect`] revokes an established connection to the target. A malformed
+/// value, or a malformed alias of the target, revokes nothing: it is an operator's mistake, and
+/// not worth a connection.
+pub fn revokes_connect(value: Option<&[u8]>, target: Target<'_>) -> bool {
+    let targets = ConnectRules(value.unwrap_or(Key::Connect.default_text().as_bytes()));
     let garbled = target.alias.is_some_and(|alias| !is_name(alias));
-    targets.are_valid() && !targets.hold(target) && !(garbled && targets.hold_some_alias(target))
+    targets.are_valid() && !targets.allow(target) && !(garbled && targets.allow_some_alias(target))
 }
 
-/// Whether a value of [`Key::Publish`] or [`Key::Subscribe`] ends a membership
-/// in the group.
-pub fn ends_join(value: Option<&[u8]>, group: &[u8]) -> bool {
-    let groups = Groups(value.unwrap_or(Key::Subscribe.default_text().as_bytes()));
-    groups.are_valid() && !groups.hold(group)
+/// Whether a value of [`Key::Publish`] or [`Key::Subscribe`] revokes a membership in the group. A
+/// malformed value revokes nothing.
+pub fn revokes_join(value: Option<&[u8]>, group: &[u8]) -> bool {
+    let groups = GroupRules(value.unwrap_or(Key::Subscribe.default_text().as_bytes()));
+    groups.are_valid() && !groups.allow(group)
 }
 
 /// A value of [`Key::Connect`].
-struct Targets<'a>(&'a [u8]);
+struct ConnectRules<'a>(&'a [u8]);
 
-impl Targets<'_> {
+impl ConnectRules<'_> {
     fn are_valid(&self) -> bool {
-        self.0 == ALL || self.0 == NONE || is_list(self.0, |rule| TargetRule::read(rule).is_some())
+        self.0 == ALL || self.0 == NONE || is_list(self.0, |rule| ConnectRule::read(rule).is_some())
     }
 
-    fn hold(&self, target: Target<'_>) -> bool {
+    fn allow(&self, target: Target<'_>) -> bool {
         if !self.are_valid() {
             return false;
         }
-        let mut rules = parts(self.0).filter_map(TargetRule::read);
-        self.0 == ALL || rules.any(|rule| rule.holds(target))
+        let mut rules = parts(self.0).filter_map(ConnectRule::read);
+        self.0 == ALL || rules.any(|rule| rule.matches(target))
     }
 
-    /// Whether a rule holds, should the target have the alias that it names.
-    fn hold_some_alias(&self, target: Target<'_>) -> bool {
-        let holds = |rule: TargetRule<'_>| match rule.who {
-            Who::Alias(name) => rule.holds(Target {
+    /// Whether a rule allows the target if its alias is the one that the rule names.
+    fn allow_some_alias(&self, target: Target<'_>) -> bool {
+        let matches = |rule: ConnectRule<'_>| match rule.who {
+            RuleDomain::Alias(name) => rule.matches(Target {
                 alias: Some(name),
                 ..target
             }),
             _ => false,
         };
-        parts(self.0).filter_map(TargetRule::read).any(holds)
+        parts(self.0).filter_map(ConnectRule::read).any(matches)
     }
 }
 
-/// A domain as a rule names it.
+/// The domain that a rule names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who<'a> {
-    Home,
+enum RuleDomain<'a> {
+    Backend,
     Id(u16),
     Alias(&'a [u8]),
 }
 
 /// One rule of [`Key::Connect`]: a domain, and its first and last port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TargetRule<'a> {
-    who: Who<'a>,
+struct ConnectRule<'a> {
+    who: RuleDomain<'a>,
     first: u32,
     last: u32,
 }
 
-impl<'a> TargetRule<'a> {
+impl<'a> ConnectRule<'a> {
     fn read(text: &'a [u8]) -> Option<Self> {
         let mut halves = text.splitn(2, |byte| *byte == b':');
         let who = halves.next()?;
         let (first, last) = match halves.next() {
             Some(ports) => ports_of(ports)?,
-            // All of dom0's, by the word alone; of others only if said so.
-            None => (who == HOME).then_some((1, u32::MAX))?,
+            // `dom0` alone means all its ports; other domains need a port or `*`.
+            None => (who == BACKEND).then_some((1, u32::MAX))?,
         };
-        let who = if who == HOME {
-            Who::Home
+        let who = if who == BACKEND {
+            RuleDomain::Backend
         } else if is_name(who) {
-            Who::Alias(who)
+            RuleDomain::Alias(who)
         } else {
-            Who::Id(number(who, 0, u16::MAX.into())?.try_into().ok()?)
+            RuleDomain::Id(number(who, 0, u16::MAX.into())?.try_into().ok()?)
         };
         Some(Self { who, first, last })
     }
 
-    fn holds(&self, target: Target<'_>) -> bool {
+    fn matches(&self, target: Target<'_>) -> bool {
         let who = match self.who {
-            Who::Home => target.is_home,
-            Who::Id(id) => target.domain == id,
-            Who::Alias(name) => target.alias == Some(name),
+            RuleDomain::Backend => target.is_backend,
+            RuleDomain::Id(id) => target.domain == id,
+            RuleDomain::Alias(name) => target.alias == Some(name),
         };
         who && (self.first..=self.last).contains(&target.port)
     }
@@ -425,9 +423,9 @@ fn ports_of(text: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// A value of [`Key::Publish`] or [`Key::Subscribe`].
-struct Groups<'a>(&'a [u8]);
+struct GroupRules<'a>(&'a [u8]);
 
-impl Groups<'_> {
+impl GroupRules<'_> {
     fn are_valid(&self) -> bool {
         let is_rule = |rule: &[u8]| match rule.strip_suffix(b"*") {
             Some(prefix) => wire::is_name(prefix),
@@ -436,7 +434,7 @@ impl Groups<'_> {
         self.0 == ALL || self.0 == NONE || is_list(self.0, is_rule)
     }
 
-    fn hold(&self, group: &[u8]) -> bool {
+    fn allow(&self, group: &[u8]) -> bool {
         let fits = |rule: &[u8]| match rule.strip_suffix(b"*") {
             Some(prefix) => group.starts_with(prefix),
             None => group == rule,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Queues: over which event channel the events of a channel go.
+//! Queues of a tunnel, and the allocation of channel numbers to them.
 //!
-//! A tunnel has an event channel for each of its queues. Whole double words of
-//! doorbells belong to a queue, each queue has a summary of its own, so that
-//! handlers that run at the same time never look at the same words. Sending and
-//! handling events is left to others. PROTOCOL.md section 6.4.
+//! Each queue has an event channel, a doorbell summary and whole double words of doorbells
+//! of its own, so that handlers that run at the same time on different CPUs never share a
+//! word. Sending and handling events is the drivers'. PROTOCOL.md section 6.4.
 
 use core::num::NonZeroU32;
 
@@ -16,15 +15,18 @@ const WORD: u32 = 64;
 /// Double words of doorbells.
 const WORDS: u32 = CHANNELS / WORD;
 
-/// The queues of a tunnel: how many there are, and what belongs to each.
+/// The queues of a tunnel.
+///
+/// # Invariants
+/// There are 1 to [`QUEUES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queues(NonZeroU32);
 
 impl Queues {
-    /// One: all that a tunnel has without the feature.
+    /// One queue, the number without the feature ([`super::negotiation::feature::QUEUES`]).
     pub const ONE: Self = Self(NonZeroU32::MIN);
 
-    /// So many, 1 to [`QUEUES`].
+    /// `count` queues. `None`: there are none, or more than [`QUEUES`].
     pub const fn new(count: u32) -> Option<Self> {
         match NonZeroU32::new(count) {
             Some(n) if count <= QUEUES => Some(Self(n)),
@@ -32,7 +34,7 @@ impl Queues {
         }
     }
 
-    /// How many there are.
+    /// The number of queues.
     pub const fn count(self) -> u32 {
         self.0.get()
     }
@@ -46,7 +48,7 @@ impl Queues {
         (id % CHANNELS / WORD) % self.0
     }
 
-    /// The words of doorbells that belong to a queue, a bit for each.
+    /// The double words of doorbells that belong to a queue, a bit for each.
     pub fn words(self, queue: u32) -> u64 {
         let ours = |w: &u32| *w % self.0 == queue;
         let bit = |w: u32| 1u64.wrapping_shl(w);
@@ -54,23 +56,26 @@ impl Queues {
     }
 }
 
-/// Which numbers channels have, and how many each queue has.
+/// The channel numbers in use, so that new channels are spread evenly over the queues.
+///
+/// # Invariants
+/// `used` has for each queue the number of its bits that are set in `taken`.
 #[derive(Clone, Copy, Debug)]
-pub struct Spread {
+pub struct ChannelIds {
     queues: Queues,
     used: [u32; QUEUES as usize],
-    /// A bit for each number, as in the doorbells.
+    /// A bit for each number, laid out as the doorbells are.
     taken: [u64; WORDS as usize],
 }
 
-/// The number of the lowest bit of word `w`.
+/// The channel number of the lowest bit that is set in `bits`, which belong to word `w`.
 fn lowest(w: u32, bits: u64) -> Option<u32> {
     let number = w.wrapping_mul(WORD).wrapping_add(bits.trailing_zeros());
     (bits != 0).then_some(number)
 }
 
-impl Spread {
-    /// No channels yet.
+impl ChannelIds {
+    /// No number is in use.
     pub const fn new(queues: Queues) -> Self {
         Self {
             queues,
@@ -79,7 +84,7 @@ impl Spread {
         }
     }
 
-    /// Notes whether a number is taken. False if it was so before.
+    /// Sets whether a number is in use. False: nothing changed.
     fn mark(&mut self, id: u32, taken: bool) -> bool {
         let bit = 1u64.wrapping_shl(id % WORD);
         let Some(word) = self.taken.get_mut((id / WORD) as usize) else {
@@ -90,8 +95,8 @@ impl Spread {
         was != taken
     }
 
-    /// Channel `id` came to be.
-    pub fn add(&mut self, id: u32) {
+    /// Marks a number as in use.
+    pub fn insert(&mut self, id: u32) {
         if self.mark(id, true) {
             if let Some(used) = self.used.get_mut(self.queues.of(id) as usize) {
                 *used = used.saturating_add(1);
@@ -99,7 +104,7 @@ impl Spread {
         }
     }
 
-    /// Channel `id` is no more.
+    /// Marks a number as free.
     pub fn remove(&mut self, id: u32) {
         if self.mark(id, false) {
             if let Some(used) = self.used.get_mut(self.queues.of(id) as usize) {
@@ -108,34 +113,35 @@ impl Spread {
         }
     }
 
-    /// The free numbers of a word, as bits; the control ring's is not free.
+    /// The free numbers of word `w`, a bit for each. Number 0 is the control ring's and never free.
     fn free(&self, w: u32) -> u64 {
         let taken = self.taken.get(w as usize).copied().unwrap_or(u64::MAX);
         !(taken | u64::from(w == 0))
     }
 
-    /// Channels of a queue.
-    pub fn channels(&self, queue: u32) -> u32 {
+    /// How many numbers of a queue are in use.
+    pub fn in_queue(&self, queue: u32) -> u32 {
         self.used.get(queue as usize).copied().unwrap_or(0)
     }
 
-    /// Channels of all queues.
-    pub fn total(&self) -> u32 {
+    /// How many numbers of all queues are in use.
+    pub fn in_use(&self) -> u32 {
         self.used.iter().fold(0, |all, n| all.saturating_add(*n))
     }
 
-    /// The number for a new channel: the lowest free one of the queue that has
-    /// the fewest channels; of another if that has none.
-    pub fn next(&self) -> Option<u32> {
+    /// A free number: the lowest one of the queue with the fewest channels; if that has none
+    /// left, the lowest one of all. It stays free until [`Self::insert`].
+    pub fn next_free(&self) -> Option<u32> {
         let queues = 0..self.queues.count();
-        let least = queues.min_by_key(|q| self.channels(*q)).unwrap_or(0);
+        let least = queues.min_by_key(|q| self.in_queue(*q)).unwrap_or(0);
         let ours = (least..WORDS).step_by(self.queues.count() as usize);
         let first = |w| lowest(w, self.free(w));
         ours.chain(0..WORDS).find_map(first)
     }
 
-    /// The lowest even number that is free with the one after it.
-    pub fn next_pair(&self) -> Option<u32> {
+    /// The lowest even number that is free together with the one after it: a loopback channel
+    /// has one for each end.
+    pub fn next_free_pair(&self) -> Option<u32> {
         const EVEN: u64 = 0x5555_5555_5555_5555;
         let first = |w| {
             let free = self.free(w);

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The byte ring of a channel: indices, hold-off of events, end of stream.
+//! Byte ring of a channel: indices, hold-off of events, end of stream.
 //!
-//! Owns the arithmetic of [`Producer`] and [`Consumer`]. They never touch data:
-//! they say which span of the ring to copy to or from, and whether the peer is
-//! to be notified. Called by `idts_kernel`'s channel and by tests. Waiting,
-//! copying and sending events are left to the caller. PROTOCOL.md section 6.
+//! [`Producer`] and [`Consumer`] own the arithmetic and never touch data: they yield the span
+//! of the ring to copy to or from, and whether the peer must be notified. The kernel crate's
+//! channel and the control ring call them; waiting, copying and sending events are the
+//! caller's. Each `ORDER` comment names the barrier that it pairs with. PROTOCOL.md sections
+//! 6.1 to 6.3.
 
 use super::error::Violation;
 use super::index::{passes, Untrusted};
 use super::mem::SharedMem;
 use super::wire::line;
 
-/// Where the index words of a channel lie in shared memory.
-///
-/// `own` is the line that this side alone writes, `peer` the other one. The
-/// layout of a line is in [`line`].
+/// Position of a pair of lines in shared memory, as one side sees it. The layout of a line is
+/// [`line`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Byte offset of the line that this side writes.
@@ -43,8 +42,8 @@ pub struct Span {
     pub len: u32,
 }
 
-/// The span that starts at index `from` and holds at most `bytes`, cut at the
-/// ring's end. `size` is a power of two.
+/// The span from index `from` on of at most `bytes`, cut at the ring's end. `size` is a power
+/// of two.
 const fn span(from: u32, bytes: u32, size: u32) -> Span {
     let at = from & size.wrapping_sub(1);
     let room = size.wrapping_sub(at);
@@ -55,13 +54,17 @@ const fn span(from: u32, bytes: u32, size: u32) -> Span {
 }
 
 /// The writing end of a ring.
+///
+/// # Invariants
+/// `size` is a power of two, and `prod - cons` (modulo 2^32) at most `size`. Both indices are
+/// private: what stands in shared memory is published, and never read back.
 #[derive(Debug)]
 pub struct Producer {
     size: u32,
     prod: u32,
-    /// The peer's consumer index as last read and accepted.
+    /// The peer's consumer index as last read and checked.
     cons: u32,
-    /// The index of the last event asked for.
+    /// The consumer index at which an event was last asked for.
     event: u32,
 }
 
@@ -86,39 +89,42 @@ impl Producer {
         self.size
     }
 
-    /// The index up to which bytes are published.
+    /// The producer index: bytes published since the ring was made, modulo 2^32.
     pub const fn published(&self) -> u32 {
         self.prod
     }
 
-    /// Bytes published and not yet consumed, as last seen.
+    /// Bytes published and not yet consumed, by the consumer index last read.
     const fn fill(&self) -> u32 {
         self.prod.wrapping_sub(self.cons)
     }
 
-    /// Bytes free, as last seen.
+    /// Bytes free, by the consumer index last read. There may be more; see [`Self::free`].
     pub const fn free_seen(&self) -> u32 {
         self.size.wrapping_sub(self.fill())
     }
 
-    /// Bytes free now.
+    /// Reads the peer's consumer index. Bytes free now.
+    ///
+    /// # Errors
+    /// [`Violation::ConsumerIndex`]: the peer's index passed ours, or went back.
     pub fn free<M: SharedMem>(&mut self, mem: &M, lines: Lines) -> Result<u32, Violation> {
-        // ORDER release: pairs with Consumer::release; bytes that the peer
-        // consumed are overwritten only after this.
+        // ORDER release: pairs with Consumer::release, so that the peer has read the bytes
+        // before this side overwrites them.
         let cons = Untrusted::new(mem.load_acquire(lines.peer(line::CONS)));
         self.cons = cons.as_consumer(self.cons, self.prod)?;
         Ok(self.free_seen())
     }
 
-    /// Where the next bytes go: at most `want`, within what is free as last
-    /// seen, up to the ring's end.
+    /// The span for the next bytes: at most `want`, within [`Self::free_seen`], cut at the
+    /// ring's end.
     pub const fn next(&self, want: u32) -> Span {
         let free = self.free_seen();
         span(self.prod, if want < free { want } else { free }, self.size)
     }
 
-    /// As [`Self::next`], but `skip` bytes further on: for what is published
-    /// together with the bytes before it.
+    /// As [`Self::next`], but `skip` bytes further on, so that several spans can be published at
+    /// once.
     pub const fn next_after(&self, skip: u32, want: u32) -> Span {
         let free = self.free_seen().saturating_sub(skip);
         span(
@@ -128,10 +134,9 @@ impl Producer {
         )
     }
 
-    /// Makes `bytes` written at [`Self::next`] visible to the peer; says
-    /// whether to notify it.
+    /// Publishes `bytes` that were written at [`Self::next`]. Whether the peer must be notified.
     ///
-    /// More than what is free is cut: the peer never sees an index that the
+    /// More bytes than are free are cut, so that the peer never reads an index that the
     /// protocol forbids.
     #[must_use = "the peer sleeps until it is notified"]
     pub fn publish<M: SharedMem>(&mut self, mem: &M, lines: Lines, bytes: u32) -> bool {
@@ -140,14 +145,17 @@ impl Producer {
         self.prod = old.wrapping_add(if bytes < free { bytes } else { free });
         // ORDER publish: pairs with Consumer::available.
         mem.store_release(lines.own(line::PROD), self.prod);
-        // ORDER hold-off: pairs with Consumer::arm. Either we see its event, or
-        // it sees our index.
+        // ORDER hold-off: pairs with Consumer::arm. Either this side reads its event index, or
+        // the consumer reads this producer index.
         mem.fence();
         passes(old, self.prod, mem.load(lines.peer(line::PROD_EVENT)))
     }
 
-    /// Asks to be notified once at least `want` bytes are free, and says
-    /// whether they are free already. `want` is cut to the ring's size.
+    /// Asks the peer for an event once at least `want` bytes are free, cut to the ring's size.
+    /// Whether they are free already.
+    ///
+    /// # Errors
+    /// As [`Self::free`].
     pub fn arm<M: SharedMem>(
         &mut self,
         mem: &M,
@@ -157,10 +165,13 @@ impl Producer {
         self.arm_among(mem, lines, want, false)
     }
 
-    /// As [`Self::arm`], where others may wait too, who asked before and were not
-    /// told yet: an event that comes before ours stays, for there is one for all.
-    /// Whoever is told by it asks anew. Where there is room, ours may have taken
-    /// the place of one that was to come: then the others are to be told.
+    /// As [`Self::arm`], if several tasks may wait for room; `others`: another one has asked and
+    /// was not woken yet. There is one event index for all, so an earlier event stays; its wake-up
+    /// makes every waiter ask again. If there is room already, the caller must wake the others:
+    /// this call may have replaced the event that they wait for.
+    ///
+    /// # Errors
+    /// As [`Self::free`].
     pub fn arm_among<M: SharedMem>(
         &mut self,
         mem: &M,
@@ -182,11 +193,14 @@ impl Producer {
 }
 
 /// The reading end of a ring.
+///
+/// # Invariants
+/// `size` is a power of two, and `prod - cons` (modulo 2^32) at most `size`.
 #[derive(Debug)]
 pub struct Consumer {
     size: u32,
     cons: u32,
-    /// The peer's producer index as last read and accepted.
+    /// The peer's producer index as last read and checked.
     prod: u32,
 }
 
@@ -210,26 +224,32 @@ impl Consumer {
         self.size
     }
 
-    /// The index up to which bytes are given back.
+    /// The consumer index: bytes released since the ring was made, modulo 2^32.
     pub const fn released(&self) -> u32 {
         self.cons
     }
 
-    /// Bytes to read, as last seen.
+    /// Bytes to read, by the producer index last read. There may be more; see
+    /// [`Self::available`].
     pub const fn available_seen(&self) -> u32 {
         self.prod.wrapping_sub(self.cons)
     }
 
-    /// Bytes to read now.
+    /// Reads the peer's producer index. Bytes to read now.
+    ///
+    /// # Errors
+    /// [`Violation::ProducerIndex`]: the peer's index is more than the ring's size ahead, or went
+    /// back.
     pub fn available<M: SharedMem>(&mut self, mem: &M, lines: Lines) -> Result<u32, Violation> {
-        // ORDER publish: pairs with Producer::publish; the bytes are there.
+        // ORDER publish: pairs with Producer::publish, so that the bytes are read as they were
+        // written.
         let prod = Untrusted::new(mem.load_acquire(lines.peer(line::PROD)));
         self.prod = prod.as_producer(self.prod, self.cons, self.size)?;
         Ok(self.available_seen())
     }
 
-    /// Where the next bytes are: at most `want`, within what is available as
-    /// last seen, up to the ring's end.
+    /// The span of the next bytes: at most `want`, within [`Self::available_seen`], cut at the
+    /// ring's end.
     pub const fn next(&self, want: u32) -> Span {
         let there = self.available_seen();
         span(
@@ -249,8 +269,8 @@ impl Consumer {
         )
     }
 
-    /// Gives `bytes` read at [`Self::next`] back to the writer; says whether to
-    /// notify it.
+    /// Gives `bytes` that were read at [`Self::next`] back to the writer. Whether it must be
+    /// notified. More bytes than were available are cut.
     #[must_use = "the peer sleeps until it is notified"]
     pub fn release<M: SharedMem>(&mut self, mem: &M, lines: Lines, bytes: u32) -> bool {
         let there = self.available_seen();
@@ -263,8 +283,10 @@ impl Consumer {
         passes(old, self.cons, mem.load(lines.peer(line::CONS_EVENT)))
     }
 
-    /// Asks to be notified of the next byte, and says whether one is there
-    /// already.
+    /// Asks the peer for an event at the next byte. Whether there is one already.
+    ///
+    /// # Errors
+    /// As [`Self::available`].
     pub fn arm<M: SharedMem>(&mut self, mem: &M, lines: Lines) -> Result<bool, Violation> {
         mem.store(lines.own(line::PROD_EVENT), self.cons.wrapping_add(1));
         // ORDER hold-off: pairs with Producer::publish.
@@ -273,27 +295,26 @@ impl Consumer {
     }
 }
 
-/// Adds [`line`] flags to this side's line. The caller then notifies the peer.
-///
-/// `flags` is the whole private copy: what is in shared memory is never read
-/// back.
+/// Writes the [`line`] flags of this side: all of them, from the private copy, because shared
+/// memory is never read back. The caller notifies the peer afterwards.
 pub fn set_flags<M: SharedMem>(mem: &M, lines: Lines, flags: u32) {
-    // ORDER end: pairs with peer_flags; all that was published comes before.
+    // ORDER end: pairs with peer_flags, so that the peer has all bytes once it reads FIN.
     mem.store_release(lines.own(line::FLAGS), flags);
 }
 
-/// Writes how many records this side did not deliver, for its reader to see.
-pub fn note_lag<M: SharedMem>(mem: &M, lines: Lines, lag: u32) {
+/// Writes the number of records that this side, as a group's writer, did not deliver. It only
+/// informs the reader. PROTOCOL.md section 8.3.
+pub fn set_lag<M: SharedMem>(mem: &M, lines: Lines, lag: u32) {
     mem.store(lines.own(line::LAG), lag);
 }
 
-/// How many records the peer says that it did not deliver. It only informs.
+/// The number of records that the peer claims it did not deliver. Any value is allowed.
 pub fn peer_lag<M: SharedMem>(mem: &M, lines: Lines) -> u32 {
     mem.load(lines.peer(line::LAG))
 }
 
-/// The flags of the peer's line. Read them before [`Consumer::available`]: an
-/// empty ring after [`line::FIN`] was seen is the end of the stream.
+/// The known flags of the peer's line. They are to be read before [`Consumer::available`]: the
+/// stream ends when the ring is empty *after* [`line::FIN`] was read.
 pub fn peer_flags<M: SharedMem>(mem: &M, lines: Lines) -> u32 {
     // ORDER end: pairs with set_flags.
     mem.load_acquire(lines.peer(line::FLAGS)) & line::KNOWN

@@ -8,18 +8,18 @@ use super::doorbell::Doorbell;
 use super::ring::Lines;
 use super::wire::page;
 
-/// Which side of the tunnel this is.
+/// A side of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The frontend: allocates and grants.
+    /// The frontend, which allocates the tunnel's memory and grants it.
     Front,
-    /// The backend: checks and maps.
+    /// The backend, which checks and maps what it was granted.
     Back,
 }
 
 impl Role {
-    /// The index words of the control ring.
-    pub const fn lines(self) -> Lines {
+    /// The lines of the control ring.
+    pub const fn control_lines(self) -> Lines {
         match self {
             Self::Front => Lines {
                 own: page::FRONT_LINE,
@@ -32,8 +32,8 @@ impl Role {
         }
     }
 
-    /// The doorbells of a queue that this side rings.
-    pub const fn rings(self, queue: u32) -> Doorbell {
+    /// The doorbells of a queue that this side sets.
+    pub const fn tx_doorbell(self, queue: u32) -> Doorbell {
         let (summaries, words) = match self {
             Self::Front => (page::FRONT_SUMMARY, page::FRONT_DOORBELLS),
             Self::Back => (page::BACK_SUMMARY, page::BACK_DOORBELLS),
@@ -44,9 +44,9 @@ impl Role {
         }
     }
 
-    /// The doorbells of a queue that this side takes.
-    pub const fn hears(self, queue: u32) -> Doorbell {
-        self.peer().rings(queue)
+    /// The doorbells of a queue that the peer sets.
+    pub const fn rx_doorbell(self, queue: u32) -> Doorbell {
+        self.peer().tx_doorbell(queue)
     }
 
     /// The other side.

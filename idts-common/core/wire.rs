@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Every number of the protocol: page layout, limits, messages.
+//! Wire format: page layout, limits, and the encoding of control messages.
 //!
-//! Owns constants and the form of messages; PROTOCOL.md's tables are held
-//! against these files by a test. Decisions are left to the modules around.
+//! Everything in which the two sides must agree is here, and nothing else: the modules around
+//! decide. The test `spec` holds these files against the tables of PROTOCOL.md.
 
 mod codec;
 mod layout;
@@ -18,4 +18,4 @@ pub use message::{
     code, group, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
     Slot, WINDOW_REFS,
 };
-pub use name::{is_name, Name, HOME, NAME_MAX};
+pub use name::{is_name, Name, BACKEND_NAME, NAME_MAX};

@@ -10,7 +10,7 @@
 
 use idts_core::group::{GROUPS_MAX, HOLD_NS, LOOK_COST, SUBSCRIBERS_MAX};
 use idts_core::record::framed;
-use idts_core::ring::note_lag;
+use idts_core::ring::set_lag;
 use idts_core::uapi;
 use idts_core::wire::{ChannelId, Kind, Name, Refusal};
 use kernel::prelude::*;
@@ -528,7 +528,7 @@ impl Subscriber {
             return Ok(0);
         }
         self.lag = self.lag.wrapping_add(1);
-        note_lag(&words, sink.lines, self.lag);
+        set_lag(&words, sink.lines, self.lag);
         Ok(0)
     }
 

@@ -6,9 +6,9 @@
 //!
 //! Owns reading and watching; what a value means is `idts_core::policy`'s.
 
-use idts_core::policy::{self, About, Key, Numbers, Target};
+use idts_core::policy::{self, Affected, DomainSettings, Key, Target};
 use idts_core::sched::Policy;
-use idts_core::wire::{Kind, Name, HOME};
+use idts_core::wire::{Kind, Name, BACKEND_NAME};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::lock::mutex::MutexGuard;
@@ -20,7 +20,7 @@ use crate::xen::xenstore;
 /// What is set for one domain.
 struct Entry {
     domid: u16,
-    numbers: Numbers,
+    numbers: DomainSettings,
     alias: Option<KVec<u8>>,
     connect: Option<KVec<u8>>,
     publish: Option<KVec<u8>>,
@@ -33,7 +33,7 @@ impl Entry {
     fn new(domid: u16) -> Self {
         Self {
             domid,
-            numbers: Numbers::DEFAULT,
+            numbers: DomainSettings::DEFAULT,
             alias: None,
             connect: Some(KVec::new()),
             publish: Some(KVec::new()),
@@ -115,7 +115,7 @@ impl Policies {
 
     /// Reads all that is set for a domain, and gives its numbers. What cannot be
     /// read stays as it was.
-    pub(crate) fn load(&self, hub: &Hub, domid: u16) -> Numbers {
+    pub(crate) fn load(&self, hub: &Hub, domid: u16) -> DomainSettings {
         // A malformed number leaves what was, too.
         let mut numbers = self.numbers(domid);
         let Ok(dirs) = Dirs::of(domid) else {
@@ -160,16 +160,16 @@ impl Policies {
     }
 
     /// What is set in numbers for a domain.
-    pub(crate) fn numbers(&self, domid: u16) -> Numbers {
+    pub(crate) fn numbers(&self, domid: u16) -> DomainSettings {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
-        entry.map_or(Numbers::DEFAULT, |e| e.numbers)
+        entry.map_or(DomainSettings::DEFAULT, |e| e.numbers)
     }
 
     /// The domain that one alone has as its alias; `dom0` is ours.
     pub(crate) fn named(&self, name: &Name) -> Option<u16> {
         let text = name.text();
-        if text == HOME {
+        if text == BACKEND_NAME {
             return Some(0);
         }
         let entries = self.entries.lock();
@@ -192,12 +192,12 @@ impl Policies {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == from);
         // Of whom nothing is known, nothing was taken away.
-        entry.is_some_and(|e| policy::ends_join(e.groups(kind), group))
+        entry.is_some_and(|e| policy::revokes_join(e.groups(kind), group))
     }
 
     /// Whether a guest has no right any more to a connection that it has.
     pub(crate) fn ends_connect(&self, from: u16, to: u16, port: u32) -> bool {
-        self.judge_connect(from, (to, port), policy::ends_connect)
+        self.judge_connect(from, (to, port), policy::revokes_connect)
     }
 
     /// Whether a guest may connect to a port of domain `to`; 0 is ours.
@@ -217,7 +217,7 @@ impl Policies {
         let entry = |domid: u16| entries.iter().find(|e| e.domid == domid);
         let target = Target {
             domain: to,
-            is_home: to == 0,
+            is_backend: to == 0,
             alias: entry(to).and_then(|e| e.alias.as_deref()),
             port,
         };
@@ -246,9 +246,9 @@ pub(crate) fn changed(path: &[u8]) {
     let Ok(hub) = Hub::current() else {
         return;
     };
-    match policy::about(path) {
-        About::All => hub.obey(None),
-        About::One(domid) => hub.obey(Some(domid)),
-        About::Nobody => {}
+    match policy::affected(path) {
+        Affected::All => hub.obey(None),
+        Affected::One(domid) => hub.obey(Some(domid)),
+        Affected::None => {}
     }
 }

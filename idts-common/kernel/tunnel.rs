@@ -168,7 +168,7 @@ impl Tunnel {
                 page,
                 reference,
                 terms,
-                control_watch: Watch::new(role.lines(), page::SLOTS),
+                control_watch: Watch::new(role.control_lines(), page::SLOTS),
                 lanes: [const { Lane::new() }; QUEUES as usize],
                 flow: SetOnce::new(),
                 capped: Atomic::new(false),

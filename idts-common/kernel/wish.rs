@@ -61,8 +61,8 @@ impl State {
     /// What our node is to hold.
     fn word(&self) -> &'static str {
         match (self.asks, self.listens) {
-            (true, _) => nodes::ASK_ATTACH,
-            (false, true) => nodes::ASK_KEEP,
+            (true, _) => nodes::REQUEST_ATTACH,
+            (false, true) => nodes::REQUEST_KEEP,
             (false, false) => "",
         }
     }
@@ -113,7 +113,7 @@ impl Wish {
         let (dir, node) = nodes::ON_DEMAND;
         let heard = CString::try_from_fmt(fmt!("{dir}"))
             .and_then(|dir| xenstore::read(&dir, node))
-            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_YES.as_bytes());
+            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_ENABLED.as_bytes());
         self.state.lock().heard = heard;
         heard
     }
@@ -212,7 +212,7 @@ impl WorkItem for Wish {
             state.writes = PACE.take(state.writes, now).unwrap_or(state.writes);
             word
         };
-        let (dir, node) = nodes::ASK;
+        let (dir, node) = nodes::REQUEST;
         let written =
             CString::try_from_fmt(fmt!("{dir}")).and_then(|dir| xenstore::write(&dir, node, word));
         if let Err(error) = written {

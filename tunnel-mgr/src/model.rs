@@ -190,7 +190,7 @@ fn of_domain(domain: u16, (dir, node): (&str, &str)) -> String {
 
 /// Where a domain says whether it wants a tunnel: a node of its own.
 pub fn ask_path(domain: u16) -> String {
-    of_domain(domain, nodes::ASK)
+    of_domain(domain, nodes::REQUEST)
 }
 
 /// What a domain wants.
@@ -209,8 +209,8 @@ pub fn wish(store: &mut dyn Store, domain: u16) -> Result<Wish> {
     let ask = read(store, &ask_path(domain))?;
     let is = |word: &str| ask.as_deref() == Some(word.as_bytes());
     Ok(match () {
-        () if is(nodes::ASK_ATTACH) => Wish::Attach,
-        () if is(nodes::ASK_KEEP) => Wish::Keep,
+        () if is(nodes::REQUEST_ATTACH) => Wish::Attach,
+        () if is(nodes::REQUEST_KEEP) => Wish::Keep,
         () => Wish::None,
     })
 }
@@ -219,7 +219,7 @@ pub fn wish(store: &mut dyn Store, domain: u16) -> Result<Wish> {
 pub fn tell_on_demand(store: &mut dyn Store, domain: u16, home: u16, on: bool) -> Result<()> {
     let path = of_domain(domain, nodes::ON_DEMAND);
     let now = read(store, &path)?;
-    if on == (now.as_deref() == Some(nodes::ON_DEMAND_YES.as_bytes())) {
+    if on == (now.as_deref() == Some(nodes::ON_DEMAND_ENABLED.as_bytes())) {
         return Ok(());
     }
     if !on {
@@ -230,7 +230,12 @@ pub fn tell_on_demand(store: &mut dyn Store, domain: u16, home: u16, on: bool) -
         if !is_alive(store, domain)? {
             return Ok(());
         }
-        make(store, &path, nodes::ON_DEMAND_YES.as_bytes(), &permissions)
+        make(
+            store,
+            &path,
+            nodes::ON_DEMAND_ENABLED.as_bytes(),
+            &permissions,
+        )
     })
 }
 

@@ -14,7 +14,7 @@ use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::mem::SharedMem;
 use idts_core::nodes;
-use idts_core::ring::{note_lag, peer_flags, peer_lag, Consumer, Lines, Producer};
+use idts_core::ring::{peer_flags, peer_lag, set_lag, Consumer, Lines, Producer};
 use idts_core::role::Role;
 use idts_core::wire::{
     line, BackMessage, FrontMessage, Kind, Name, Open, Ports, Refusal, Request, Slice, Slot,
@@ -151,7 +151,7 @@ proptest! {
     fn doorbells_stand_any_peer(lies in vec(any::<u64>().prop_map(Lie::Any), 1..70)) {
         let mem = Evil::new(lies);
         let mut count = 0;
-        take(Role::Back.hears(0), &mem, u64::MAX, |id| {
+        take(Role::Back.rx_doorbell(0), &mem, u64::MAX, |id| {
             assert!(id < 4096);
             count += 1;
         });
@@ -198,7 +198,7 @@ proptest! {
     fn lag_is_in_its_word_alone(own in 0..16u32, lag in any::<u32>()) {
         let mem = Evil::new(vec![]);
         let (own, peer) = (own * line::PAIR, own * line::PAIR + line::SIZE);
-        note_lag(&mem, Lines { own, peer }, lag);
+        set_lag(&mem, Lines { own, peer }, lag);
         prop_assert_eq!(peer_lag(&mem, Lines { own: peer, peer: own }), lag);
         prop_assert_eq!(peer_lag(&mem, Lines { own, peer }), 0);
         for at in (0..4096).step_by(4).filter(|at| *at != own + line::LAG) {

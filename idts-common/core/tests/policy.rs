@@ -10,8 +10,9 @@
 mod table;
 
 use idts_core::policy::{
-    about, ends_connect, ends_join, is_name, may_connect, may_join, number, scheduler_policy,
-    scheduler_rate, About, Key, Numbers, Target, NAME_MAX, RULES_MAX, TEXT_MAX,
+    affected, is_name, may_connect, may_join, number, revokes_connect, revokes_join,
+    scheduler_policy, scheduler_rate, Affected, DomainSettings, Key, Target, NAME_MAX, RULES_MAX,
+    TEXT_MAX,
 };
 use idts_core::sched::{Params, Policy};
 use proptest::prelude::*;
@@ -21,42 +22,42 @@ use proptest::prelude::*;
 #[test]
 fn a_change_is_about_those_whom_it_can_concern() {
     for (path, whom) in [
-        ("", About::All),
-        ("/domain", About::All),
-        ("/default", About::All),
-        ("/default/connect", About::All),
-        ("/scheduler", About::All),
-        ("/scheduler/policy", About::All),
-        ("/domain/3", About::One(3)),
-        ("/domain/32751/weight", About::One(32751)),
-        ("/domain/3/limit-peer", About::One(3)),
-        ("/domain/3/uuid", About::Nobody),
-        ("/domain/3/name", About::Nobody),
-        ("/domain/3/detached", About::Nobody),
-        ("/domain/3/by-file", About::Nobody),
-        ("/domain/3/file", About::Nobody),
-        ("/domain/3/file/connect", About::Nobody),
-        ("/domain/65536/weight", About::Nobody),
-        ("/domain/x", About::Nobody),
-        ("/away", About::Nobody),
-        ("/away/0000-idts/domain/3/weight", About::Nobody),
-        ("/default/idts/away", About::Nobody),
-        ("/domains/3/weight", About::Nobody),
+        ("", Affected::All),
+        ("/domain", Affected::All),
+        ("/default", Affected::All),
+        ("/default/connect", Affected::All),
+        ("/scheduler", Affected::All),
+        ("/scheduler/policy", Affected::All),
+        ("/domain/3", Affected::One(3)),
+        ("/domain/32751/weight", Affected::One(32751)),
+        ("/domain/3/limit-peer", Affected::One(3)),
+        ("/domain/3/uuid", Affected::None),
+        ("/domain/3/name", Affected::None),
+        ("/domain/3/detached", Affected::None),
+        ("/domain/3/by-file", Affected::None),
+        ("/domain/3/file", Affected::None),
+        ("/domain/3/file/connect", Affected::None),
+        ("/domain/65536/weight", Affected::None),
+        ("/domain/x", Affected::None),
+        ("/away", Affected::None),
+        ("/away/0000-idts/domain/3/weight", Affected::None),
+        ("/default/idts/away", Affected::None),
+        ("/domains/3/weight", Affected::None),
     ] {
         for home in ["idts", "/local/domain/0/idts", "/local/domain/7/idts"] {
             let path = format!("{home}{path}");
-            assert_eq!(about(path.as_bytes()), whom, "{path}");
+            assert_eq!(affected(path.as_bytes()), whom, "{path}");
         }
     }
     // Of what is no path below the folder nothing is known.
     for path in ["", "/local/domain/0/backend", "idtsx/domain/3"] {
-        assert_eq!(about(path.as_bytes()), About::All, "{path}");
+        assert_eq!(affected(path.as_bytes()), Affected::All, "{path}");
     }
 }
 
 const HOME: Target<'_> = Target {
     domain: 0,
-    is_home: true,
+    is_backend: true,
     alias: None,
     port: 80,
 };
@@ -64,7 +65,7 @@ const HOME: Target<'_> = Target {
 fn guest(domain: u16, alias: Option<&str>, port: u32) -> Target<'_> {
     Target {
         domain,
-        is_home: false,
+        is_backend: false,
         alias: alias.map(str::as_bytes),
         port,
     }
@@ -79,7 +80,7 @@ fn defaults() {
     assert!(may_connect(None, HOME));
     assert!(!may_connect(None, guest(1, None, 80)));
     assert!(!may_join(None, b"news"));
-    let mut numbers = Numbers::DEFAULT;
+    let mut numbers = DomainSettings::DEFAULT;
     for key in Key::LIST {
         assert_eq!(Key::from_name(key.name()), Some(key));
         let text = key.default_text().as_bytes();
@@ -89,7 +90,7 @@ fn defaults() {
         assert_eq!(numbers.set(key, Some(text)), has_number);
         assert_eq!(key.number(text), key.range().map(|r| r.2));
     }
-    assert_eq!(numbers, Numbers::DEFAULT);
+    assert_eq!(numbers, DomainSettings::DEFAULT);
     assert_eq!(Key::from_name("wait"), None);
 }
 
@@ -114,7 +115,7 @@ fn grammar_tells_the_ranges() {
 
 #[test]
 fn numbers_are_taken_or_left() {
-    let mut numbers = Numbers::DEFAULT;
+    let mut numbers = DomainSettings::DEFAULT;
     for (key, text) in [
         (Key::Weight, "7"),
         (Key::Priority, "5"),
@@ -134,7 +135,7 @@ fn numbers_are_taken_or_left() {
         rate: 1000,
     };
     let (channels, memory, peer) = (9, 200_000, 50);
-    let expected = Numbers {
+    let expected = DomainSettings {
         params,
         channels,
         memory,
@@ -267,7 +268,7 @@ fn group_rules() {
 
 #[test]
 fn what_is_taken_away_ends() {
-    let ends = |value: &str, target| ends_connect(Some(value.as_bytes()), target);
+    let ends = |value: &str, target| revokes_connect(Some(value.as_bytes()), target);
     let web = guest(7, Some("web"), 80);
     for value in ["none", "dom0", "web:81", "8:*", "other:*"] {
         assert!(ends(value, web), "{value}");
@@ -276,28 +277,28 @@ fn what_is_taken_away_ends() {
         assert!(!ends(value, web), "{value}");
     }
     // Without a key dom0's ports are what is left.
-    assert!(ends_connect(None, web) && !ends_connect(None, HOME));
+    assert!(revokes_connect(None, web) && !revokes_connect(None, HOME));
     assert!(ends("none", HOME) && ends("web:*", HOME) && ends("dom0:80", guest(0, None, 80)));
     // Nobody means a rule for the target when it is called otherwise.
     assert!(ends("web:*", guest(7, Some("www"), 80)) && ends("web:*", guest(7, None, 80)));
-    let joined = |value: &str| !ends_join(Some(value.as_bytes()), b"news");
+    let joined = |value: &str| !revokes_join(Some(value.as_bytes()), b"news");
     assert!(joined("all") && joined("a,n*") && joined("news"));
-    assert!(!joined("none") && !joined("new") && ends_join(None, b"news"));
+    assert!(!joined("none") && !joined("new") && revokes_join(None, b"news"));
 }
 
 #[test]
 fn what_is_malformed_ends_nothing() {
     let web = guest(7, Some("web"), 80);
     for value in ["", "none,", "web", "none,dom0", "Web:*"] {
-        assert!(!ends_connect(Some(value.as_bytes()), web), "{value}");
-        assert!(!ends_connect(Some(value.as_bytes()), HOME), "{value}");
+        assert!(!revokes_connect(Some(value.as_bytes()), web), "{value}");
+        assert!(!revokes_connect(Some(value.as_bytes()), HOME), "{value}");
     }
     for value in ["", "none,", "none,a", "*"] {
-        assert!(!ends_join(Some(value.as_bytes()), b"news"), "{value}");
+        assert!(!revokes_join(Some(value.as_bytes()), b"news"), "{value}");
     }
     // A target's alias: a rule may have been about it, on that port.
     let garbled = guest(7, Some("Web!"), 80);
-    let ends = |value: &str| ends_connect(Some(value.as_bytes()), garbled);
+    let ends = |value: &str| revokes_connect(Some(value.as_bytes()), garbled);
     assert!(!ends("web:*") && !ends("8:1,www:80-90") && !ends("7:80"));
     assert!(ends("none") && ends("dom0") && ends("web:81") && ends("8:80"));
 }
@@ -352,7 +353,7 @@ proptest! {
             for key in Key::LIST {
                 let _ = key.accepts(bytes);
             }
-            let target = Target { domain: port as u16, is_home: true, alias: Some(bytes), port };
+            let target = Target { domain: port as u16, is_backend: true, alias: Some(bytes), port };
             if !Key::Connect.accepts(bytes) {
                 prop_assert!(!may_connect(Some(bytes), target));
             }

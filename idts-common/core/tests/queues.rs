@@ -11,7 +11,7 @@ mod common;
 
 use common::{take, AtomicMem};
 use idts_core::negotiation::{feature, Capabilities, NegotiationError};
-use idts_core::queues::{Queues, Spread};
+use idts_core::queues::{ChannelIds, Queues};
 use idts_core::role::Role;
 use idts_core::wire::{CHANNELS, QUEUES};
 use proptest::collection::vec;
@@ -55,47 +55,47 @@ fn words_are_shared_out() {
 #[test]
 fn every_number_is_given_once() {
     for queues in [1, 3, QUEUES].map(|n| Queues::new(n).unwrap()) {
-        let mut spread = Spread::new(queues);
+        let mut spread = ChannelIds::new(queues);
         let mut used = [false; CHANNELS as usize];
-        while let Some(id) = spread.next() {
+        while let Some(id) = spread.next_free() {
             assert!(!used[id as usize], "{queues:?}: {id} again");
             used[id as usize] = true;
-            spread.add(id);
+            spread.insert(id);
         }
         assert!(!used[0] && used[1..].iter().all(|u| *u), "{queues:?}");
         spread.remove(77);
         spread.remove(77);
-        assert_eq!(spread.total(), CHANNELS - 2);
-        assert_eq!(spread.next(), Some(77));
+        assert_eq!(spread.in_use(), CHANNELS - 2);
+        assert_eq!(spread.next_free(), Some(77));
     }
 }
 
 #[test]
 fn numbers_of_one_queue_go_up() {
-    let mut spread = Spread::new(Queues::ONE);
+    let mut spread = ChannelIds::new(Queues::ONE);
     for wanted in 1..10 {
-        let id = spread.next().unwrap();
+        let id = spread.next_free().unwrap();
         assert_eq!(id, wanted);
-        spread.add(id);
-        spread.add(id);
+        spread.insert(id);
+        spread.insert(id);
     }
-    assert_eq!(spread.total(), 9, "a number is taken once");
+    assert_eq!(spread.in_use(), 9, "a number is taken once");
 }
 
 #[test]
 fn pairs_are_given_once_too() {
-    let mut spread = Spread::new(Queues::ONE);
-    spread.add(5);
+    let mut spread = ChannelIds::new(Queues::ONE);
+    spread.insert(5);
     for wanted in (2..CHANNELS).step_by(2).filter(|id| *id != 4) {
-        assert_eq!(spread.next_pair(), Some(wanted));
-        spread.add(wanted);
-        spread.add(wanted + 1);
+        assert_eq!(spread.next_free_pair(), Some(wanted));
+        spread.insert(wanted);
+        spread.insert(wanted + 1);
     }
-    assert_eq!(spread.next_pair(), None);
+    assert_eq!(spread.next_free_pair(), None);
     spread.remove(65);
-    assert_eq!(spread.next_pair(), None, "only one of two");
+    assert_eq!(spread.next_free_pair(), None, "only one of two");
     spread.remove(64);
-    assert_eq!(spread.next_pair(), Some(64));
+    assert_eq!(spread.next_free_pair(), Some(64));
 }
 
 proptest! {
@@ -103,20 +103,20 @@ proptest! {
     /// fewer, and its number is the lowest free one there.
     #[test]
     fn channels_spread(queues in queues(), ends in vec(any::<u16>(), 1..200)) {
-        let mut spread = Spread::new(queues);
+        let mut spread = ChannelIds::new(queues);
         let mut used = BTreeSet::new();
         for end in ends {
             let count = |q| used.iter().filter(|id| queues.of(**id) == q).count() as u32;
             let least = (0..queues.count()).map(count).min().unwrap();
-            let id = spread.next().unwrap();
+            let id = spread.next_free().unwrap();
             let queue = queues.of(id);
             prop_assert_eq!(count(queue), least);
-            prop_assert_eq!(spread.channels(queue), least);
+            prop_assert_eq!(spread.in_queue(queue), least);
             let lower = (1..id).find(|l| queues.of(*l) == queue && !used.contains(l));
             prop_assert_eq!(lower, None);
             used.insert(id);
-            spread.add(id);
-            prop_assert_eq!(spread.total() as usize, used.len());
+            spread.insert(id);
+            prop_assert_eq!(spread.in_use() as usize, used.len());
             if end % 3 == 0 {
                 let gone = *used.iter().nth(end as usize % used.len()).unwrap();
                 used.remove(&gone);
@@ -130,13 +130,13 @@ proptest! {
     fn doorbells_of_queues(queues in queues(), ids in vec(0..CHANNELS, 0..100)) {
         let mem = AtomicMem::page();
         for id in &ids {
-            Role::Front.rings(queues.of(*id)).ring(&mem, *id);
+            Role::Front.tx_doorbell(queues.of(*id)).ring(&mem, *id);
         }
         for queue in 0..queues.count() {
             // The other direction has doorbells of its own.
-            take(Role::Front.hears(queue), &mem, u64::MAX, |id| panic!("{id} answered"));
+            take(Role::Front.rx_doorbell(queue), &mem, u64::MAX, |id| panic!("{id} answered"));
             let mut heard = BTreeSet::new();
-            let bell = Role::Back.hears(queue);
+            let bell = Role::Back.rx_doorbell(queue);
             take(bell, &mem, queues.words(queue), |id| assert!(heard.insert(id)));
             let ours = ids.iter().copied().filter(|id| queues.of(*id) == queue);
             prop_assert_eq!(heard, ours.collect());

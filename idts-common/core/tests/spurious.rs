@@ -2,7 +2,7 @@
 
 //! What an event was for: honest peers are always believed, storms never.
 
-use idts_core::doorbell::each;
+use idts_core::doorbell::each_bit;
 use idts_core::spurious::{Change, EventCredit, OwnIndices, PeerIndices, StrayMarks};
 use idts_core::wire::line;
 use proptest::collection::vec;
@@ -135,7 +135,7 @@ proptest! {
             let mut came = [0u32; 64];
             for marks in &marks {
                 let mut forgiven = 0;
-                each(*marks, |n| {
+                each_bit(*marks, |n| {
                     forgiven += u32::from(came[n as usize] < 3);
                     came[n as usize] += 1;
                 });

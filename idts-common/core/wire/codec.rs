@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Messages as the words of a slot, and back.
+//! Encoding and decoding of messages: PROTOCOL.md section 7.
 //!
-//! PROTOCOL.md section 7.
+//! Decoding checks every field that can be checked without state: its range, and that all
+//! reserved words are 0.
 
 use super::super::error::Violation;
 use super::layout::{CHANNELS, DOMAINS, RING_MAX, RING_MIN, SEGMENTS, SEGMENT_WINDOWS};
@@ -52,7 +53,7 @@ fn tag(value: u32) -> Result<u32, Violation> {
     }
 }
 
-/// The target port 0 is nobody's.
+/// Target port 0 is reserved.
 fn ports(source: u32, target: u32) -> Result<Ports, Violation> {
     if target == 0 {
         return Err(Violation::MessageField);
@@ -89,7 +90,7 @@ fn open(s: &Slot) -> Result<Open, Violation> {
 }
 
 impl FrontMessage {
-    /// The slot that says this.
+    /// Encodes the message.
     pub fn encode(&self) -> Slot {
         let mut s = [0; 16];
         match *self {
@@ -159,7 +160,11 @@ impl FrontMessage {
         s
     }
 
-    /// Reads a private copy of a slot; every field is in its range afterwards.
+    /// Decodes a private copy of a slot.
+    ///
+    /// # Errors
+    /// [`Violation::MessageCode`]: the code is unknown. [`Violation::MessageField`]: a field is out
+    /// of range.
     pub fn decode(s: &Slot) -> Result<Self, Violation> {
         match s[0] {
             code::WINDOW => {
@@ -207,7 +212,7 @@ impl FrontMessage {
 }
 
 impl BackMessage {
-    /// The slot that says this.
+    /// Encodes the message.
     pub fn encode(&self) -> Slot {
         let mut s = [0; 16];
         match *self {
@@ -235,7 +240,11 @@ impl BackMessage {
         s
     }
 
-    /// Reads a private copy of a slot; every field is in its range afterwards.
+    /// Decodes a private copy of a slot.
+    ///
+    /// # Errors
+    /// [`Violation::MessageCode`]: the code is unknown. [`Violation::MessageField`]: a field is out
+    /// of range.
     pub fn decode(s: &Slot) -> Result<Self, Violation> {
         match s[0] {
             code::SEGMENT => {

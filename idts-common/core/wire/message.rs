@@ -1,44 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! What the messages of the control ring say. Their words are in [`super::codec`].
-//!
-//! PROTOCOL.md section 7.
+//! Messages of the control ring as Rust values: PROTOCOL.md section 7. `codec.rs` has their form
+//! in a slot.
 
 use super::super::error::Violation;
 use super::name::Name;
 
-/// What stands for the ports of a channel that is an end of a group.
+/// Ports of a channel that is an end of a group: they carry options. PROTOCOL.md sections 7.4 and
+/// 8.3.
 pub mod group {
-    /// The target port of all.
+    /// Target port of all these channels.
     pub const TARGET: u32 = 1;
-    /// Source port of a publisher: subscribers may hold it up, or may not (0).
+    /// Source port of a publisher that lets slow subscribers block it; 0: it does not.
     pub const MAY_BLOCK: u32 = 1;
-    /// Source port of a subscriber: it misses records when it is slow.
+    /// Source port of a subscriber that misses records when it is slow.
     pub const DROP: u32 = 0;
-    /// Source port of a subscriber: it is disconnected when it is slow.
+    /// Source port of a subscriber that is disconnected when it is slow.
     pub const DISCONNECT: u32 = 1;
-    /// Source port of a subscriber: it holds the publisher up when it is slow.
+    /// Source port of a subscriber that blocks the publisher when it is slow.
     pub const BLOCK: u32 = 2;
 }
 
-/// Why an opening was refused; the value on the wire.
+/// Reason why a side refused to open a channel, with its value on the wire. PROTOCOL.md section
+/// 7.13.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Refusal {
-    /// Nobody listens on the port, or the backlog is full.
+    /// No program listens on the port, or its backlog is full.
     Refused = 1,
-    /// Policy forbids it, or, for a guest, there is no such domain.
+    /// Policy forbids it; or a guest asked for a domain that does not exist.
     Forbidden = 2,
-    /// No room for the rings, within the limits.
+    /// There is no room for the rings within the limits.
     NoSpace = 3,
-    /// The domain asked for is not reachable now.
+    /// The target domain cannot be reached now.
     Unreachable = 4,
-    /// The group has a publisher.
+    /// The group has a publisher already.
     InUse = 5,
 }
 
 impl Refusal {
-    /// The refusal of a wire value; unknown ones are a violation.
+    /// Decodes the value on the wire.
+    ///
+    /// # Errors
+    /// [`Violation::MessageField`]: the value is unknown.
     pub const fn from_wire(value: u32) -> Result<Self, Violation> {
         match value {
             1 => Ok(Self::Refused),
@@ -51,60 +55,60 @@ impl Refusal {
     }
 }
 
-/// A message as it stands in a slot: 16 little-endian words.
+/// An encoded message: the 16 little-endian words of a slot.
 pub type Slot = [u32; 16];
 
-/// Grant references that one [`FrontMessage::Window`] carries.
+/// Number of grant references that one [`FrontMessage::Window`] carries.
 pub const WINDOW_REFS: usize = 8;
 
-/// A slice of the data region.
+/// A contiguous part of a segment of the data region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     /// Segment number.
     pub segment: u32,
-    /// First byte, from the segment's start.
+    /// Byte offset from the segment's start.
     pub offset: u32,
     /// Number of bytes.
     pub len: u32,
 }
 
-/// A channel's number and the count of its uses.
+/// Identity of a channel: its number, and how many channels have had the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelId {
-    /// 1 to [`CHANNELS`] - 1.
+    /// Channel number, 1 to [`CHANNELS`](super::CHANNELS) - 1.
     pub id: u32,
-    /// Grows by one with each use of the number.
+    /// Grows by one with each channel that gets the number, modulo 2^32.
     pub generation: u32,
 }
 
-/// What a channel carries.
+/// Kind of a channel: what it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// Bytes.
+    /// Bytes without boundaries.
     #[default]
     Stream = 0,
-    /// Records: each arrives whole or not at all.
+    /// Records, each of which arrives whole or not at all.
     Record = 1,
-    /// Records from the front's domain to a group, named by the NAME before.
+    /// Records from the front's domain to a group, which the NAME before the OPEN names.
     Publish = 2,
-    /// Records from a group to the front's domain, likewise.
+    /// Records from a group to the front's domain, named in the same way.
     Subscribe = 3,
 }
 
 impl Kind {
-    /// Whether such a channel carries records.
+    /// Whether channels of this kind carry records.
     pub const fn has_records(self) -> bool {
         !matches!(self, Self::Stream)
     }
 
-    /// Whether such a channel is an end of a group.
+    /// Whether channels of this kind are ends of a group.
     pub const fn is_group(self) -> bool {
         matches!(self, Self::Publish | Self::Subscribe)
     }
 
-    /// Whether `source` may be the source port of such a channel: any of a
-    /// program's, or what [`group`] has.
+    /// Whether `source` is a valid source port of this kind: an option of [`group`], or any port
+    /// for a channel between two programs.
     pub const fn takes_source(self, source: u32) -> bool {
         match self {
             Self::Stream | Self::Record => true,
@@ -113,7 +117,10 @@ impl Kind {
         }
     }
 
-    /// The kind of a wire value; unknown ones are a violation.
+    /// Decodes the value on the wire.
+    ///
+    /// # Errors
+    /// [`Violation::MessageField`]: the value is unknown.
     pub const fn from_wire(value: u32) -> Result<Self, Violation> {
         match value {
             0 => Ok(Self::Stream),
@@ -125,21 +132,21 @@ impl Kind {
     }
 }
 
-/// Who asks for whom. For a group see [`group`].
+/// Ports of a channel's two ends; options if the channel is an end of a group ([`group`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// Port that the opener's end has.
+    /// Port of the end that asks for the channel.
     pub source: u32,
-    /// Port that is asked for.
+    /// Port that it asks for.
     pub target: u32,
 }
 
-/// Everything that opens a channel.
+/// OPEN: all that both sides must know of a new channel. PROTOCOL.md section 7.4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Open {
-    /// The channel's number, chosen by the front.
+    /// Identity of the channel, chosen by the front.
     pub channel: ChannelId,
-    /// The back's request that this answers, or 0.
+    /// Tag of the back's request that this answers; 0: the front opens by itself.
     pub tag: u32,
     /// Both ports.
     pub ports: Ports,
@@ -151,32 +158,36 @@ pub struct Open {
     pub front_ring: Slice,
     /// The ring that the back writes.
     pub back_ring: Slice,
-    /// The domain at the far end: asked for by the front, or, with a tag, the
-    /// one that the back named. 0 is the back's own.
+    /// Domain of the other end: the target, or, in an answer to a request, the domain that the
+    /// back named in it. 0 is the back's own.
     pub domain: u32,
-    /// What the channel carries.
+    /// Kind of the channel.
     pub kind: Kind,
 }
 
-/// The back's wish for a channel, which an OPEN with its tag meets.
+/// REQUEST: the back asks the front for a channel. An OPEN with the same tag, or a REFUSE, answers
+/// it. PROTOCOL.md section 7.10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names it; not 0.
+    /// Tag of the request, not 0.
     pub tag: u32,
     /// Both ports.
     pub ports: Ports,
-    /// Size of the ring that the front will write.
+    /// Bytes of the ring that the front will write.
     pub front_size: u32,
-    /// Size of the ring that the back will write.
+    /// Bytes of the ring that the back will write.
     pub back_size: u32,
-    /// The domain that asks; 0 is the back's own.
+    /// Domain of the program that asks; 0 is the back's own.
     pub domain: u32,
-    /// What the channel will carry.
+    /// Kind of the channel.
     pub kind: Kind,
 }
 
 impl Request {
-    /// An OPEN that answers it must be like it.
+    /// Checks that an OPEN has the ports, ring sizes, domain and kind of the request.
+    ///
+    /// # Errors
+    /// [`Violation::MessageField`].
     pub fn check(&self, open: &Open) -> Result<(), Violation> {
         let sizes = (open.front_ring.len, open.back_ring.len);
         if sizes != (self.front_size, self.back_size)
@@ -189,74 +200,74 @@ impl Request {
     }
 }
 
-/// What the front says.
+/// A message from front to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontMessage {
-    /// Half of a window's grant references. All halves of all windows of a
-    /// segment come in order, with no other segment's between them.
+    /// Half of the grant references of a window. The halves of a new segment come in order, and
+    /// none of another segment between them.
     Window {
-        /// Segment that grows.
+        /// Number of the new segment.
         segment: u32,
-        /// Windows that the segment will have.
+        /// Number of windows of the segment.
         windows: u32,
-        /// The window, from 0.
+        /// Index of the window in the segment.
         window: u32,
-        /// 0 or 1.
+        /// Which half of the window, 0 or 1.
         half: u32,
-        /// Grant references of 8 pages.
+        /// Grant references of the half's pages.
         refs: [u32; WINDOW_REFS],
     },
-    /// Unmap a segment with no slice in use.
+    /// Asks the back to unmap a segment without slices in use.
     Retire {
-        /// Segment to unmap.
+        /// Number of the segment.
         segment: u32,
     },
-    /// Open a channel.
+    /// Opens a channel.
     Open(Open),
-    /// The back's request cannot be met.
+    /// Refuses a request of the back.
     Refuse {
-        /// The request.
+        /// Tag of the request.
         tag: u32,
-        /// Why.
+        /// Reason.
         why: Refusal,
     },
-    /// The front made its last access to the channel.
+    /// Tells that the front has made its last access to the channel.
     Closed(ChannelId),
-    /// Names whom the next OPEN is about: a group, or a domain by its alias.
+    /// Names the group, or the domain by its alias, that the next OPEN is about.
     Name(Name),
 }
 
-/// What the back says.
+/// A message from back to front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackMessage {
-    /// A segment is mapped, or could not be.
+    /// Tells whether a new segment is mapped.
     Segment {
-        /// The segment.
+        /// Number of the segment.
         segment: u32,
-        /// Whether it is mapped.
+        /// Whether it is mapped; if not, it does not exist for the back.
         mapped: bool,
     },
-    /// A segment is unmapped.
+    /// Tells that a segment is unmapped.
     Retired {
-        /// The segment.
+        /// Number of the segment.
         segment: u32,
     },
-    /// Please open a channel.
+    /// Asks for a channel.
     Request(Request),
-    /// The channel that the front opened is accepted.
+    /// Accepts a channel that the front opened.
     Opened(ChannelId),
-    /// The channel that the front opened is refused; its slices are free.
+    /// Refuses a channel that the front opened, whose slices are free then.
     Refused {
         /// The channel.
         channel: ChannelId,
-        /// Why.
+        /// Reason.
         why: Refusal,
     },
-    /// The back made its last access to the channel.
+    /// Tells that the back has made its last access to the channel.
     Closed(ChannelId),
 }
 
-/// Message codes: the first word of a slot.
+/// Message codes, the first word of a slot. PROTOCOL.md section 7.1.
 pub mod code {
     /// [`super::FrontMessage::Window`]
     pub const WINDOW: u32 = 1;

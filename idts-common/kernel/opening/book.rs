@@ -6,7 +6,7 @@
 
 use idts_core::error::Violation;
 use idts_core::life::{Answer, Number};
-use idts_core::queues::{Queues, Spread};
+use idts_core::queues::{ChannelIds, Queues};
 use idts_core::reassembly::{find_request, NameAssembler};
 use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Request, SEGMENTS};
 use kernel::prelude::*;
@@ -106,13 +106,13 @@ pub(crate) struct Openings {
     /// Back: the group, or the alias, that the next OPEN is about.
     pub(super) naming: NameAssembler,
     /// The queues of the channels.
-    spread: Spread,
+    spread: ChannelIds,
 }
 
 impl Openings {
     pub(crate) const fn new(queues: Queues, asks: Arc<Asks>) -> Self {
         Self {
-            spread: Spread::new(queues),
+            spread: ChannelIds::new(queues),
             places: KVVec::new(),
             pending: KVec::new(),
             last_tag: 0,
@@ -127,7 +127,7 @@ impl Openings {
     }
 
     pub(crate) fn channels(&self) -> usize {
-        self.spread.total() as usize
+        self.spread.in_use() as usize
     }
 
     /// Notes that a segment was in use until now.
@@ -139,7 +139,7 @@ impl Openings {
 
     /// Channels of a queue.
     pub(crate) fn channels_of(&self, queue: u32) -> u32 {
-        self.spread.channels(queue)
+        self.spread.in_queue(queue)
     }
 
     /// Ends every channel and every opening with an errno.
@@ -188,14 +188,14 @@ impl Openings {
     /// A free number, so that channels spread over the queues, with its next
     /// generation.
     pub(super) fn next_id(&mut self) -> Result<ChannelId> {
-        let id = self.spread.next().ok_or(ENOSPC)?;
+        let id = self.spread.next_free().ok_or(ENOSPC)?;
         self.next(id)
     }
 
     /// Two numbers for the ends of a channel inside this domain: a free even one,
     /// and the one after it.
     pub(crate) fn next_pair(&mut self) -> Result<[ChannelId; 2]> {
-        let id = self.spread.next_pair().ok_or(ENOSPC)?;
+        let id = self.spread.next_free_pair().ok_or(ENOSPC)?;
         Ok([self.next(id)?, self.next(id.wrapping_add(1))?])
     }
 
@@ -212,7 +212,7 @@ impl Openings {
         let id = record.open.channel.id;
         if let Some(place) = self.places.get_mut(id as usize) {
             place.record = Some(record);
-            self.spread.add(id);
+            self.spread.insert(id);
         }
     }
 

@@ -7,7 +7,7 @@
 //! work item looks at the rest, and no other event of the queue comes before it has.
 //! What an event was for is judged by `idts_core::spurious`. PROTOCOL.md section 6.4.
 
-use idts_core::doorbell::{each, Doorbell};
+use idts_core::doorbell::{each_bit, Doorbell};
 use idts_core::nodes;
 use idts_core::spurious::EventCredit;
 use idts_core::wire::{CHANNELS, QUEUES};
@@ -124,7 +124,7 @@ impl Ear {
         let tunnel = tunnel.clone();
         Arc::pin_init(
             pin_init!(Self {
-                bell: tunnel.role.hears(queue),
+                bell: tunnel.role.rx_doorbell(queue),
                 words: tunnel.terms.queues.words(queue),
                 tunnel,
                 queue,
@@ -155,7 +155,7 @@ impl Ear {
             let (known, forgiven) = self.tunnel.sort_marks(live, word, marks);
             worth = worth.wrapping_add(forgiven);
             let mut rest = known;
-            each(known, |bit| {
+            each_bit(known, |bit| {
                 if looks < LOOKS_MAX {
                     looks = looks.wrapping_add(1);
                     rest &= !1u64.wrapping_shl(bit);
@@ -179,7 +179,7 @@ impl Ear {
         let judged = self.tunnel.gate.try_access().map(|live| {
             let words = self.left_words.load(Relaxed);
             self.look(&live, |each_word| {
-                each(words, |word| {
+                each_bit(words, |word| {
                     let marks = self.left.get(word as usize).map_or(0, |m| m.load(Relaxed));
                     each_word(word, marks);
                 });
@@ -327,7 +327,9 @@ impl Tunnel {
             return;
         }
         let queue = self.terms.queues.of(id);
-        self.role.rings(queue).ring(&self.page.words(live), id);
+        self.role
+            .tx_doorbell(queue)
+            .ring(&self.page.words(live), id);
         if let Some(lane) = self.lane(queue) {
             lane.sent.add(1);
             evtchn::notify(live, lane.irq.load(Acquire));

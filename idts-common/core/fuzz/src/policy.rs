@@ -4,7 +4,7 @@
 
 use super::input::Input;
 use idts_core::policy::{
-    is_name, may_connect, may_join, scheduler_policy, scheduler_rate, Key, Numbers, Target,
+    is_name, may_connect, may_join, scheduler_policy, scheduler_rate, DomainSettings, Key, Target,
 };
 
 /// Splits the rest into a value, an alias and a group at zero bytes.
@@ -16,7 +16,7 @@ fn texts<'a>(input: &Input<'a>) -> [&'a [u8]; 3] {
 /// Reads a target, then a value for every key, an alias and a group.
 pub fn fuzz_one(data: &[u8]) {
     let input = Input::new(data);
-    let (domain, port, is_home) = (
+    let (domain, port, is_backend) = (
         input.count() as u16,
         input.count(),
         input.byte().is_multiple_of(2),
@@ -24,7 +24,7 @@ pub fn fuzz_one(data: &[u8]) {
     let [value, alias, group] = texts(&input);
     let target = Target {
         domain,
-        is_home,
+        is_backend,
         alias: is_name(alias).then_some(alias),
         port,
     };
@@ -35,10 +35,10 @@ pub fn fuzz_one(data: &[u8]) {
         assert!(!may_join(Some(value), group));
     }
     for key in Key::LIST {
-        let mut numbers = Numbers::DEFAULT;
+        let mut numbers = DomainSettings::DEFAULT;
         let taken = numbers.set(key, Some(value));
         assert_eq!(taken, key.number(value).is_some());
-        assert!(taken || numbers == Numbers::DEFAULT);
+        assert!(taken || numbers == DomainSettings::DEFAULT);
         assert!(!taken || key.accepts(value));
     }
     if let Some(policy) = scheduler_policy(value) {

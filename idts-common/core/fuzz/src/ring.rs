@@ -61,7 +61,7 @@ fn read(rx: &mut Consumer, mem: &Lying<'_>, what: u8) {
 
 fn take_doorbells(mem: &Lying<'_>) {
     let mut marks = 0;
-    Role::Back.hears(0).take(mem, u64::MAX, |word, bits| {
+    Role::Back.rx_doorbell(0).take(mem, u64::MAX, |word, bits| {
         assert!(word < CHANNELS / 64);
         marks += bits.count_ones();
     });
@@ -80,7 +80,7 @@ pub fn fuzz_one(data: &[u8]) {
             what @ 0..=99 => write(&mut tx, &mem, what),
             what @ 100..=199 => read(&mut rx, &mem, what),
             200..=219 => assert_eq!(peer_flags(&mem, LINES) & !line::KNOWN, 0),
-            220..=239 => Role::Front.rings(0).ring(&mem, mem.input.word()),
+            220..=239 => Role::Front.tx_doorbell(0).ring(&mem, mem.input.word()),
             _ => take_doorbells(&mem),
         }
     }

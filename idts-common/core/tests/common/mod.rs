@@ -8,7 +8,7 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use idts_core::doorbell::{each, Doorbell};
+use idts_core::doorbell::{each_bit, Doorbell};
 use idts_core::mem::SharedMem;
 #[cfg(loom)]
 use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering::*};
@@ -206,6 +206,6 @@ mod evil {
 /// Takes all marks in the words `ours`, and calls `f` for each marked channel.
 pub fn take<M: SharedMem>(bell: Doorbell, mem: &M, ours: u64, mut f: impl FnMut(u32)) {
     bell.take(mem, ours, |word, marks| {
-        each(marks, |bit| f(64 * word + bit))
+        each_bit(marks, |bit| f(64 * word + bit))
     });
 }

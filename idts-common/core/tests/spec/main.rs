@@ -85,13 +85,21 @@ fn nodes_and_their_values() {
     assert!(DOC.contains(text) && nodes::DEVICE == "idts");
 }
 
+/// The numbers of Xen's states: 0 up to this.
+const XENBUS_STATES: u32 = XenbusState::Reconfigured as u32 + 1;
+/// The columns of the front's table.
+const PHASES: [Phase; 4] = [Phase::Down, Phase::Offered, Phase::Up, Phase::Draining];
+
 #[test]
 fn front_table() {
     let rows = table("### 4.2 What the front does", "back's state");
-    assert_eq!(rows.len(), XenbusState::ALL.len());
-    for (row, peer) in rows.iter().zip(XenbusState::ALL) {
+    assert_eq!(rows.len(), XENBUS_STATES as usize);
+    for (row, peer) in rows
+        .iter()
+        .zip((0..XENBUS_STATES).map(XenbusState::from_wire))
+    {
         assert_eq!(row[0], format!("{peer:?}"));
-        for (cell, phase) in row[1..].iter().zip(Phase::ALL) {
+        for (cell, phase) in row[1..].iter().zip(PHASES) {
             assert_eq!(
                 *cell,
                 format!("{:?}", front(phase, peer)),
@@ -111,8 +119,11 @@ fn back_table() {
         (Phase::Up, &[false, true], &[false, true]),
     ];
     let rows = table("### 4.3 What the back does", "front's state");
-    assert_eq!(rows.len(), XenbusState::ALL.len());
-    for (row, peer) in rows.iter().zip(XenbusState::ALL) {
+    assert_eq!(rows.len(), XENBUS_STATES as usize);
+    for (row, peer) in rows
+        .iter()
+        .zip((0..XENBUS_STATES).map(XenbusState::from_wire))
+    {
         assert_eq!(row[0], format!("{peer:?}"));
         for (cell, (phase, waiting, online)) in row[1..].iter().zip(columns) {
             for (w, o) in waiting

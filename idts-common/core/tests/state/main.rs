@@ -150,7 +150,7 @@ fn unknown_numbers_are_no_state() {
     for number in (9..200).chain([u32::MAX]) {
         assert_eq!(X::from_wire(number), X::Unknown);
     }
-    for state in X::ALL {
-        assert_eq!(X::from_wire(state as u32), state);
+    for number in 0..=X::Reconfigured as u32 {
+        assert_eq!(X::from_wire(number) as u32, number);
     }
 }

@@ -30,11 +30,14 @@ pub const RULES: Rules = Rules {
     back_looks_again: true,
 };
 
+/// All phases.
+const PHASES: [Phase; 4] = [Phase::Down, Phase::Offered, Phase::Up, Phase::Draining];
+
 /// One driver as xenbus sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Side {
     bound: bool,
-    /// Index into [`Phase::ALL`].
+    /// Index into [`PHASES`].
     phase: u8,
     /// The number in this side's `state` node, which the toolstack writes too.
     node: u32,
@@ -59,11 +62,11 @@ impl Side {
     }
 
     fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase)]
+        PHASES[usize::from(self.phase)]
     }
 
     fn go(&mut self, phase: Phase) {
-        self.phase = Phase::ALL.iter().position(|p| *p == phase).unwrap() as u8;
+        self.phase = PHASES.iter().position(|p| *p == phase).unwrap() as u8;
     }
 
     /// Writes a state; xenbus suppresses a write that changes nothing, and a

@@ -181,7 +181,7 @@ fn control_word(
     at: u32,
     column: Column,
 ) -> Result<Outcome> {
-    let lines = player.role.lines();
+    let lines = player.role.control_lines();
     if at == line::PROD {
         // An index that is behind what the peer has yet to take is none too much for it.
         session.wait_taken(player)?;
@@ -217,7 +217,7 @@ fn control_prod(
     column: Column,
     (own, value): (u32, u32),
 ) -> Result<Outcome> {
-    let lines = player.role.lines();
+    let lines = player.role.control_lines();
     let at = lines.own + line::PROD;
     if column == Column::Raced {
         let race = Race::start(session.page, at, (own, value));
@@ -249,7 +249,7 @@ fn control_cons(
     column: Column,
     (own, value): (u32, u32),
 ) -> Result<Outcome> {
-    let lines = player.role.lines();
+    let lines = player.role.control_lines();
     let (at, peer, page) = (
         lines.own + line::CONS,
         lines.peer + line::CONS,
@@ -297,7 +297,7 @@ fn their_control_word(
     at: u32,
     column: Column,
 ) -> Result<Outcome> {
-    let at = player.role.lines().peer + at;
+    let at = player.role.control_lines().peer + at;
     let own = session.page.load(at);
     let value = value_of(
         column,

@@ -303,7 +303,7 @@ fn storm(player: &mut Player, session: &mut Session) -> Result<Outcome> {
     const EVENTS: u32 = 5000;
     for number in 0..EVENTS {
         if number % 2 == 0 {
-            let bells = player.role.rings(0);
+            let bells = player.role.tx_doorbell(0);
             for word in 0..64 {
                 session.page.or64(bells.words + 8 * word, u64::MAX);
             }

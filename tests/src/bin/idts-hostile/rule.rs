@@ -194,7 +194,7 @@ fn back_ways(session: &Session, rule: &str) -> Vec<Vec<Slot>> {
 fn index(player: &mut Player, session: &mut Session, rule: &'static str) -> Result<Outcome> {
     let control = player.rng.below(2) == 0 && rule == "producer-index";
     if control {
-        let own = player.role.lines().own + line::PROD;
+        let own = player.role.control_lines().own + line::PROD;
         let value = session.page.load(own) + page::SLOTS + 1;
         session.page.store_release(own, value);
         session.notify(player, 0);

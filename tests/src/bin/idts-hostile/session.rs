@@ -164,7 +164,7 @@ impl Session {
 
     /// Rings the doorbell of a channel and sends an event.
     pub fn notify(&self, player: &Player, channel: u32) {
-        player.role.rings(0).ring(&self.page, channel);
+        player.role.tx_doorbell(0).ring(&self.page, channel);
         player.events.notify(self.port);
     }
 
@@ -205,7 +205,7 @@ impl Session {
 
     /// Waits until the peer took all that was sent.
     pub fn wait_taken(&mut self, player: &mut Player) -> Result<Wait> {
-        let at = player.role.lines().peer + line::CONS;
+        let at = player.role.control_lines().peer + line::CONS;
         self.wait(player, |s| s.page.load(at) == s.sent)
     }
 

@@ -84,7 +84,7 @@ fn wait_for_line() -> Result<()> {
 
 /// Sends an event; `false`: none could be sent by the rules of this storm.
 fn one(player: &mut Player, session: &mut Session, kind: Kind) -> Result<bool> {
-    let bell = player.role.rings(0);
+    let bell = player.role.tx_doorbell(0);
     match kind {
         Kind::Dead | Kind::Control => bell.ring(&session.page, 0),
         Kind::Idle => {

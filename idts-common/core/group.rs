@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Groups: who may be in, what becomes of a slow subscriber, and what a record costs.
+//! Groups: membership, slow subscribers, and the cost of a record.
 //!
-//! Decides, for the rings of others: a caller tells how much [`Room`] a subscriber's ring
-//! has for a record, and does what comes back. Records, rings, timers and who is called
-//! what are left to the caller. PROTOCOL.md sections 8.3 and 3.2.
+//! Decisions only: the caller tells how much [`Room`] a subscriber's ring has for a record, and
+//! carries out the result. Records, rings, timers and names of groups are the caller's.
+//! PROTOCOL.md sections 8.3 and 3.2.
 //!
 //! The tests run this; the drivers have the bounds from here, and the rules in code of
 //! their own still.
 
 use super::wire::{group, Kind, Refusal};
 
-/// Groups at once, of all domains together.
+/// Largest number of groups at once, of all domains together.
 pub const GROUPS_MAX: usize = 256;
-/// Subscribers of a group.
+/// Largest number of subscribers of a group.
 pub const SUBSCRIBERS_MAX: usize = 256;
-/// How long a subscriber may hold its publisher up, in nanoseconds.
+/// Nanoseconds for which a subscriber may block its publisher.
 pub const HOLD_NS: u64 = 1_000_000_000;
-/// What a subscriber costs that gets nothing of a record, at most: a look at its ring.
+/// Largest cost of a subscriber that does not get a record, in bytes: its ring was looked at.
 pub const LOOK_COST: u32 = 64;
 
-/// What a subscriber wants done when it is slow: the source of its OPEN.
+/// Overflow policy of a subscriber, which the source port of its OPEN carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLag {
-    /// It misses the record.
+    /// The subscriber misses the record.
     Drop,
-    /// It is disconnected.
+    /// The subscriber is disconnected.
     Disconnect,
-    /// The publisher waits for it, if it agrees to that; or else it misses the record.
+    /// The publisher waits for the subscriber, if it allows that; otherwise as [`Self::Drop`].
     Block,
 }
 
 impl OnLag {
-    /// By the source of an OPEN of kind Subscribe.
+    /// Decodes the source port of an OPEN of kind Subscribe. `None`: it is unknown.
     pub const fn from_source(source: u32) -> Option<Self> {
         match source {
             group::DROP => Some(Self::Drop),
@@ -43,7 +43,7 @@ impl OnLag {
     }
 }
 
-/// Who is in a group.
+/// The members of a group: at most one publisher, and a number of subscribers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     publisher: Option<bool>,
@@ -51,16 +51,17 @@ pub struct Members {
 }
 
 impl Members {
-    /// Nobody.
+    /// No members.
     pub const NONE: Self = Self {
         publisher: None,
         subscribers: 0,
     };
 
-    /// One more wants to be in, with the kind and the source of its OPEN.
+    /// Adds a member, by the kind and the source port of its OPEN.
     ///
     /// # Errors
-    /// Why it may not: there is a publisher, there are too many, or it is no group's.
+    /// [`Refusal::InUse`]: there is a publisher. [`Refusal::NoSpace`]: there are
+    /// [`SUBSCRIBERS_MAX`] subscribers. [`Refusal::Refused`]: the kind is no group's.
     pub fn join(&mut self, kind: Kind, source: u32) -> Result<(), Refusal> {
         match kind {
             Kind::Publish if self.publisher.is_some() => Err(Refusal::InUse),
@@ -77,41 +78,41 @@ impl Members {
         }
     }
 
-    /// A subscriber has left; nobody else notices.
+    /// Removes a subscriber. The other members do not notice.
     pub fn leave(&mut self) {
         self.subscribers = self.subscribers.saturating_sub(1);
     }
 
-    /// The publisher has ended, and what could be read of it is delivered: all
-    /// subscribers are to be ended, each leaves then.
+    /// Removes the publisher, after all that could be read from it was delivered. The caller ends
+    /// all subscribers; each of them leaves.
     pub fn end(&mut self) {
         self.publisher = None;
     }
 
-    /// Whether the publisher agrees to wait for subscribers.
+    /// Whether there is a publisher that lets subscribers block it.
     pub fn may_block(&self) -> bool {
         self.publisher == Some(true)
     }
 
-    /// Whether nobody is in, so that there is no such group any more.
+    /// Whether there are no members, so that the group ceases to exist.
     pub const fn is_empty(&self) -> bool {
         self.publisher.is_none() && self.subscribers == 0
     }
 }
 
-/// What a subscriber's ring has for a record, header and padding included.
+/// Room of a subscriber's ring for a record, header and padding included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Enough.
     Enough,
-    /// Not enough now.
+    /// Too little now.
     TooLittle,
-    /// Never enough: the ring is smaller than the record.
+    /// Never enough, because the ring is smaller than the record.
     Never,
 }
 
 impl Room {
-    /// The room for `frame` bytes in a ring of `size` bytes of which `free` are.
+    /// The room for `frame` bytes in a ring of `size` bytes, `free` of which are free.
     pub const fn of(frame: u32, free: u32, size: u32) -> Self {
         if frame > size {
             Self::Never
@@ -123,43 +124,46 @@ impl Room {
     }
 }
 
-/// Whether the next record may be taken, as far as one subscriber is concerned.
+/// Effect of one subscriber on its publisher: whether the next record may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// It may.
+    /// It may be read.
     Go,
-    /// Not yet: look again when there is room, or when the subscriber's time is over.
+    /// It must wait: try again when the subscriber has room, or its time is over.
     Wait,
-    /// It may, and the subscriber is disconnected: RESET, then CLOSED. Its time was over.
+    /// It may be read, and the subscriber, whose time is over, is disconnected: RESET, then CLOSED.
     Disconnect,
 }
 
-/// What becomes of a record that was taken, for one subscriber.
+/// Treatment of a record for one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Copy it, whole.
+    /// Copy the whole record.
     Copy,
-    /// It misses the record: show it that it missed so many.
+    /// The subscriber misses the record: write this number of missed records into its line.
     Lag(u32),
-    /// It is disconnected: RESET, then CLOSED.
+    /// Disconnect the subscriber: RESET, then CLOSED.
     Disconnect,
-    /// Nothing: it is gone, or came after the record was taken.
+    /// Do nothing: the subscriber is gone, or joined after the record was read.
     Nothing,
 }
 
-/// A subscriber.
+/// State of a subscriber.
+///
+/// # Invariants
+/// One that is gone is not due and blocks no publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     on_lag: OnLag,
     lag: u32,
-    /// Since when it holds its publisher up.
+    /// Time since when it has blocked its publisher, in nanoseconds.
     held_since: Option<u64>,
     is_due: bool,
     is_gone: bool,
 }
 
 impl Subscriber {
-    /// One that is in from the next record on.
+    /// A subscriber that gets the next record first.
     pub const fn new(on_lag: OnLag) -> Self {
         Self {
             on_lag,
@@ -170,37 +174,36 @@ impl Subscriber {
         }
     }
 
-    /// Whether it has left, or is to be ended.
+    /// Whether it has left, or must be ended.
     pub const fn is_gone(&self) -> bool {
         self.is_gone
     }
 
-    /// Whether it is to get the record that was taken.
+    /// Whether the record under way is still to be delivered to it.
     pub const fn is_due(&self) -> bool {
         self.is_due
     }
 
-    /// It ends: its channel is closed or broken, or its publisher has ended.
+    /// Ends it: its channel is closed or broken, or its publisher has ended.
     pub fn end(&mut self) {
         self.is_gone = true;
         self.is_due = false;
         self.held_since = None;
     }
 
-    /// Whether its ring must be looked at before a record is taken: only then comes
-    /// [`Self::hold`].
+    /// Whether it can block the publisher, so that [`Self::hold`] must be asked before each record.
     pub fn can_hold(&self, may_block: bool) -> bool {
         may_block && self.on_lag == OnLag::Block && !self.is_gone
     }
 
-    /// Whether it holds up a publisher that has agreed to that, at `now` in nanoseconds.
+    /// Whether it blocks the publisher at `now`, in nanoseconds.
     pub fn hold(&mut self, room: Room, now: u64) -> Hold {
         if room != Room::TooLittle || self.is_gone {
             self.held_since = None;
             return Hold::Go;
         }
         let since = *self.held_since.get_or_insert(now);
-        // Clocks of two CPUs may differ a little.
+        // Clocks of two CPUs may differ, so `now` may be before `since`.
         if now.saturating_sub(since) > HOLD_NS {
             self.end();
             return Hold::Disconnect;
@@ -208,12 +211,12 @@ impl Subscriber {
         Hold::Wait
     }
 
-    /// A record is taken, for all who are in.
+    /// Notes that a record was read: it is due to every subscriber that is not gone.
     pub fn take(&mut self) {
         self.is_due = !self.is_gone;
     }
 
-    /// It is its turn to get the record that was taken.
+    /// Decides on the record under way, by the room for it.
     pub fn deliver(&mut self, room: Room) -> Delivery {
         if !core::mem::take(&mut self.is_due) {
             return Delivery::Nothing;
@@ -232,8 +235,8 @@ impl Subscriber {
     }
 }
 
-/// What a record has cost its publisher's flow so far. Its turn may end between two
-/// subscribers.
+/// Cost of a record to its publisher's flow, subscriber by subscriber, because the flow's turn may
+/// end between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bill {
     frame: u32,
@@ -241,12 +244,12 @@ pub struct Bill {
 }
 
 impl Bill {
-    /// Of a record that takes `frame` bytes in a ring.
+    /// The cost of a record of `frame` bytes, header and padding included.
     pub const fn new(frame: u32) -> Self {
         Self { frame, paid: 0 }
     }
 
-    /// What a subscriber costs, that got the record or did not.
+    /// Adds a subscriber. Its cost in bytes.
     pub fn add(&mut self, is_copied: bool) -> u32 {
         let cost = match is_copied {
             true => self.frame,
@@ -256,7 +259,7 @@ impl Bill {
         cost
     }
 
-    /// What is left to be paid when all have had it: no record costs less than its own bytes.
+    /// The cost that remains after all subscribers: a record costs at least its own bytes.
     pub const fn rest(&self) -> u32 {
         self.frame.saturating_sub(self.paid)
     }

@@ -21,6 +21,7 @@
 
 #![cfg_attr(not(idts_kernel), no_std)]
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 #![deny(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Opening and closing a channel: what a side does after each event, as a table.
+//! Opening and closing of channels: the state machine of a channel number, as a table.
 //!
-//! Each side has an [`Opening`] for each channel number. The caller tells it what
-//! happened ([`Event`]) and carries out what comes back ([`Action`]), in order. The
-//! memory of a channel is the book's ([`allocate`], [`reserve`], [`free`]); what to do
-//! about an opening for which there is no room says [`Placing`]. PROTOCOL.md sections
-//! 8.1 and 8.2.
+//! A side has an [`Opening`] for each channel number. The caller feeds it an [`Event`], and
+//! carries out the [`Action`]s that come back, in order. [`allocate`], [`reserve`] and [`free`]
+//! handle the slices of a channel; [`Placing`] decides what the front tries if there is no room.
+//! PROTOCOL.md sections 8.1 and 8.2.
 //!
 //! The tests, the fuzz target and the hostile peer run this; the drivers take and
 //! give back slices by it, and have the other rules in code of their own still.
@@ -19,17 +18,17 @@ use super::wire::{
     SEGMENT_WINDOWS, WINDOW_PAGES,
 };
 
-/// How far a channel number is, as one side knows it.
+/// State of a channel number, as one side knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// No channel has it.
+    /// No channel has the number.
     #[default]
     Free,
-    /// Front: its OPEN awaits the back's answer, and a program awaits it too.
+    /// Front: the OPEN is unanswered, and a program waits for the answer.
     Asked,
-    /// Front: the same, but the program has given up.
+    /// Front: the OPEN is unanswered, and the program has given up.
     GivenUp,
-    /// Back: the front's OPEN awaits this side's answer.
+    /// Back: this side has not answered the OPEN yet.
     Owed,
     /// Both ends may use the channel.
     Open,
@@ -39,39 +38,39 @@ pub enum Phase {
     PeerClosed,
 }
 
-/// What happens to a channel number.
+/// Event of a channel number: a message, or something on this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Front: a program connects, and there are slices for it.
+    /// Front: a program connects, and slices are allocated.
     Ask,
-    /// Front: there are slices for the back's REQUEST, and the listener has its end.
+    /// Front: slices are allocated for the back's REQUEST, and the listener has taken the channel.
     Meet,
-    /// Back: an OPEN with tag 0 was found right by [`judge`].
+    /// Back: an OPEN with tag 0 passed [`judge`].
     HearAsk,
-    /// Back: an OPEN that answers a REQUEST was found right, and who asked waits.
+    /// Back: an OPEN that answers a REQUEST passed [`judge`], and the program still waits.
     HearAnswer,
-    /// Back: the same, but who asked has given up.
+    /// Back: the same, but the program has given up.
     HearLate,
-    /// Front: OPENED.
+    /// Front: OPENED arrived.
     HearOpened,
-    /// Front: REFUSED.
+    /// Front: REFUSED arrived.
     HearRefused,
-    /// CLOSED.
+    /// CLOSED arrived.
     HearClosed,
-    /// Front: the program that connects waits no longer.
+    /// Front: the program no longer waits for its connect.
     GiveUp,
-    /// Back: whom the front wants takes the channel.
+    /// Back: the target takes the channel.
     Accept,
-    /// Back: policy, limits, or whom the front wants, refuse it.
+    /// Back: policy, limits or the target refuse the channel.
     Refuse,
-    /// The end on this side is closed, or nobody took it.
+    /// This side's end was closed, or no program took it.
     Close,
 }
 
-/// What the side does then.
+/// Action of the side that follows an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Clear the pair of lines, so that the next user finds zeroes.
+    /// Zero the pair of lines, which a former channel may have used.
     Clear,
     /// Send the OPEN.
     SayOpen,
@@ -79,24 +78,23 @@ pub enum Action {
     SayOpened,
     /// Send REFUSED, with the reason of the event.
     SayRefused,
-    /// Send CLOSED. Whatever wrote the channel's memory has ended before.
+    /// Send CLOSED. All access to the channel's memory has ended before.
     SayClosed,
-    /// Give the channel to the program that asked. If it takes it no more:
+    /// Hand the channel to the program that connects. If it no longer wants it:
     /// [`Event::Close`].
     Deliver,
-    /// Tell the program that asked that it was refused.
+    /// Fail the program's connect with the reason of the refusal.
     Fail,
-    /// Set FIN and DEAF, and RESET if there is unread data; send an event; make the last
-    /// access.
+    /// Set FIN and DEAF, and RESET if there is unread data; send an event. This is the last access
+    /// to the channel's memory.
     HangUp,
-    /// Note that the peer's end is closed, and wake whoever waits at this one.
+    /// Note that the peer's end is closed, and wake the waiters of this end.
     PeerDone,
-    /// The slices and the number are unused: give the slices back to the book, forget the
-    /// channel. In the front, there may be room now for what waits.
+    /// Free the slices and forget the channel. In the front, a waiting opening may have room now.
     Free,
 }
 
-/// What to do, in this order.
+/// Actions, in the order in which they are carried out.
 pub type Actions = &'static [Action];
 
 impl Phase {
@@ -111,8 +109,7 @@ impl Phase {
         Self::PeerClosed,
     ];
 
-    /// The table: the phase after an event, and what is done. `None`: the event does not
-    /// go with the phase.
+    /// The table: the next phase, and the actions. `None`: the event cannot happen in this phase.
     pub const fn after(self, event: Event) -> Option<(Self, Actions)> {
         use Action::*;
         Some(match (self, event) {
@@ -129,7 +126,7 @@ impl Phase {
             (Self::GivenUp, Event::HearRefused) => (Self::Free, &[Free]),
 
             (Self::Owed, Event::Accept) => (Self::Open, &[SayOpened]),
-            // Before its answer, no CLOSED may be said.
+            // A CLOSED before the answer would be a violation, so the answer is REFUSED.
             (Self::Owed, Event::Refuse | Event::Close) => (Self::Free, &[Free, SayRefused]),
 
             (Self::Open, Event::Close) => (Self::Closed, &[HangUp, SayClosed]),
@@ -158,14 +155,13 @@ impl Event {
         Self::Close,
     ];
 
-    /// Whether it begins a channel.
+    /// Whether the event begins a channel.
     pub const fn begins(self) -> bool {
         use Event::*;
         matches!(self, Ask | Meet | HearAsk | HearAnswer | HearLate)
     }
 
-    /// Whether the peer's message is the cause, so that the peer is to blame if it does
-    /// not fit.
+    /// Whether the event is a message of the peer, so that an event out of order is its violation.
     pub const fn is_heard(self) -> bool {
         use Event::*;
         matches!(
@@ -175,33 +171,33 @@ impl Event {
     }
 }
 
-/// A channel number, which channels have one after the other. Memory that is all zero is a
-/// number that none has had.
+/// A channel number: its state, and the generation of its last channel. Channels use the number one
+/// after another. The default is a number that no channel has had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
-    /// Of the channel that has it, or had it last.
+    /// Generation of the channel that has the number, or had it last.
     generation: u32,
     phase: Phase,
 }
 
 impl Opening {
-    /// A free number whose last channel had this generation.
+    /// A free number, by the generation of its last channel.
     pub const fn freed(generation: u32) -> Self {
         let phase = Phase::Free;
         Self { generation, phase }
     }
 
-    /// How far it is.
+    /// The state.
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether no channel has it.
+    /// Whether no channel has the number.
     pub const fn is_free(&self) -> bool {
         matches!(self.phase, Phase::Free)
     }
 
-    /// The generation of the channel that has it next.
+    /// The generation of the next channel.
     pub const fn next(&self) -> u32 {
         self.generation.wrapping_add(1)
     }
@@ -211,10 +207,11 @@ impl Opening {
         !self.is_free() && generation == self.generation
     }
 
-    /// Whether a channel of this generation may take the number.
+    /// Checks that a channel of this generation may take the number.
     ///
     /// # Errors
-    /// What a peer breaks that opens such a channel.
+    /// [`Violation::ChannelId`]: the number is in use. [`Violation::Generation`]: it is not the
+    /// next generation.
     pub const fn fits(&self, generation: u32) -> Result<(), Violation> {
         if !self.is_free() {
             return Err(Violation::ChannelId);
@@ -225,11 +222,13 @@ impl Opening {
         Ok(())
     }
 
-    /// Something happens to the channel of this generation. What this side causes may come
-    /// when the channel is no more, or closed already: then there is nothing to do.
+    /// Applies an event to the channel of this generation. The actions that follow.
+    ///
+    /// An event of this side may come too late, after the channel has ended: then there is nothing
+    /// to do.
     ///
     /// # Errors
-    /// What the peer breaks by a message that does not fit; nothing has changed then.
+    /// The violation of a message that does not fit ([`Event::is_heard`]). Nothing has changed.
     pub fn step(&mut self, generation: u32, event: Event) -> Result<Actions, Violation> {
         let fits = match (event.begins(), self.is_free()) {
             (true, _) => self.fits(generation),
@@ -248,18 +247,18 @@ impl Opening {
         }
     }
 
-    /// [`Self::step`] for what this side causes: nobody else can be to blame.
+    /// [`Self::step`] for an event of this side, which cannot be a violation.
     pub fn act(&mut self, generation: u32, event: Event) -> Actions {
         self.step(generation, event).unwrap_or(&[])
     }
 }
 
-/// The back's check of an OPEN, before policy: its number, the NAME before it, the REQUEST
-/// that it answers, its slices, which are taken in the book. `find` has the request with a
-/// tag. What comes back is the name. An [`Event`] that begins a channel comes next.
+/// Back: checks an OPEN, before policy: its number, the NAME before it, the REQUEST that it answers
+/// (`find` looks a request up by its tag), and its slices, which are reserved. The name. An
+/// [`Event`] that begins a channel comes next.
 ///
 /// # Errors
-/// What the front broke: the tunnel ends, whatever was taken until then.
+/// The rule that the front broke. Slices may have been reserved: the tunnel must end.
 pub fn judge(
     opening: &Opening,
     naming: &mut NameAssembler,
@@ -276,7 +275,7 @@ pub fn judge(
     Ok(name)
 }
 
-/// Where an opening's lines are.
+/// The position of a channel's pair of lines.
 pub const fn lines_of(open: &Open) -> LinesAt {
     LinesAt {
         segment: open.lines_segment,
@@ -284,8 +283,8 @@ pub const fn lines_of(open: &Open) -> LinesAt {
     }
 }
 
-/// Front: allocates the slices of a channel with rings of these sizes, all or none. The
-/// rest of the OPEN is the caller's.
+/// Front: allocates the slices of a channel with rings of these sizes, all or none. The caller
+/// fills in the rest of the OPEN. `None`: there is no room.
 pub fn allocate(book: &mut SliceAllocator, front_size: u32, back_size: u32) -> Option<Open> {
     let lines = book.alloc_lines()?;
     let Some(front_ring) = book.alloc(front_size) else {
@@ -306,46 +305,46 @@ pub fn allocate(book: &mut SliceAllocator, front_size: u32, back_size: u32) -> O
     })
 }
 
-/// Back: takes the slices of an OPEN in the book.
+/// Back: reserves the slices of an OPEN.
 ///
 /// # Errors
-/// The first rule of 5.4 that a slice breaks. Others may have been taken: the tunnel ends.
+/// The first rule of section 5.4 that a slice breaks. Others may have been reserved: the tunnel
+/// must end.
 pub fn reserve(book: &mut SliceAllocator, open: &Open) -> Result<(), Violation> {
     book.reserve_lines(lines_of(open))?;
     book.reserve(open.front_ring)?;
     book.reserve(open.back_ring)
 }
 
-/// Gives the slices of a channel back to the book.
+/// Frees the slices of a channel.
 pub fn free(book: &mut SliceAllocator, open: &Open) {
     book.free_lines(lines_of(open));
     book.free(open.front_ring);
     book.free(open.back_ring);
 }
 
-/// What the front tries next for the first opening that waits. Begins with
-/// [`Self::Allocate`]; [`Self::after`] tells how to go on.
+/// What the front tries for the first opening that waits for room: it begins with
+/// [`Self::Allocate`], and goes on with [`Self::after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placing {
-    /// Allocate its slices, and open the channel.
+    /// Allocate its slices and open the channel. Done if they could be allocated.
     Allocate,
-    /// Grow the region by [`windows_for`] its rings, or more.
+    /// Grow the region by [`windows_for`] its rings, or more. Done if a segment was offered.
     Grow,
-    /// Ask for idle segments back. Done, if there is one that the back has not retired yet.
+    /// Ask the back to retire idle segments. Done if it has not answered to one of them yet.
     Shrink,
-    /// End it: NoSpace. Done, whatever comes of that.
+    /// End the opening with [`Refusal::NoSpace`]. Always done.
     Refuse,
-    /// Nothing, until the back answers to a segment.
+    /// Wait until the back answers to a segment.
     Wait,
 }
 
 impl Placing {
-    /// What to do after this was tried. `growing`: the back has not answered to a segment
-    /// that was offered to it.
+    /// The next thing to try. `growing`: the back has not answered to an offered segment yet.
     #[must_use]
     pub const fn after(self, is_done: bool, growing: bool) -> Self {
         match (self, is_done) {
-            // The next one.
+            // Goes on with the next opening.
             (Self::Allocate, true) | (Self::Refuse, _) => Self::Allocate,
             (Self::Allocate, false) if growing => Self::Wait,
             (Self::Allocate, false) => Self::Grow,
@@ -355,8 +354,8 @@ impl Placing {
         }
     }
 
-    /// What to do when the back could not map a segment of `windows`, of which `need` were
-    /// needed; as much again would fail again. `waits`: there is an opening that waits.
+    /// The next thing to try after the back could not map a segment of `windows`, `need` of which
+    /// were needed: a segment of the same size would fail again. `waits`: an opening waits.
     pub const fn after_unmapped(waits: bool, windows: u32, need: u32) -> Self {
         match (waits, windows > need) {
             (false, _) => Self::Wait,
@@ -366,8 +365,8 @@ impl Placing {
     }
 }
 
-/// Windows that rings of these sizes need, with their lines. Two of the largest rings do not
-/// fit into one segment: they come one after the other.
+/// Number of windows for rings of these sizes and a page of lines, at most those of a segment: two
+/// of the largest rings need two segments, one after the other.
 pub fn windows_for(front_size: u32, back_size: u32) -> u32 {
     let pages = (front_size / PAGE)
         .saturating_add(back_size / PAGE)
@@ -375,18 +374,17 @@ pub fn windows_for(front_size: u32, back_size: u32) -> u32 {
     pages.div_ceil(WINDOW_PAGES).min(SEGMENT_WINDOWS)
 }
 
-/// The tags of the back's requests.
+/// Allocator of tags for the back's requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tags {
     last: u32,
 }
 
 impl Tags {
-    /// None was given.
+    /// No tag was used yet.
     pub const NONE: Self = Self { last: 0 };
 
-    /// A tag for a request: never 0, and none that `is_used`, of which there are fewer than
-    /// there are tags.
+    /// A tag for a new request: not 0, and none that `is_used`. Not all tags may be in use.
     pub fn next(&mut self, is_used: impl Fn(u32) -> bool) -> u32 {
         loop {
             self.last = self.last.wrapping_add(1);
@@ -397,7 +395,7 @@ impl Tags {
     }
 }
 
-/// What the front sends for an action of a channel.
+/// The message that the front sends for an action, if any.
 pub fn said_by_front(action: Action, open: &Open) -> Option<Slot> {
     match action {
         Action::SayOpen => Some(FrontMessage::Open(*open).encode()),
@@ -406,7 +404,7 @@ pub fn said_by_front(action: Action, open: &Open) -> Option<Slot> {
     }
 }
 
-/// What the back sends for an action of a channel; `why` it refuses it.
+/// The message that the back sends for an action, if any; `why` is the reason of a refusal.
 pub fn said_by_back(action: Action, channel: ChannelId, why: Refusal) -> Option<Slot> {
     match action {
         Action::SayOpened => Some(BackMessage::Opened(channel).encode()),

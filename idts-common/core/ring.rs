@@ -14,7 +14,7 @@ use super::mem::SharedMem;
 use super::wire::line;
 
 /// Position of a pair of lines in shared memory, as one side sees it. The layout of a line is
-/// [`line`]'s.
+/// [`mod@line`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Byte offset of the line that this side writes.
@@ -295,8 +295,8 @@ impl Consumer {
     }
 }
 
-/// Writes the [`line`] flags of this side: all of them, from the private copy, because shared
-/// memory is never read back. The caller notifies the peer afterwards.
+/// Writes the flags of this side ([`mod@line`]): all of them, from the private copy, because
+/// shared memory is never read back. The caller notifies the peer afterwards.
 pub fn set_flags<M: SharedMem>(mem: &M, lines: Lines, flags: u32) {
     // ORDER end: pairs with peer_flags, so that the peer has all bytes once it reads FIN.
     mem.store_release(lines.own(line::FLAGS), flags);

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The backend's scheduler: which tunnel is served next, and how much.
+//! Scheduler of the backend: which tunnel is served next, and with how many bytes.
 //!
-//! A *flow* is one tunnel with all that waits on it. Nothing here has a clock, a
-//! thread or a lock: callers pass `now` in nanoseconds, keep one lock around the
-//! [`Scheduler`], and do what a [`Pick`] says. PROTOCOL.md section 3.2.
+//! A *flow* is one tunnel with all work that waits on it. There is no clock, thread or lock
+//! here: callers pass `now` in nanoseconds, keep one lock around the [`Scheduler`], and do what
+//! a [`Pick`] says. PROTOCOL.md section 3.2.
 //!
 //! Two kinds of work wait on a flow:
-//! - what a worker does (relay, fan-out, control requests): [`Scheduler::wake`],
-//!   then a worker gets [`Pick::Run`], works, and calls [`Scheduler::done`];
-//! - what programs of this domain do by themselves, while a cap exists
-//!   ([`Scheduler::is_capped`]): they [`Scheduler::claim`] bytes before they copy,
-//!   and sleep when queued, until a worker gets [`Pick::Grant`] and wakes them.
+//! - work for a worker (relay, fan-out, control requests): [`Scheduler::wake`], then a worker
+//!   gets [`Pick::Run`], does it, and calls [`Scheduler::done`];
+//! - reads and writes of programs of this domain, while a cap exists
+//!   ([`Scheduler::is_capped`]): they [`Scheduler::claim`] bytes before they copy, and sleep if
+//!   the claim is queued, until a worker gets [`Pick::Grant`] and wakes them.
 //!
-//! All flows that wait are on one list, in the order in which they began to. A
-//! flow is served in *turns*: who is in its turn goes on with it, then the first
-//! of the list begins one. The policies differ in how long a turn is and who may
-//! begin one, and so can change at any time.
+//! All waiting flows are on one list, in the order in which they began to wait. A flow is served
+//! in *turns* (quanta of deficit round robin): a flow in its turn goes on, else the first of the
+//! list begins a turn. The policies differ only in the length of a turn and in which flows may
+//! begin one, so the policy can change at any time.
 
 mod bucket;
 mod flow;
@@ -34,26 +34,32 @@ use queue::Queue;
 pub use types::{Claim, FlowId, FlowStats, Params, Pick, Policy, Totals};
 use zerocopy_derive::FromZeros;
 
-/// All flows. Memory that is all zero is a valid scheduler, and equal to
-/// [`Scheduler::new`]: it is too large for a kernel's stack.
+/// All flows.
+///
+/// All-zero memory is a valid scheduler, equal to [`Self::new`]: it is too large for a kernel's
+/// stack and is made on the heap.
+///
+/// # Invariants
+/// A flow is in `queue` exactly if it has work and is not being served.
 #[derive(Debug, FromZeros)]
 pub struct Scheduler {
     policy: Policy,
     total: Bucket,
     flows: [Flow; FLOWS],
     queue: Queue,
-    /// Who was served last, as slot + 1; 0 for nobody.
+    /// The flow served last, as slot + 1; 0: none.
     last: usize,
     totals: Totals,
 }
 
-/// What a claim finds.
-enum Look {
-    /// No such flow.
+/// The state of a flow as a claim finds it.
+enum ClaimState {
+    /// The flow has left.
     Gone,
-    /// No cap.
-    Free,
-    /// It is the flow's turn, and nobody waits: it may be served at once, or not.
+    /// No cap exists.
+    Uncapped,
+    /// A cap exists. `at_once`: no flow waits and this one is in its turn, so that the claim can be
+    /// granted without queueing.
     Capped { slot: usize, at_once: bool },
 }
 
@@ -64,7 +70,7 @@ impl Default for Scheduler {
 }
 
 impl Scheduler {
-    /// No flow, the policy `drr`, no cap.
+    /// A scheduler without flows and caps, with the policy `drr`.
     pub const fn new() -> Self {
         Self {
             policy: Policy::Drr,
@@ -93,15 +99,15 @@ impl Scheduler {
         })
     }
 
-    /// Adds a flow without work; None when there are [`FLOWS`].
+    /// Adds a flow without work. `None`: there are [`FLOWS`] already.
     pub fn join(&mut self, params: Params, now: u64) -> Option<FlowId> {
         let slot = self.flows.iter().position(Flow::is_vacant)?;
         self.flows.get_mut(slot)?.open(params, now);
         self.id(slot)
     }
 
-    /// Takes a flow out with all that waits on it. A worker that serves it now
-    /// still calls [`Self::done`]; programs that sleep on claims must be woken.
+    /// Removes a flow with all work that waits on it. A worker that serves it now still calls
+    /// [`Self::done`]; the caller must wake the programs that sleep on claims.
     pub fn leave(&mut self, id: FlowId) {
         let Some((slot, flow)) = self.find(id) else {
             return;
@@ -120,13 +126,12 @@ impl Scheduler {
         }
     }
 
-    /// The policy that holds.
+    /// The policy.
     pub const fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// Changes the policy, also while flows have work: all turns end, the order
-    /// of the list remains.
+    /// Changes the policy, also while flows have work: all turns end, the order of the list stays.
     pub fn set_policy(&mut self, policy: Policy) {
         if policy != self.policy {
             self.policy = policy;
@@ -134,25 +139,25 @@ impl Scheduler {
         }
     }
 
-    /// The cap of all flows together, in bytes a second; 0 for none.
+    /// The cap of all flows together, in bytes a second; 0: none.
     pub const fn total_rate(&self) -> u64 {
         self.total.rate()
     }
 
-    /// Sets the cap of all flows together, in bytes a second; 0 for none.
+    /// Sets the cap of all flows together, in bytes a second; 0: none.
     pub fn set_total_rate(&mut self, rate: u64, now: u64) {
         self.total.set(rate, now);
     }
 
-    /// Whether what programs move on this flow must be claimed first.
+    /// Whether programs must claim bytes before they move them on this flow.
     pub fn is_capped(&self, id: FlowId) -> bool {
         let flow = self.flows.get(usize::from(id.slot));
         let own = flow.is_some_and(|f| f.is(id.generation) && f.bucket.is_capped());
         own || self.total.is_capped()
     }
 
-    /// There is work for a worker on this flow. True when a worker must be
-    /// kicked: the flow was not waiting before.
+    /// Notes work for a worker on this flow. True: the flow did not wait before, so that a worker
+    /// must be woken.
     pub fn wake(&mut self, id: FlowId, now: u64) -> bool {
         let Some((slot, flow)) = self.find(id) else {
             return false;
@@ -161,7 +166,7 @@ impl Scheduler {
         self.begin_waiting(slot, now)
     }
 
-    /// Puts a flow that got work on the list, unless it is served or there.
+    /// Puts a flow with new work on the list, unless it is being served or is on it already.
     fn begin_waiting(&mut self, slot: usize, now: u64) -> bool {
         let Some(flow) = self.flows.get_mut(slot) else {
             return false;
@@ -181,7 +186,7 @@ impl Scheduler {
         }
     }
 
-    /// After a flow was served: waits again, or has no more work.
+    /// Ends the service of a flow: it waits again, or has no more work.
     fn settle(&mut self, slot: usize, now: u64) {
         let policy = self.policy;
         let Some(flow) = self.flows.get_mut(slot) else {
@@ -198,9 +203,8 @@ impl Scheduler {
         flow.end_backlog(now);
     }
 
-    /// What to do next. To be asked again when a worker is done, when the time
-    /// has come that it named, and after every kick and every change of policy,
-    /// parameters or caps.
+    /// The next thing for a worker to do. To be asked again when a worker is done, at the time of a
+    /// [`Pick::WaitUntil`], and after every wake-up and every change of policy, parameters or caps.
     pub fn next(&mut self, now: u64) -> Pick {
         if self.queue.is_empty() {
             return Pick::Idle;
@@ -215,15 +219,15 @@ impl Scheduler {
         }
     }
 
-    /// The flow to serve, in its turn; or when there will be one.
+    /// The flow to serve, which is in its turn. `Err`: the time at which there will be one.
     fn choose(&mut self, now: u64) -> Result<usize, u64> {
         let level = self.level(now)?;
         let at_level = |f: &Flow| f.is_ready(now) && level.is_none_or(|l| f.priority == l);
         if let Some(slot) = self.first(|f| at_level(f) && f.turn > 0) {
             return Ok(slot);
         }
-        // Each in order begins a turn. Whoever is in debt still waits for the
-        // next round, behind the others.
+        // Each flow in order begins a turn. One that is still in debt waits for the next round,
+        // behind the others.
         for _ in 0..self.queue.len() {
             let Some(slot) = self.first(at_level) else {
                 break;
@@ -238,8 +242,8 @@ impl Scheduler {
         self.first(|f| at_level(f) && f.turn > 0).ok_or(now)
     }
 
-    /// The priority to serve, None when priorities don't count; or when there
-    /// will be something to serve.
+    /// The priority to serve; `None` if the policy ignores priorities. `Err`: the time at which a
+    /// flow will be ready.
     fn level(&self, now: u64) -> Result<Option<u8>, u64> {
         let mut found = None;
         let mut earliest = u64::MAX;
@@ -254,14 +258,14 @@ impl Scheduler {
         Ok((self.policy == Policy::Prio).then_some(level))
     }
 
-    /// The first of the list for which `wanted` holds.
+    /// The first flow of the list for which `wanted` holds.
     fn first(&self, wanted: impl Fn(&Flow) -> bool) -> Option<usize> {
         self.queue
             .iter()
             .find(|slot| self.flows.get(*slot).is_some_and(&wanted))
     }
 
-    /// Adds turns to what a flow has; gives what it has then.
+    /// Adds turns to a flow's deficit counter. Its new value.
     fn credit(&mut self, slot: usize, turns: i64) -> i64 {
         let policy = self.policy;
         self.flows.get_mut(slot).map_or(0, |flow| {
@@ -271,7 +275,7 @@ impl Scheduler {
         })
     }
 
-    /// All are in debt: skips the rounds in which none would be served.
+    /// Skips the rounds in which no flow would be served, because all are in debt.
     fn skip_rounds(&mut self, wanted: impl Fn(&Flow) -> bool) {
         let policy = self.policy;
         let waiting = self.queue.iter().filter_map(|slot| self.flows.get(slot));
@@ -289,7 +293,7 @@ impl Scheduler {
         }
     }
 
-    /// Serves a flow that is in its turn.
+    /// Begins to serve a flow that is in its turn.
     fn start(&mut self, slot: usize, now: u64) -> Option<Pick> {
         let id = self.id(slot)?;
         let tokens = self.total.tokens(now);
@@ -310,8 +314,8 @@ impl Scheduler {
         Some(Pick::Run { flow: id, budget })
     }
 
-    /// A worker served `used` bytes of a [`Pick::Run`]; `more` when it left
-    /// work behind. Another worker may have to be kicked.
+    /// Ends a [`Pick::Run`] in which a worker moved `used` bytes; `more`: there is work left. The
+    /// caller wakes another worker if [`Self::next`] has one.
     pub fn done(&mut self, id: FlowId, used: u32, more: bool, now: u64) {
         let slot = usize::from(id.slot);
         let Some(flow) = self.flows.get_mut(slot) else {
@@ -330,21 +334,20 @@ impl Scheduler {
         }
     }
 
-    /// A program of this domain wants to move `want` bytes, at least 1, on this
-    /// flow.
+    /// Claims `want` bytes, at least 1, that a program of this domain wants to move on the flow.
     pub fn claim(&mut self, id: FlowId, want: u32, now: u64) -> Claim {
         let want = want.max(1);
-        let (slot, at_once) = match self.look(id, now) {
-            Look::Gone => return Claim::Gone,
-            Look::Free => return Claim::Free,
-            Look::Capped { slot, at_once } => (slot, at_once),
+        let (slot, at_once) = match self.claim_state(id, now) {
+            ClaimState::Gone => return Claim::Gone,
+            ClaimState::Uncapped => return Claim::Free,
+            ClaimState::Capped { slot, at_once } => (slot, at_once),
         };
         let (policy, tokens) = (self.policy, self.total.tokens(now));
         let Some(flow) = self.flows.get_mut(slot) else {
             return Claim::Gone;
         };
         if flow.allowance == 0 && at_once {
-            // In its turn, and nobody is waiting: no need to queue and be woken.
+            // The flow is in its turn and no other waits: it need not queue and be woken.
             let budget = flow.budget(tokens, now).min(want);
             flow.bucket.spend(budget, now);
             flow.grant(budget);
@@ -363,10 +366,10 @@ impl Scheduler {
         Claim::Queued
     }
 
-    /// Whether a claim of any size would be granted now. If not, the flow waits as
-    /// with a claim: kick a worker, and ask again when woken.
+    /// Whether a claim of any size would be granted now. If not, the flow waits as with a claim:
+    /// the caller wakes a worker, and asks again when it is woken.
     pub fn may_claim(&mut self, id: FlowId, now: u64) -> bool {
-        let Look::Capped { slot, at_once } = self.look(id, now) else {
+        let ClaimState::Capped { slot, at_once } = self.claim_state(id, now) else {
             return true;
         };
         let Some(flow) = self.flows.get_mut(slot) else {
@@ -380,26 +383,25 @@ impl Scheduler {
         false
     }
 
-    /// What a claim finds; where nobody else waits or was served since, a turn
-    /// begins.
-    fn look(&mut self, id: FlowId, now: u64) -> Look {
+    /// The state that a claim finds. If no other flow waits or was served since, a turn begins.
+    fn claim_state(&mut self, id: FlowId, now: u64) -> ClaimState {
         let free = self.queue.is_empty() && self.total.ready_at() <= now;
         let (policy, capped, last) = (self.policy, self.total.is_capped(), self.last);
         let Some((slot, flow)) = self.find(id) else {
-            return Look::Gone;
+            return ClaimState::Gone;
         };
         if !capped && !flow.bucket.is_capped() {
-            return Look::Free;
+            return ClaimState::Uncapped;
         }
         if free && flow.turn <= 0 && (last == 0 || last == slot.wrapping_add(1)) {
             flow.turn = policy.turn(flow.weight);
         }
         let at_once = free && !flow.direct && flow.turn > 0 && flow.is_ready(now);
-        Look::Capped { slot, at_once }
+        ClaimState::Capped { slot, at_once }
     }
 
-    /// A program moved more than it had claimed, for a record cannot be split: the
-    /// flow pays for it later.
+    /// Charges bytes that a program moved beyond its claim, because a record cannot be split. The
+    /// flow goes into debt for them.
     pub fn charge(&mut self, id: FlowId, bytes: u32, now: u64) {
         let policy = self.policy;
         let Some((_, flow)) = self.find(id) else {
@@ -411,7 +413,7 @@ impl Scheduler {
         self.totals.served = self.totals.served.wrapping_add(bytes.into());
     }
 
-    /// Gives back what is left over of a claim.
+    /// Returns the unused part of a claim.
     pub fn refund(&mut self, id: FlowId, unused: u32) {
         let policy = self.policy;
         let Some((_, flow)) = self.find(id) else {
@@ -423,19 +425,19 @@ impl Scheduler {
         self.totals.served = self.totals.served.wrapping_sub(unused.into());
     }
 
-    /// A flow's counters until now.
+    /// The counters of a flow, with what is under way at `now`. `None`: it has left.
     pub fn stats(&self, id: FlowId, now: u64) -> Option<FlowStats> {
         let slot = usize::from(id.slot);
         let flow = self.flows.get(slot).filter(|f| f.is(id.generation))?;
         Some(flow.stats_at(self.queue.contains(slot), now))
     }
 
-    /// Counters of all flows together.
+    /// The counters of all flows together.
     pub const fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// Flows that wait to be served.
+    /// Number of flows that wait to be served.
     pub const fn waiting(&self) -> usize {
         self.queue.len()
     }

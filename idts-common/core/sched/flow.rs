@@ -1,44 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! What is known of one flow, and how it changes when the scheduler decides.
+//! State of one flow, and its transitions.
 
 use super::bucket::Bucket;
 use super::limits::{BUDGET_MIN, GRACE, PICK_COST, PRIORITY_MAX, QUANTUM, WEIGHT_MAX};
 use super::types::{FlowStats, Params, Policy};
 use zerocopy_derive::FromZeros;
 
-/// Who has the slot.
+/// Use of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 #[repr(u8)]
-enum Life {
+enum SlotState {
     Vacant,
+    /// A flow has the slot.
     Member,
-    /// Has left while a worker serves it.
+    /// The flow was removed while a worker serves it.
     Leaving,
 }
 
+/// The slot of a flow.
 #[derive(Clone, Copy, Debug, FromZeros)]
 pub(super) struct Flow {
-    /// How many flows had this slot before.
+    /// Number of flows that had this slot before.
     pub(super) generation: u32,
-    life: Life,
-    /// A worker serves it.
+    slot: SlotState,
+    /// Whether a worker serves it.
     pub(super) running: bool,
-    /// There is work for a worker, more than what one serves now.
+    /// Whether there is work for a worker beyond what one serves now.
     pub(super) work: bool,
-    /// A program sleeps on a claim.
+    /// Whether a program sleeps on a claim.
     pub(super) direct: bool,
-    /// Programs were served last, so that both kinds of work get their share.
+    /// Whether programs were served last, so that both kinds of work get their share.
     was_direct: bool,
     backlogged: bool,
     pub(super) priority: u8,
     pub(super) weight: u32,
     pub(super) bucket: Bucket,
-    /// What is left of its turn; below 0 what it owes to its next ones.
+    /// Deficit counter: bytes left of its turn; below 0: bytes owed to its next turns.
     pub(super) turn: i64,
-    /// What the worker that serves it may move.
+    /// Bytes that the worker that serves it may move.
     budget: u32,
-    /// What programs may move without asking.
+    /// Bytes granted to programs that none has taken yet.
     pub(super) allowance: u32,
     waits_since: u64,
     backlog_since: u64,
@@ -49,7 +51,7 @@ pub(super) struct Flow {
 impl Flow {
     pub(super) const NONE: Self = Self {
         generation: 0,
-        life: Life::Vacant,
+        slot: SlotState::Vacant,
         running: false,
         work: false,
         direct: false,
@@ -76,28 +78,28 @@ impl Flow {
     };
 
     pub(super) fn is_vacant(&self) -> bool {
-        self.life == Life::Vacant
+        self.slot == SlotState::Vacant
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.life == Life::Leaving
+        self.slot == SlotState::Leaving
     }
 
-    /// Whether this is the member of that generation.
+    /// Whether the flow of that generation has the slot.
     pub(super) fn is(&self, generation: u32) -> bool {
-        self.life == Life::Member && self.generation == generation
+        self.slot == SlotState::Member && self.generation == generation
     }
 
     pub(super) fn open(&mut self, params: Params, now: u64) {
         *self = Self {
             generation: self.generation,
-            life: Life::Member,
+            slot: SlotState::Member,
             ..Self::NONE
         };
         self.set(params, now);
     }
 
-    /// Makes the slot vacant, for a flow of the next generation.
+    /// Frees the slot for a flow of the next generation.
     pub(super) fn close(&mut self) {
         *self = Self {
             generation: self.generation.wrapping_add(1),
@@ -105,11 +107,11 @@ impl Flow {
         };
     }
 
-    /// Leaves, at once or when the worker is done; gives the allowance back.
+    /// Removes the flow, at once or when the worker is done. Its allowance, to be refunded.
     pub(super) fn leave(&mut self) -> u32 {
         let allowance = core::mem::take(&mut self.allowance);
         if self.running {
-            self.life = Life::Leaving;
+            self.slot = SlotState::Leaving;
         } else {
             self.close();
         }
@@ -126,14 +128,13 @@ impl Flow {
         self.work || self.direct
     }
 
-    /// Whether its own cap lets it be served.
+    /// Whether its own cap allows it to be served.
     pub(super) fn is_ready(&self, now: u64) -> bool {
         self.bucket.ready_at() <= now
     }
 
-    /// Has work after it had none. After a longer pause nothing is left of its
-    /// turn, and nothing owed; a program that reads what it was granted, and
-    /// then wants more, makes none.
+    /// Begins to have work. After a pause of more than [`GRACE`] its turn and its debt are void; a
+    /// program that uses its grant and then claims more makes no such pause.
     pub(super) fn begin_backlog(&mut self, now: u64) {
         self.backlogged = true;
         self.backlog_since = self.backlog_end;
@@ -162,15 +163,15 @@ impl Flow {
         }
     }
 
-    /// Was picked.
+    /// Ends a wait: the flow was picked.
     pub(super) fn end_wait(&mut self, now: u64) {
         let time = now.saturating_sub(self.waits_since);
         self.stats.waited = self.stats.waited.wrapping_add(time);
         self.stats.longest_wait = self.stats.longest_wait.max(time);
     }
 
-    /// Holds the turn to what the policy allows: no more than a whole one, and
-    /// debts under `drr` alone.
+    /// Limits the deficit counter to what the policy allows: at most one turn, and debts only under
+    /// `drr`.
     pub(super) fn trim(&mut self, policy: Policy) {
         self.turn = self.turn.min(policy.turn(self.weight));
         if policy != Policy::Drr {
@@ -178,14 +179,14 @@ impl Flow {
         }
     }
 
-    /// Turns that it must be given until it can be served.
+    /// Number of turns of `size` bytes until it is out of debt.
     pub(super) fn rounds_of_debt(&self, size: i64) -> i64 {
         let whole = self.turn.saturating_neg().checked_div(size).unwrap_or(0);
         whole.saturating_add(1)
     }
 
-    /// What it may be served now, at least 1: of its turn, its bucket and the
-    /// `total` bucket.
+    /// Bytes that it may be served now, at least 1: bounded by its turn, its bucket and the tokens
+    /// of the `total` bucket.
     pub(super) fn budget(&self, total: u64, now: u64) -> u32 {
         let most = self.turn.clamp(BUDGET_MIN.into(), QUANTUM.into());
         let tokens = self.bucket.tokens(now).min(total).max(1);
@@ -194,12 +195,12 @@ impl Flow {
         })
     }
 
-    /// Whether a pick serves programs, and not a worker.
+    /// Whether the next pick serves programs, and not a worker.
     pub(super) fn is_for_programs(&self) -> bool {
         self.direct && !(self.work && self.was_direct)
     }
 
-    /// Lets programs move bytes that are paid for.
+    /// Grants bytes, which are paid for, to programs.
     pub(super) fn grant(&mut self, bytes: u32) {
         self.stats.picks = self.stats.picks.wrapping_add(1);
         self.direct = false;
@@ -208,7 +209,7 @@ impl Flow {
         self.turn = self.turn.saturating_sub(bytes.into());
     }
 
-    /// Bytes that a program gets of what was granted.
+    /// Takes at most `want` bytes of the grants for a program.
     pub(super) fn take_allowance(&mut self, want: u32) -> u32 {
         let taken = want.min(self.allowance);
         self.allowance = self.allowance.wrapping_sub(taken);
@@ -216,21 +217,21 @@ impl Flow {
         taken
     }
 
-    /// Takes back what a program did not move.
+    /// Takes back bytes that a program did not move.
     pub(super) fn refund(&mut self, bytes: u32) {
         self.bucket.refund(bytes);
         self.turn = self.turn.saturating_add(bytes.into());
         self.stats.served = self.stats.served.wrapping_sub(bytes.into());
     }
 
-    /// A program moved bytes that were not granted.
+    /// Charges bytes that a program moved without a grant.
     pub(super) fn charge(&mut self, bytes: u32, now: u64) {
         self.bucket.spend(bytes, now);
         self.turn = self.turn.saturating_sub(bytes.into());
         self.stats.served = self.stats.served.wrapping_add(bytes.into());
     }
 
-    /// A worker begins to serve all work that there is.
+    /// Begins to serve all present work by a worker.
     pub(super) fn run(&mut self, budget: u32) {
         self.stats.picks = self.stats.picks.wrapping_add(1);
         self.running = true;
@@ -239,7 +240,7 @@ impl Flow {
         self.budget = budget;
     }
 
-    /// The worker is done; gives the budget that it had.
+    /// Ends the service by a worker. The budget that it had.
     pub(super) fn end_run(&mut self, used: u32, more: bool, now: u64) -> u32 {
         self.running = false;
         self.work |= more;
@@ -249,7 +250,7 @@ impl Flow {
         core::mem::take(&mut self.budget)
     }
 
-    /// The counters, with what is under way.
+    /// The counters, with the wait and the backlog under way.
     pub(super) fn stats_at(&self, waits: bool, now: u64) -> FlowStats {
         let mut stats = self.stats;
         if waits {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The list of flows that wait, by slot: linked both ways, without allocation.
+//! The list of waiting flows, by slot: doubly linked, without allocation.
 
 use super::limits::FLOWS;
 use zerocopy_derive::FromZeros;
 
-/// Neighbours as slot + 1, 0 for none.
+/// Neighbours of a slot in the list, as slot + 1; 0: none.
 #[derive(Clone, Copy, Debug, FromZeros)]
 struct Link {
     before: u16,
@@ -61,7 +61,7 @@ impl Queue {
         slot(self.links.get(at)?.after)
     }
 
-    /// From the longest in the list to the newest.
+    /// The slots, from the first one added to the last.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         core::iter::successors(self.first(), |at| self.after(*at))
     }

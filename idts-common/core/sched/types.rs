@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! What callers of the scheduler say and are told.
+//! Types of the scheduler's interface.
 
 use super::limits::{FIFO_TURN, PRIORITY, QUANTUM};
 #[cfg(doc)]
 use super::limits::{FLOWS, GRACE, PRIORITY_MAX, WEIGHT_MAX};
 use zerocopy_derive::FromZeros;
 
-/// Who is served next.
+/// Order in which flows are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(u8)]
 pub enum Policy {
     /// Deficit round robin: turns of weight times [`QUANTUM`].
     #[default]
     Drr,
-    /// Whoever waits longest, until it has no more or had [`FIFO_TURN`].
+    /// The flow that waits longest, until it has no more work or had [`FIFO_TURN`].
     Fifo,
     /// Round robin: turns of [`QUANTUM`].
     Rr,
-    /// The highest priority that waits, and round robin among equals.
+    /// The highest priority that waits; round robin among equals.
     Prio,
 }
 
 impl Policy {
-    /// Every policy.
+    /// All policies.
     pub const ALL: [Self; 4] = [Self::Drr, Self::Fifo, Self::Rr, Self::Prio];
 
-    /// Its name for people and in xenstore.
+    /// The name in xenstore and for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Drr => "drr",
@@ -46,19 +46,19 @@ impl Policy {
     }
 }
 
-/// What is set for a flow. Values out of range count as the nearest in range.
+/// Parameters of a flow. Values out of range count as the nearest in range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// Its share under `drr`: 1 to [`WEIGHT_MAX`].
+    /// Weight under `drr`: 1 to [`WEIGHT_MAX`].
     pub weight: u32,
-    /// Its rank under `prio`: 0 to [`PRIORITY_MAX`], which is first.
+    /// Priority under `prio`: 0 to [`PRIORITY_MAX`], which is served first.
     pub priority: u8,
-    /// Bytes a second, at most; 0 for no cap.
+    /// Cap in bytes a second; 0: none.
     pub rate: u64,
 }
 
 impl Params {
-    /// What holds when nothing is set.
+    /// The parameters without any setting.
     pub const DEFAULT: Self = Self {
         weight: 1,
         priority: PRIORITY,
@@ -72,7 +72,7 @@ impl Default for Params {
     }
 }
 
-/// Names a flow; worth nothing once the flow has left.
+/// Identity of a flow. No flow has it once this one has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowId {
     pub(super) slot: u16,
@@ -80,73 +80,72 @@ pub struct FlowId {
 }
 
 impl FlowId {
-    /// A number below [`FLOWS`] that no other member has.
+    /// A number below [`FLOWS`] that no other flow has at the same time.
     pub const fn slot(self) -> usize {
         self.slot as usize
     }
 }
 
-/// What a worker does next.
+/// The next thing for a worker to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Pick {
-    /// Serve this flow: move `budget` bytes or fewer, then call
-    /// [`Scheduler::done`](super::Scheduler::done). No other worker gets the flow before.
+    /// Serve this flow: move at most `budget` bytes, then call
+    /// [`Scheduler::done`](super::Scheduler::done). No other worker gets the flow until then.
     Run {
-        /// Whom to serve.
+        /// The flow.
         flow: FlowId,
-        /// Bytes, at least 1. Going over is allowed where work cannot be split,
-        /// and is paid for later.
+        /// Bytes, at least 1. More are allowed if work cannot be split; the flow pays for them
+        /// later.
         budget: u32,
     },
     /// Wake the programs that sleep on a claim of this flow, and ask again.
     Grant {
-        /// Whose programs.
+        /// The flow.
         flow: FlowId,
     },
-    /// Nothing can be served before this time, unless something changes.
+    /// Sleep until this time, unless something changes: no flow can be served before.
     WaitUntil(u64),
-    /// Nothing waits.
+    /// Sleep: no flow waits.
     Idle,
 }
 
-/// The answer to a claim.
+/// Result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Claim {
-    /// No cap exists: go on.
+    /// No cap exists: move as many bytes as wanted.
     Free,
-    /// Move so many bytes or fewer; [`Scheduler::refund`](super::Scheduler::refund) what is left over, and
-    /// [`Scheduler::charge`](super::Scheduler::charge) what a record was longer.
+    /// Move at most so many bytes; [`Scheduler::refund`](super::Scheduler::refund) those not moved,
+    /// and [`Scheduler::charge`](super::Scheduler::charge) those that a record was longer.
     Granted(u32),
-    /// Kick a worker, and claim again when woken.
+    /// Wake a worker, sleep, and claim again when woken.
     Queued,
     /// The flow has left.
     Gone,
 }
 
-/// What happened to a flow. Times are in nanoseconds.
+/// Counters of a flow. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct FlowStats {
     /// Bytes served.
     pub served: u64,
-    /// Times picked.
+    /// Number of picks.
     pub picks: u64,
-    /// Times that it began to wait and its own cap did not let it.
+    /// Number of waits at whose beginning its own cap was exhausted.
     pub throttled: u64,
-    /// Time for which it had work and was not being served.
+    /// Time in which it had work and was not served.
     pub waited: u64,
-    /// The longest of these waits.
+    /// Longest of these waits.
     pub longest_wait: u64,
-    /// Times that it got work after it had none for longer than [`GRACE`].
+    /// Number of times that it got work after a pause of more than [`GRACE`].
     pub backlogs: u64,
-    /// Time for which it had work, waiting or being served, with all pauses but
-    /// these.
+    /// Time in which it had work, waiting or being served, with the pauses up to [`GRACE`].
     pub backlogged: u64,
 }
 
 impl FlowStats {
-    /// Every counter with the name that it is shown under.
+    /// All counters with the names under which they are shown.
     pub const fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("served_bytes", self.served),
@@ -160,19 +159,19 @@ impl FlowStats {
     }
 }
 
-/// What happened to all flows together.
+/// Counters of all flows together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Totals {
     /// Bytes served.
     pub served: u64,
-    /// Flows picked.
+    /// Number of picks.
     pub picks: u64,
-    /// Times that flows waited and the total cap let none be picked.
+    /// Number of times that flows waited and the total cap was exhausted.
     pub throttled: u64,
 }
 
 impl Totals {
-    /// Every counter with the name that it is shown under.
+    /// All counters with the names under which they are shown.
     pub const fn named(&self) -> [(&'static str, u64); 3] {
         [
             ("served_bytes", self.served),

@@ -8,7 +8,7 @@ use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::error::Violation;
 use idts_core::opening::{free, judge, lines_of, Action, Event, Opening};
-use idts_core::reassembly::NameAssembler;
+use idts_core::reassembly::{NameAssembler, SegmentAssembler};
 use idts_core::role::Role;
 use idts_core::wire::{
     group, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Request, Slice, Slot, CHANNELS,
@@ -153,6 +153,16 @@ impl Back {
                 ..
             } => {
                 assert!(segment < SEGMENTS && window < windows && half < 2);
+                let of = (segment, windows);
+                let mut order = SegmentAssembler::new(segment, windows);
+                let pushed = order.push(of, (window, half));
+                assert_eq!(pushed.is_ok(), (window, half) == (0, 0));
+                // The others come as if in order.
+                for n in u32::from(pushed.is_ok())..2 * windows {
+                    assert!(!order.is_complete());
+                    assert_eq!(order.push(of, (n / 2, n % 2)), Ok(n % 2 == 1));
+                }
+                assert!(order.is_complete());
                 let vacant = !self.book.has_segment(segment);
                 let added = self.book.add_segment(segment, windows);
                 assert_eq!(added.is_ok(), vacant);

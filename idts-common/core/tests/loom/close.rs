@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Closing a channel while the peer writes to it: flags, then CLOSED each way
-//! over a control ring of one slot. Nobody sleeps for ever, a slice is used
-//! again only when the peer is done with it, and CLOSED comes after all data.
-//! Proves F-10, B-9.
+//! Closing a channel while the peer writes to it, as `opening.rs` has it: flags, then CLOSED
+//! each way over a control ring of one slot. No side sleeps for ever, a slice is used again only
+//! when the peer is done with it, and CLOSED comes after all data. Proves F-10, B-9.
 
 use super::common::{AtomicMem, Weak, Without};
 use super::{builder, Link, DATA, READER, WRITER};
 use idts_core::mem::SharedMem;
+use idts_core::opening::{Action, Event, Opening};
 use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
 use idts_core::wire::line;
 use loom::thread;
@@ -35,6 +35,35 @@ fn send_closed<M: SharedMem>(link: &Link<M>, lines: Lines) {
     }
 }
 
+/// A channel that both sides may use.
+fn opened() -> Opening {
+    let mut opening = Opening::default();
+    opening.act(1, Event::Meet);
+    opening
+}
+
+/// Closes this side's end: what the table says, in its order. Whether its slice is free then.
+fn close<M: SharedMem>(
+    link: &Link<M>,
+    opening: &mut Opening,
+    (lines, control, flags): (Lines, Lines, u32),
+) -> bool {
+    for action in opening.act(1, Event::Close) {
+        match action {
+            Action::HangUp => {
+                set_flags(&link.mem, lines, flags);
+                match lines {
+                    WRITER => link.to_reader.notify(),
+                    _ => link.to_writer.notify(),
+                }
+            }
+            Action::SayClosed => send_closed(link, control),
+            other => assert_eq!(*other, Action::Free),
+        }
+    }
+    opening.is_free()
+}
+
 /// Writes until the peer reads no more; then closes too.
 fn write_until_closed<M: SharedMem>(link: &Link<M>) {
     let mem = &link.mem;
@@ -55,9 +84,8 @@ fn write_until_closed<M: SharedMem>(link: &Link<M>) {
             link.to_writer.wait();
         }
     }
-    set_flags(mem, WRITER, line::FIN | line::DEAF);
-    link.to_reader.notify();
-    send_closed(link, WRITER_CONTROL);
+    let ends = (WRITER, WRITER_CONTROL, line::FIN | line::DEAF);
+    close(link, &mut opened(), ends);
 }
 
 /// Waits for the writer's CLOSED.
@@ -86,11 +114,12 @@ fn close_and_reuse(reads: u32, patient: bool) {
             }
             assert_eq!(link.take(&mut rx), 1);
         }
-        set_flags(&link.mem, READER, line::FIN | line::DEAF | line::RESET);
-        link.to_writer.notify();
-        send_closed(&link, READER_CONTROL);
-        if patient {
+        let mut opening = opened();
+        let flags = line::FIN | line::DEAF | line::RESET;
+        let mut is_free = close(&link, &mut opening, (READER, READER_CONTROL, flags));
+        while patient && !is_free {
             await_closed(&link);
+            is_free = opening.act(1, Event::HearClosed) == [Action::Free];
         }
         let slice = (0..=DATA).step_by(4);
         for word in slice.clone() {
@@ -131,8 +160,8 @@ where
         let writer = thread::spawn(move || {
             let mut tx = Producer::new(1);
             writer.put(&mut tx, 1);
-            set_flags(&writer.mem, WRITER, line::FIN | line::DEAF);
-            send_closed(&writer, WRITER_CONTROL);
+            let ends = (WRITER, WRITER_CONTROL, line::FIN | line::DEAF);
+            close(&writer, &mut opened(), ends);
         });
         let mut control = Consumer::new(1);
         for _ in 0..2 {

@@ -33,11 +33,7 @@ pub fn run(
     let value = value_of(column, own, limit, player.rng.word());
     slot[word] = value;
     let race = (column == Column::Raced).then(|| {
-        let slots = match player.role {
-            Role::Front => page::FRONT_SLOTS,
-            Role::Back => page::BACK_SLOTS,
-        };
-        let at = slots + session.sent % page::SLOTS * page::SLOT + word as u32 * 4;
+        let at = player.role.slots() + session.sent % page::SLOTS * page::SLOT + word as u32 * 4;
         Race::start(session.page, at, (own, value))
     });
     session.send(player, slot)?;

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{anyhow, bail, ensure, Result};
 use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
 use idts_core::opening::{said_by_back, said_by_front, Action, Event, Opening, Phase};
+use idts_core::reassembly::SegmentAssembler;
 use idts_core::role::Role;
 use idts_core::wire::{
     code, line, BackMessage, ChannelId, FrontMessage, Kind, Open, Ports, Refusal, Request, Slice,
@@ -68,7 +69,8 @@ pub struct Session {
     pub hold: Option<u32>,
     /// What that message would have been about.
     pub held: Option<ChannelId>,
-    /// Back: references of the segment that comes.
+    /// Back: the segment that comes, and its references until now.
+    incoming: Option<SegmentAssembler>,
     refs: Vec<u32>,
     /// Segments that the other side acknowledged.
     acknowledged: Vec<u32>,
@@ -92,6 +94,7 @@ impl Session {
             mapped: Vec::new(),
             hold: None,
             held: None,
+            incoming: None,
             refs: Vec::new(),
             acknowledged: Vec::new(),
             opened: 0,
@@ -388,8 +391,16 @@ impl Session {
         (segment, windows, window, half): (u32, u32, u32, u32),
         refs: [u32; WINDOW_REFS],
     ) -> Result<()> {
+        let new = SegmentAssembler::new(segment, windows);
+        let order = self.incoming.get_or_insert(new);
+        let pushed = order.push((segment, windows), (window, half));
+        pushed.map_err(|violation| anyhow!("the front: {}", violation.name()))?;
         self.refs.extend(refs);
-        if (window + 1, half) != (windows, 1) || self.hold == Some(code::SEGMENT) {
+        if !order.is_complete() {
+            return Ok(());
+        }
+        self.incoming = None;
+        if self.hold == Some(code::SEGMENT) {
             return Ok(());
         }
         let mapped = Mapped::new(player.peer, &std::mem::take(&mut self.refs))?;

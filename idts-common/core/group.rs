@@ -16,9 +16,9 @@ pub const GROUPS_MAX: usize = 256;
 /// Largest number of subscribers of a group.
 pub const SUBSCRIBERS_MAX: usize = 256;
 /// Nanoseconds for which a subscriber may block its publisher.
-pub const HOLD_NS: u64 = 1_000_000_000;
+pub const BLOCK_NS: u64 = 1_000_000_000;
 /// Largest cost of a subscriber that does not get a record, in bytes: its ring was looked at.
-pub const LOOK_COST: u32 = 64;
+pub const SKIP_COST: u32 = 64;
 
 /// Overflow policy of a subscriber, which the source port of its OPEN carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Room {
 
 /// Effect of one subscriber on its publisher: whether the next record may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum Backpressure {
     /// It may be read.
     Go,
     /// It must wait: try again when the subscriber has room, or its time is over.
@@ -157,7 +157,7 @@ pub struct Subscriber {
     on_lag: OnLag,
     lag: u32,
     /// Time since when it has blocked its publisher, in nanoseconds.
-    held_since: Option<u64>,
+    blocked_since: Option<u64>,
     is_due: bool,
     is_gone: bool,
 }
@@ -168,7 +168,7 @@ impl Subscriber {
         Self {
             on_lag,
             lag: 0,
-            held_since: None,
+            blocked_since: None,
             is_due: false,
             is_gone: false,
         }
@@ -188,27 +188,27 @@ impl Subscriber {
     pub fn end(&mut self) {
         self.is_gone = true;
         self.is_due = false;
-        self.held_since = None;
+        self.blocked_since = None;
     }
 
-    /// Whether it can block the publisher, so that [`Self::hold`] must be asked before each record.
-    pub fn can_hold(&self, may_block: bool) -> bool {
+    /// Whether it can block the publisher, so that [`Self::backpressure`] must be asked before each record.
+    pub fn can_block(&self, may_block: bool) -> bool {
         may_block && self.on_lag == OnLag::Block && !self.is_gone
     }
 
     /// Whether it blocks the publisher at `now`, in nanoseconds.
-    pub fn hold(&mut self, room: Room, now: u64) -> Hold {
+    pub fn backpressure(&mut self, room: Room, now: u64) -> Backpressure {
         if room != Room::TooLittle || self.is_gone {
-            self.held_since = None;
-            return Hold::Go;
+            self.blocked_since = None;
+            return Backpressure::Go;
         }
-        let since = *self.held_since.get_or_insert(now);
+        let since = *self.blocked_since.get_or_insert(now);
         // Clocks of two CPUs may differ, so `now` may be before `since`.
-        if now.saturating_sub(since) > HOLD_NS {
+        if now.saturating_sub(since) > BLOCK_NS {
             self.end();
-            return Hold::Disconnect;
+            return Backpressure::Disconnect;
         }
-        Hold::Wait
+        Backpressure::Wait
     }
 
     /// Notes that a record was read: it is due to every subscriber that is not gone.
@@ -238,12 +238,12 @@ impl Subscriber {
 /// Cost of a record to its publisher's flow, subscriber by subscriber, because the flow's turn may
 /// end between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bill {
+pub struct RecordCost {
     frame: u32,
     paid: u32,
 }
 
-impl Bill {
+impl RecordCost {
     /// The cost of a record of `frame` bytes, header and padding included.
     pub const fn new(frame: u32) -> Self {
         Self { frame, paid: 0 }
@@ -253,7 +253,7 @@ impl Bill {
     pub fn add(&mut self, is_copied: bool) -> u32 {
         let cost = match is_copied {
             true => self.frame,
-            false => LOOK_COST.min(self.frame),
+            false => SKIP_COST.min(self.frame),
         };
         self.paid = self.paid.saturating_add(cost);
         cost

@@ -2,9 +2,9 @@
 
 //! Opening and closing of channels: the state machine of a channel number, as a table.
 //!
-//! A side has an [`Opening`] for each channel number. The caller feeds it an [`Event`], and
+//! A side has a [`ChannelSlot`] for each channel number. The caller feeds it an [`Event`], and
 //! carries out the [`Action`]s that come back, in order. [`allocate`], [`reserve`] and [`free`]
-//! handle the slices of a channel; [`Placing`] decides what the front tries if there is no room.
+//! handle the slices of a channel; [`Placement`] decides what the front tries if there is no room.
 //! PROTOCOL.md sections 8.1 and 8.2.
 //!
 //! The tests, the fuzz target and the hostile peer run this; the drivers take and
@@ -20,16 +20,16 @@ use super::wire::{
 
 /// State of a channel number, as one side knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub enum ChannelState {
     /// No channel has the number.
     #[default]
     Free,
     /// Front: the OPEN is unanswered, and a program waits for the answer.
-    Asked,
+    Connecting,
     /// Front: the OPEN is unanswered, and the program has given up.
-    GivenUp,
+    Abandoned,
     /// Back: this side has not answered the OPEN yet.
-    Owed,
+    Unanswered,
     /// Both ends may use the channel.
     Open,
     /// This side has closed it, the peer has not.
@@ -42,23 +42,23 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Front: a program connects, and slices are allocated.
-    Ask,
+    Connect,
     /// Front: slices are allocated for the back's REQUEST, and the listener has taken the channel.
-    Meet,
-    /// Back: an OPEN with tag 0 passed [`judge`].
-    HearAsk,
-    /// Back: an OPEN that answers a REQUEST passed [`judge`], and the program still waits.
-    HearAnswer,
+    AnswerRequest,
+    /// Back: an OPEN with tag 0 passed [`check_open`].
+    RecvOpen,
+    /// Back: an OPEN that answers a REQUEST passed [`check_open`], and the program still waits.
+    RecvAnswer,
     /// Back: the same, but the program has given up.
-    HearLate,
+    RecvLateAnswer,
     /// Front: OPENED arrived.
-    HearOpened,
+    RecvOpened,
     /// Front: REFUSED arrived.
-    HearRefused,
+    RecvRefused,
     /// CLOSED arrived.
-    HearClosed,
+    RecvClosed,
     /// Front: the program no longer waits for its connect.
-    GiveUp,
+    Abandon,
     /// Back: the target takes the channel.
     Accept,
     /// Back: policy, limits or the target refuse the channel.
@@ -71,15 +71,15 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Zero the pair of lines, which a former channel may have used.
-    Clear,
+    ClearLines,
     /// Send the OPEN.
-    SayOpen,
+    SendOpen,
     /// Send OPENED.
-    SayOpened,
+    SendOpened,
     /// Send REFUSED, with the reason of the event.
-    SayRefused,
+    SendRefused,
     /// Send CLOSED. All access to the channel's memory has ended before.
-    SayClosed,
+    SendClosed,
     /// Hand the channel to the program that connects. If it no longer wants it:
     /// [`Event::Close`].
     Deliver,
@@ -87,9 +87,9 @@ pub enum Action {
     Fail,
     /// Set FIN and DEAF, and RESET if there is unread data; send an event. This is the last access
     /// to the channel's memory.
-    HangUp,
+    Shutdown,
     /// Note that the peer's end is closed, and wake the waiters of this end.
-    PeerDone,
+    NotePeerClosed,
     /// Free the slices and forget the channel. In the front, a waiting opening may have room now.
     Free,
 }
@@ -97,76 +97,52 @@ pub enum Action {
 /// Actions, in the order in which they are carried out.
 pub type Actions = &'static [Action];
 
-impl Phase {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Free,
-        Self::Asked,
-        Self::GivenUp,
-        Self::Owed,
-        Self::Open,
-        Self::Closed,
-        Self::PeerClosed,
-    ];
-
-    /// The table: the next phase, and the actions. `None`: the event cannot happen in this phase.
+impl ChannelState {
+    /// The table: the next state, and the actions. `None`: the event cannot happen in this state.
     pub const fn after(self, event: Event) -> Option<(Self, Actions)> {
         use Action::*;
         Some(match (self, event) {
-            (Self::Free, Event::Ask) => (Self::Asked, &[Clear, SayOpen]),
-            (Self::Free, Event::Meet) => (Self::Open, &[Clear, SayOpen]),
-            (Self::Free, Event::HearAsk) => (Self::Owed, &[]),
-            (Self::Free, Event::HearAnswer) => (Self::Open, &[Deliver]),
-            (Self::Free, Event::HearLate) => (Self::Closed, &[HangUp, SayClosed]),
+            (Self::Free, Event::Connect) => (Self::Connecting, &[ClearLines, SendOpen]),
+            (Self::Free, Event::AnswerRequest) => (Self::Open, &[ClearLines, SendOpen]),
+            (Self::Free, Event::RecvOpen) => (Self::Unanswered, &[]),
+            (Self::Free, Event::RecvAnswer) => (Self::Open, &[Deliver]),
+            (Self::Free, Event::RecvLateAnswer) => (Self::Closed, &[Shutdown, SendClosed]),
 
-            (Self::Asked, Event::HearOpened) => (Self::Open, &[Deliver]),
-            (Self::Asked, Event::HearRefused) => (Self::Free, &[Fail, Free]),
-            (Self::Asked, Event::GiveUp) => (Self::GivenUp, &[]),
-            (Self::GivenUp, Event::HearOpened) => (Self::Closed, &[HangUp, SayClosed]),
-            (Self::GivenUp, Event::HearRefused) => (Self::Free, &[Free]),
+            (Self::Connecting, Event::RecvOpened) => (Self::Open, &[Deliver]),
+            (Self::Connecting, Event::RecvRefused) => (Self::Free, &[Fail, Free]),
+            (Self::Connecting, Event::Abandon) => (Self::Abandoned, &[]),
+            (Self::Abandoned, Event::RecvOpened) => (Self::Closed, &[Shutdown, SendClosed]),
+            (Self::Abandoned, Event::RecvRefused) => (Self::Free, &[Free]),
 
-            (Self::Owed, Event::Accept) => (Self::Open, &[SayOpened]),
+            (Self::Unanswered, Event::Accept) => (Self::Open, &[SendOpened]),
             // A CLOSED before the answer would be a violation, so the answer is REFUSED.
-            (Self::Owed, Event::Refuse | Event::Close) => (Self::Free, &[Free, SayRefused]),
+            (Self::Unanswered, Event::Refuse | Event::Close) => (Self::Free, &[Free, SendRefused]),
 
-            (Self::Open, Event::Close) => (Self::Closed, &[HangUp, SayClosed]),
-            (Self::Open, Event::HearClosed) => (Self::PeerClosed, &[PeerDone]),
-            (Self::PeerClosed, Event::Close) => (Self::Free, &[HangUp, SayClosed, Free]),
-            (Self::Closed, Event::HearClosed) => (Self::Free, &[Free]),
+            (Self::Open, Event::Close) => (Self::Closed, &[Shutdown, SendClosed]),
+            (Self::Open, Event::RecvClosed) => (Self::PeerClosed, &[NotePeerClosed]),
+            (Self::PeerClosed, Event::Close) => (Self::Free, &[Shutdown, SendClosed, Free]),
+            (Self::Closed, Event::RecvClosed) => (Self::Free, &[Free]),
             _ => return None,
         })
     }
 }
 
 impl Event {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Ask,
-        Self::Meet,
-        Self::HearAsk,
-        Self::HearAnswer,
-        Self::HearLate,
-        Self::HearOpened,
-        Self::HearRefused,
-        Self::HearClosed,
-        Self::GiveUp,
-        Self::Accept,
-        Self::Refuse,
-        Self::Close,
-    ];
-
     /// Whether the event begins a channel.
     pub const fn begins(self) -> bool {
         use Event::*;
-        matches!(self, Ask | Meet | HearAsk | HearAnswer | HearLate)
+        matches!(
+            self,
+            Connect | AnswerRequest | RecvOpen | RecvAnswer | RecvLateAnswer
+        )
     }
 
     /// Whether the event is a message of the peer, so that an event out of order is its violation.
-    pub const fn is_heard(self) -> bool {
+    pub const fn is_received(self) -> bool {
         use Event::*;
         matches!(
             self,
-            HearAsk | HearAnswer | HearLate | HearOpened | HearRefused | HearClosed
+            RecvOpen | RecvAnswer | RecvLateAnswer | RecvOpened | RecvRefused | RecvClosed
         )
     }
 }
@@ -174,27 +150,27 @@ impl Event {
 /// A channel number: its state, and the generation of its last channel. Channels use the number one
 /// after another. The default is a number that no channel has had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
+pub struct ChannelSlot {
     /// Generation of the channel that has the number, or had it last.
     generation: u32,
-    phase: Phase,
+    state: ChannelState,
 }
 
-impl Opening {
+impl ChannelSlot {
     /// A free number, by the generation of its last channel.
     pub const fn freed(generation: u32) -> Self {
-        let phase = Phase::Free;
-        Self { generation, phase }
+        let state = ChannelState::Free;
+        Self { generation, state }
     }
 
     /// The state.
-    pub const fn phase(&self) -> Phase {
-        self.phase
+    pub const fn state(&self) -> ChannelState {
+        self.state
     }
 
     /// Whether no channel has the number.
     pub const fn is_free(&self) -> bool {
-        matches!(self.phase, Phase::Free)
+        matches!(self.state, ChannelState::Free)
     }
 
     /// The generation of the next channel.
@@ -228,7 +204,7 @@ impl Opening {
     /// to do.
     ///
     /// # Errors
-    /// The violation of a message that does not fit ([`Event::is_heard`]). Nothing has changed.
+    /// The violation of a message that does not fit ([`Event::is_received`]). Nothing has changed.
     pub fn step(&mut self, generation: u32, event: Event) -> Result<Actions, Violation> {
         let fits = match (event.begins(), self.is_free()) {
             (true, _) => self.fits(generation),
@@ -236,13 +212,13 @@ impl Opening {
             (false, false) if generation != self.generation => Err(Violation::Generation),
             (false, false) => Ok(()),
         };
-        let after = self.phase.after(event).ok_or(Violation::MessageOrder);
+        let after = self.state.after(event).ok_or(Violation::MessageOrder);
         match fits.and(after) {
-            Ok((phase, actions)) => {
-                *self = Self { generation, phase };
+            Ok((state, actions)) => {
+                *self = Self { generation, state };
                 Ok(actions)
             }
-            Err(violation) if event.is_heard() => Err(violation),
+            Err(violation) if event.is_received() => Err(violation),
             Err(_) => Ok(&[]),
         }
     }
@@ -259,8 +235,8 @@ impl Opening {
 ///
 /// # Errors
 /// The rule that the front broke. Slices may have been reserved: the tunnel must end.
-pub fn judge(
-    opening: &Opening,
+pub fn check_open(
+    opening: &ChannelSlot,
     naming: &mut NameAssembler,
     find: impl FnOnce(u32) -> Option<Request>,
     book: &mut SliceAllocator,
@@ -326,7 +302,7 @@ pub fn free(book: &mut SliceAllocator, open: &Open) {
 /// What the front tries for the first opening that waits for room: it begins with
 /// [`Self::Allocate`], and goes on with [`Self::after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placing {
+pub enum Placement {
     /// Allocate its slices and open the channel. Done if they could be allocated.
     Allocate,
     /// Grow the region by [`windows_for`] its rings, or more. Done if a segment was offered.
@@ -339,7 +315,7 @@ pub enum Placing {
     Wait,
 }
 
-impl Placing {
+impl Placement {
     /// The next thing to try. `growing`: the back has not answered to an offered segment yet.
     #[must_use]
     pub const fn after(self, is_done: bool, growing: bool) -> Self {
@@ -396,20 +372,20 @@ impl Tags {
 }
 
 /// The message that the front sends for an action, if any.
-pub fn said_by_front(action: Action, open: &Open) -> Option<Slot> {
+pub fn front_message(action: Action, open: &Open) -> Option<Slot> {
     match action {
-        Action::SayOpen => Some(FrontMessage::Open(*open).encode()),
-        Action::SayClosed => Some(FrontMessage::Closed(open.channel).encode()),
+        Action::SendOpen => Some(FrontMessage::Open(*open).encode()),
+        Action::SendClosed => Some(FrontMessage::Closed(open.channel).encode()),
         _ => None,
     }
 }
 
 /// The message that the back sends for an action, if any; `why` is the reason of a refusal.
-pub fn said_by_back(action: Action, channel: ChannelId, why: Refusal) -> Option<Slot> {
+pub fn back_message(action: Action, channel: ChannelId, why: Refusal) -> Option<Slot> {
     match action {
-        Action::SayOpened => Some(BackMessage::Opened(channel).encode()),
-        Action::SayRefused => Some(BackMessage::Refused { channel, why }.encode()),
-        Action::SayClosed => Some(BackMessage::Closed(channel).encode()),
+        Action::SendOpened => Some(BackMessage::Opened(channel).encode()),
+        Action::SendRefused => Some(BackMessage::Refused { channel, why }.encode()),
+        Action::SendClosed => Some(BackMessage::Closed(channel).encode()),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Everything here runs on the mover's worker alone; the locks say so to Rust.
 
-use idts_core::group::{GROUPS_MAX, HOLD_NS, LOOK_COST, SUBSCRIBERS_MAX};
+use idts_core::group::{BLOCK_NS, GROUPS_MAX, SKIP_COST, SUBSCRIBERS_MAX};
 use idts_core::record::framed;
 use idts_core::ring::set_lag;
 use idts_core::uapi;
@@ -337,7 +337,7 @@ impl State {
             let paid = if copied > 0 {
                 copied
             } else {
-                LOOK_COST.min(frame)
+                SKIP_COST.min(frame)
             };
             cost = cost.saturating_add(paid);
         }
@@ -464,7 +464,7 @@ impl Subscriber {
             self.held = now;
         }
         // Two CPUs' clocks may differ a little.
-        if now.saturating_sub(self.held) > HOLD_NS {
+        if now.saturating_sub(self.held) > BLOCK_NS {
             drop(live);
             drop(tx);
             sink.reset();

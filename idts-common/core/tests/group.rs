@@ -11,7 +11,8 @@
 use std::collections::VecDeque;
 
 use idts_core::group::{
-    Bill, Delivery, Hold, Members, OnLag, Room, Subscriber, HOLD_NS, LOOK_COST, SUBSCRIBERS_MAX,
+    Backpressure, Delivery, Members, OnLag, RecordCost, Room, Subscriber, BLOCK_NS, SKIP_COST,
+    SUBSCRIBERS_MAX,
 };
 use idts_core::record::framed;
 use idts_core::wire::{group, Kind, Refusal};
@@ -74,7 +75,7 @@ struct Model {
     written: VecDeque<(u32, u32)>,
     next: u32,
     /// The one that was taken.
-    under_way: Option<(u32, u32, Bill)>,
+    under_way: Option<(u32, u32, RecordCost)>,
     paid: u64,
     due: u64,
     /// Since when the publisher has waited for subscribers at a stretch of looks.
@@ -190,20 +191,20 @@ impl Model {
         }
     }
 
-    fn take(&mut self) -> Option<(u32, u32, Bill)> {
+    fn take(&mut self) -> Option<(u32, u32, RecordCost)> {
         let (number, len) = *self.written.front()?;
         let frame = framed(len).unwrap();
         let mut held = false;
         for peer in &mut self.peers {
-            if !peer.decided.can_hold(self.may_block) {
+            if !peer.decided.can_block(self.may_block) {
                 continue;
             }
             assert_eq!(peer.on_lag, OnLag::Block, "it did not ask for that");
             let room = Room::of(frame, peer.size - peer.used, peer.size);
-            match peer.decided.hold(room, self.now) {
-                Hold::Go => assert_ne!(room, Room::TooLittle),
-                Hold::Wait => held = true,
-                Hold::Disconnect => {
+            match peer.decided.backpressure(room, self.now) {
+                Backpressure::Go => assert_ne!(room, Room::TooLittle),
+                Backpressure::Wait => held = true,
+                Backpressure::Disconnect => {
                     peer.reset = true;
                     self.members.leave();
                 }
@@ -213,7 +214,7 @@ impl Model {
             assert!(self.may_block, "the publisher did not agree");
             let since = *self.waits.get_or_insert(self.now);
             // Each of them has its second, from when it was found slow.
-            let most = HOLD_NS * self.peers.len() as u64;
+            let most = BLOCK_NS * self.peers.len() as u64;
             assert!(self.now - since <= most, "it waits too long");
             return None;
         }
@@ -223,7 +224,7 @@ impl Model {
             peer.taken += u32::from(!peer.decided.is_gone());
             peer.decided.take();
         }
-        Some((number, len, Bill::new(frame)))
+        Some((number, len, RecordCost::new(frame)))
     }
 
     fn end(&mut self) {
@@ -274,11 +275,11 @@ proptest! {
 
     #[test]
     fn a_bill_is_never_less_than_the_record(frame in 1u32..1 << 22, copied in vec(any::<bool>(), 0..300)) {
-        let mut bill = Bill::new(frame);
+        let mut bill = RecordCost::new(frame);
         let mut paid = 0u64;
         for is_copied in &copied {
             let cost = bill.add(*is_copied);
-            prop_assert_eq!(cost, if *is_copied { frame } else { frame.min(LOOK_COST) });
+            prop_assert_eq!(cost, if *is_copied { frame } else { frame.min(SKIP_COST) });
             paid += u64::from(cost);
         }
         let whole = paid + u64::from(bill.rest());
@@ -290,33 +291,51 @@ proptest! {
 #[test]
 fn a_second_and_no_more() {
     let mut slow = Subscriber::new(OnLag::Block);
-    assert!(slow.can_hold(true) && !slow.can_hold(false));
-    assert_eq!(slow.hold(Room::TooLittle, 5), Hold::Wait);
-    assert_eq!(slow.hold(Room::TooLittle, 5 + HOLD_NS), Hold::Wait);
-    assert_eq!(slow.hold(Room::Enough, 6 + HOLD_NS), Hold::Go);
-    assert_eq!(slow.hold(Room::TooLittle, 7 + HOLD_NS), Hold::Wait);
+    assert!(slow.can_block(true) && !slow.can_block(false));
+    assert_eq!(slow.backpressure(Room::TooLittle, 5), Backpressure::Wait);
+    assert_eq!(
+        slow.backpressure(Room::TooLittle, 5 + BLOCK_NS),
+        Backpressure::Wait
+    );
+    assert_eq!(
+        slow.backpressure(Room::Enough, 6 + BLOCK_NS),
+        Backpressure::Go
+    );
+    assert_eq!(
+        slow.backpressure(Room::TooLittle, 7 + BLOCK_NS),
+        Backpressure::Wait
+    );
     // A clock that goes back is no time.
-    assert_eq!(slow.hold(Room::TooLittle, 0), Hold::Wait);
-    assert_eq!(slow.hold(Room::TooLittle, 7 + 2 * HOLD_NS), Hold::Wait);
-    let over = slow.hold(Room::TooLittle, 8 + 2 * HOLD_NS);
-    assert_eq!((over, slow.is_gone()), (Hold::Disconnect, true));
-    assert!(!slow.can_hold(true), "who is gone holds nobody");
-    assert_eq!(slow.hold(Room::TooLittle, u64::MAX), Hold::Go);
+    assert_eq!(slow.backpressure(Room::TooLittle, 0), Backpressure::Wait);
+    assert_eq!(
+        slow.backpressure(Room::TooLittle, 7 + 2 * BLOCK_NS),
+        Backpressure::Wait
+    );
+    let over = slow.backpressure(Room::TooLittle, 8 + 2 * BLOCK_NS);
+    assert_eq!((over, slow.is_gone()), (Backpressure::Disconnect, true));
+    assert!(!slow.can_block(true), "who is gone holds nobody");
+    assert_eq!(
+        slow.backpressure(Room::TooLittle, u64::MAX),
+        Backpressure::Go
+    );
     slow.take();
     assert!(!slow.is_due());
     assert_eq!(slow.deliver(Room::Enough), Delivery::Nothing);
     for other in [OnLag::Drop, OnLag::Disconnect] {
-        assert!(!Subscriber::new(other).can_hold(true), "{other:?}");
+        assert!(!Subscriber::new(other).can_block(true), "{other:?}");
     }
     // Time 0 is a time.
     let mut early = Subscriber::new(OnLag::Block);
-    assert_eq!(early.hold(Room::TooLittle, 0), Hold::Wait);
-    assert_eq!(early.hold(Room::TooLittle, HOLD_NS), Hold::Wait);
-    let over = early.hold(Room::TooLittle, HOLD_NS + 1);
-    assert_eq!(over, Hold::Disconnect);
+    assert_eq!(early.backpressure(Room::TooLittle, 0), Backpressure::Wait);
+    assert_eq!(
+        early.backpressure(Room::TooLittle, BLOCK_NS),
+        Backpressure::Wait
+    );
+    let over = early.backpressure(Room::TooLittle, BLOCK_NS + 1);
+    assert_eq!(over, Backpressure::Disconnect);
     // Nobody waits for room that there cannot be.
     let mut small = Subscriber::new(OnLag::Block);
-    assert_eq!(small.hold(Room::Never, 0), Hold::Go);
+    assert_eq!(small.backpressure(Room::Never, 0), Backpressure::Go);
 }
 
 /// PROTOCOL.md's table of sources, with room and without.

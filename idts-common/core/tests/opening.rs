@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use idts_core::allocator::SliceAllocator;
 use idts_core::error::Violation;
 use idts_core::opening::{
-    allocate, free, judge, reserve, said_by_back, said_by_front, windows_for, Action, Actions,
-    Event, Opening, Phase, Placing, Tags,
+    allocate, back_message, check_open, free, front_message, reserve, windows_for, Action, Actions,
+    ChannelSlot, ChannelState, Event, Placement, Tags,
 };
 use idts_core::reassembly::NameAssembler;
 use idts_core::wire::{
@@ -24,6 +24,33 @@ use idts_core::wire::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+/// All states.
+const STATES: [ChannelState; ChannelState::PeerClosed as usize + 1] = [
+    ChannelState::Free,
+    ChannelState::Connecting,
+    ChannelState::Abandoned,
+    ChannelState::Unanswered,
+    ChannelState::Open,
+    ChannelState::Closed,
+    ChannelState::PeerClosed,
+];
+
+/// All events.
+const EVENTS: [Event; Event::Close as usize + 1] = [
+    Event::Connect,
+    Event::AnswerRequest,
+    Event::RecvOpen,
+    Event::RecvAnswer,
+    Event::RecvLateAnswer,
+    Event::RecvOpened,
+    Event::RecvRefused,
+    Event::RecvClosed,
+    Event::Abandon,
+    Event::Accept,
+    Event::Refuse,
+    Event::Close,
+];
 
 /// Channel numbers of the models: 1 and 2.
 const NUMBERS: usize = 3;
@@ -73,7 +100,7 @@ enum Told {
 /// A channel as one side has it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Channel {
-    opening: Opening,
+    opening: ChannelSlot,
     open: Open,
     /// A program has this end.
     is_used: bool,
@@ -129,15 +156,15 @@ impl Pair {
             let channel = &mut own.channels[number];
             let open = channel.open;
             match action {
-                Action::Clear => assert_eq!(side, FRONT, "the front clears"),
-                Action::SayClosed => {
-                    assert_eq!(actions[at - 1], Action::HangUp, "flags come first");
+                Action::ClearLines => assert_eq!(side, FRONT, "the front clears"),
+                Action::SendClosed => {
+                    assert_eq!(actions[at - 1], Action::Shutdown, "flags come first");
                     assert!(!channel.is_over, "a second CLOSED, or one of nothing");
                     channel.is_over = true;
                     channel.is_used = false;
                 }
-                Action::SayOpen | Action::SayOpened => {}
-                Action::SayRefused => channel.is_over = true,
+                Action::SendOpen | Action::SendOpened => {}
+                Action::SendRefused => channel.is_over = true,
                 Action::Deliver => {
                     let program = channel.asker.take().expect("who asked");
                     assert_eq!(own.programs[program], Told::Nothing, "told twice");
@@ -150,8 +177,8 @@ impl Pair {
                     own.programs[program] = Told::Refused;
                     channel.is_over = true;
                 }
-                Action::HangUp => assert!(!channel.is_over, "an access after CLOSED"),
-                Action::PeerDone => assert!(channel.is_used, "nobody is there to be told"),
+                Action::Shutdown => assert!(!channel.is_over, "an access after CLOSED"),
+                Action::NotePeerClosed => assert!(channel.is_used, "nobody is there to be told"),
                 Action::Free => {
                     assert!(channel.opening.is_free());
                     channel.asker = None;
@@ -160,8 +187,8 @@ impl Pair {
                 }
             }
             let slot = match side {
-                FRONT => said_by_front(*action, &open),
-                _ => said_by_back(*action, open.channel, why),
+                FRONT => front_message(*action, &open),
+                _ => back_message(*action, open.channel, why),
             };
             self.sides[1 - side].inbox.extend(slot);
         }
@@ -224,8 +251,8 @@ impl Pair {
             ..front.channels[number]
         };
         let event = match tag {
-            0 => Event::Ask,
-            _ => Event::Meet,
+            0 => Event::Connect,
+            _ => Event::AnswerRequest,
         };
         self.step(FRONT, channel, event);
         true
@@ -262,7 +289,7 @@ impl Pair {
             Step::GiveUp { side, last } => self.give_up(side, last),
             Step::Answer { accept, number } => {
                 let channel = self.sides[BACK].channels[number];
-                if channel.opening.phase() != Phase::Owed {
+                if channel.opening.state() != ChannelState::Unanswered {
                     return false;
                 }
                 self.sides[BACK].channels[number].is_used = accept;
@@ -307,7 +334,7 @@ impl Pair {
         own.programs[program] = Told::GaveUp;
         let asked = own.channels.iter().find(|c| c.asker == Some(program));
         if let Some(channel) = asked.map(|c| c.open.channel) {
-            self.step(side, channel, Event::GiveUp);
+            self.step(side, channel, Event::Abandon);
         }
         true
     }
@@ -322,12 +349,12 @@ impl Pair {
                     self.sides[BACK].inbox.push_back(slot);
                 }
             }
-            BackMessage::Opened(channel) => self.step(FRONT, channel, Event::HearOpened),
+            BackMessage::Opened(channel) => self.step(FRONT, channel, Event::RecvOpened),
             BackMessage::Refused { channel, .. } => {
                 self.sides[FRONT].channels[channel.id as usize].is_over = true;
-                self.step(FRONT, channel, Event::HearRefused);
+                self.step(FRONT, channel, Event::RecvRefused);
             }
-            BackMessage::Closed(channel) => self.step(FRONT, channel, Event::HearClosed),
+            BackMessage::Closed(channel) => self.step(FRONT, channel, Event::RecvClosed),
             other => panic!("{other:?}"),
         }
     }
@@ -342,7 +369,7 @@ impl Pair {
                     *told = Told::Refused;
                 }
             }
-            FrontMessage::Closed(channel) => self.step(BACK, channel, Event::HearClosed),
+            FrontMessage::Closed(channel) => self.step(BACK, channel, Event::RecvClosed),
             other => panic!("{other:?}"),
         }
     }
@@ -360,7 +387,7 @@ impl Pair {
             all.find(|request| request.tag == tag)
         };
         let book = back.book.as_mut().unwrap();
-        let name = judge(&channel.opening, &mut self.naming, find, book, &open);
+        let name = check_open(&channel.opening, &mut self.naming, find, book, &open);
         assert_eq!(name, Ok(None), "an honest peer");
         *channel = Channel {
             opening: channel.opening,
@@ -368,14 +395,14 @@ impl Pair {
             ..Channel::default()
         };
         let event = match open.tag {
-            0 => Event::HearAsk,
+            0 => Event::RecvOpen,
             tag => {
                 let program = self.take_asked(tag);
                 let waits = self.sides[BACK].programs[program] == Told::Nothing;
                 self.sides[BACK].channels[open.channel.id as usize].asker = Some(program);
                 match waits {
-                    true => Event::HearAnswer,
-                    false => Event::HearLate,
+                    true => Event::RecvAnswer,
+                    false => Event::RecvLateAnswer,
                 }
             }
         };
@@ -437,20 +464,20 @@ proptest! {
 
     /// Another generation is never heard, and leaves everything as it was.
     #[test]
-    fn other_generations(other in any::<u32>(), at in 0..Phase::ALL.len()) {
-        let before = at_phase(Phase::ALL[at]);
+    fn other_generations(other in any::<u32>(), at in 0..STATES.len()) {
+        let before = at_phase(STATES[at]);
         let own = match before.is_free() {
             true => before.next(),
             false => before.next().wrapping_sub(1),
         };
         prop_assume!(other != own);
-        for event in Event::ALL {
+        for event in EVENTS {
             let mut opening = before;
             match opening.step(other, event) {
-                Ok(actions) => prop_assert!(!event.is_heard() && actions.is_empty()),
-                Err(Violation::Generation) => prop_assert!(event.is_heard()),
+                Ok(actions) => prop_assert!(!event.is_received() && actions.is_empty()),
+                Err(Violation::Generation) => prop_assert!(event.is_received()),
                 Err(Violation::ChannelId) => {
-                    prop_assert!(event.is_heard() && event.begins() != before.is_free());
+                    prop_assert!(event.is_received() && event.begins() != before.is_free());
                 }
                 Err(violation) => prop_assert!(false, "{violation:?}"),
             }
@@ -506,19 +533,19 @@ proptest! {
     ) {
         let mut done = done.into_iter();
         let (mut waiting, mut growing, mut retiring) = (waiting, was_growing, false);
-        let mut next = Placing::Allocate;
+        let mut next = Placement::Allocate;
         let mut tried = 0;
-        while next != Placing::Wait && waiting > 0 {
+        while next != Placement::Wait && waiting > 0 {
             let is_done = done.next().unwrap_or(false);
             match next {
-                Placing::Allocate => waiting -= usize::from(is_done),
-                Placing::Grow => {
+                Placement::Allocate => waiting -= usize::from(is_done),
+                Placement::Grow => {
                     prop_assert!(!growing, "one segment at a time");
                     growing = is_done;
                 }
-                Placing::Shrink => retiring = is_done,
-                Placing::Refuse => waiting -= 1,
-                Placing::Wait => {}
+                Placement::Shrink => retiring = is_done,
+                Placement::Refuse => waiting -= 1,
+                Placement::Wait => {}
             }
             next = next.after(is_done, growing);
             tried += 1;
@@ -563,70 +590,70 @@ fn windows_by_hand() {
 
 #[test]
 fn generations_go_round() {
-    let mut opening = Opening::freed(u32::MAX - 1);
+    let mut opening = ChannelSlot::freed(u32::MAX - 1);
     for generation in [u32::MAX, 0, 1] {
         assert!(opening.is_free() && !opening.has(generation));
         assert_eq!(opening.next(), generation);
-        opening.step(generation, Event::HearAsk).unwrap();
+        opening.step(generation, Event::RecvOpen).unwrap();
         assert!(opening.has(generation));
         opening.step(generation, Event::Refuse).unwrap();
     }
-    assert_eq!(opening, Opening::freed(1));
+    assert_eq!(opening, ChannelSlot::freed(1));
 }
 
 #[test]
 fn whose_number_it_is() {
-    let mut opening = Opening::freed(4);
+    let mut opening = ChannelSlot::freed(4);
     assert!(!opening.has(4) && !opening.has(5));
-    opening.step(5, Event::Meet).unwrap();
+    opening.step(5, Event::AnswerRequest).unwrap();
     assert!(opening.has(5) && !opening.has(4) && !opening.has(6));
     assert_eq!(opening.act(4, Event::Close), &[]);
-    let closes: Actions = &[Action::HangUp, Action::SayClosed];
+    let closes: Actions = &[Action::Shutdown, Action::SendClosed];
     assert_eq!(opening.act(5, Event::Close), closes);
     assert_eq!(opening.act(5, Event::Close), &[], "closed twice");
-    assert_eq!(opening.act(5, Event::HearClosed), &[Action::Free]);
+    assert_eq!(opening.act(5, Event::RecvClosed), &[Action::Free]);
 }
 
 /// Who is to blame for what does not fit.
 #[test]
 fn what_is_heard_and_what_is_done() {
     let heard = [
-        Event::HearAsk,
-        Event::HearAnswer,
-        Event::HearLate,
-        Event::HearOpened,
-        Event::HearRefused,
-        Event::HearClosed,
+        Event::RecvOpen,
+        Event::RecvAnswer,
+        Event::RecvLateAnswer,
+        Event::RecvOpened,
+        Event::RecvRefused,
+        Event::RecvClosed,
     ];
     let begins = [
-        Event::Ask,
-        Event::Meet,
-        Event::HearAsk,
-        Event::HearAnswer,
-        Event::HearLate,
+        Event::Connect,
+        Event::AnswerRequest,
+        Event::RecvOpen,
+        Event::RecvAnswer,
+        Event::RecvLateAnswer,
     ];
-    for event in Event::ALL {
-        assert_eq!(event.is_heard(), heard.contains(&event), "{event:?}");
+    for event in EVENTS {
+        assert_eq!(event.is_received(), heard.contains(&event), "{event:?}");
         assert_eq!(event.begins(), begins.contains(&event), "{event:?}");
     }
 }
 
 /// A number in this phase.
-fn at_phase(phase: Phase) -> Opening {
+fn at_phase(phase: ChannelState) -> ChannelSlot {
     let events: &[Event] = match phase {
-        Phase::Free => &[],
-        Phase::Asked => &[Event::Ask],
-        Phase::GivenUp => &[Event::Ask, Event::GiveUp],
-        Phase::Owed => &[Event::HearAsk],
-        Phase::Open => &[Event::Meet],
-        Phase::Closed => &[Event::HearLate],
-        Phase::PeerClosed => &[Event::Meet, Event::HearClosed],
+        ChannelState::Free => &[],
+        ChannelState::Connecting => &[Event::Connect],
+        ChannelState::Abandoned => &[Event::Connect, Event::Abandon],
+        ChannelState::Unanswered => &[Event::RecvOpen],
+        ChannelState::Open => &[Event::AnswerRequest],
+        ChannelState::Closed => &[Event::RecvLateAnswer],
+        ChannelState::PeerClosed => &[Event::AnswerRequest, Event::RecvClosed],
     };
-    let mut opening = Opening::default();
+    let mut opening = ChannelSlot::default();
     for event in events {
         opening.step(1, *event).unwrap();
     }
-    assert_eq!(opening.phase(), phase);
+    assert_eq!(opening.state(), phase);
     opening
 }
 
@@ -634,8 +661,8 @@ fn at_phase(phase: Phase) -> Opening {
 #[test]
 fn every_cell_keeps_the_rules() {
     use Action::*;
-    for phase in Phase::ALL {
-        for event in Event::ALL {
+    for phase in STATES {
+        for event in EVENTS {
             let cell = format!("{phase:?}, {event:?}");
             let before = at_phase(phase);
             let mut opening = before;
@@ -646,7 +673,7 @@ fn every_cell_keeps_the_rules() {
             let result = opening.step(generation, event);
             let Some((after, actions)) = phase.after(event) else {
                 assert_eq!(opening, before, "{cell}: changed");
-                match (event.is_heard(), event.begins(), before.is_free()) {
+                match (event.is_received(), event.begins(), before.is_free()) {
                     (false, _, _) => assert_eq!(result, Ok(&[] as Actions), "{cell}"),
                     (true, true, _) | (true, false, true) => {
                         assert_eq!(result, Err(Violation::ChannelId), "{cell}");
@@ -656,30 +683,31 @@ fn every_cell_keeps_the_rules() {
                 continue;
             };
             assert_eq!(result, Ok(actions), "{cell}");
-            assert_eq!(opening.phase(), after, "{cell}");
+            assert_eq!(opening.state(), after, "{cell}");
             let has = |action| actions.contains(&action);
             // Free is what nobody holds: both said CLOSED, or it was refused.
-            assert_eq!(has(Free), after == Phase::Free, "{cell}");
+            assert_eq!(has(Free), after == ChannelState::Free, "{cell}");
             // CLOSED is said of what is open, after flags and event, and of nothing else.
-            let was_open = matches!(phase, Phase::Open | Phase::PeerClosed);
+            let was_open = matches!(phase, ChannelState::Open | ChannelState::PeerClosed);
             let never_wanted = matches!(
                 (phase, event),
-                (Phase::GivenUp, Event::HearOpened) | (Phase::Free, Event::HearLate)
+                (ChannelState::Abandoned, Event::RecvOpened)
+                    | (ChannelState::Free, Event::RecvLateAnswer)
             );
-            assert_eq!(has(SayClosed), has(HangUp), "{cell}");
+            assert_eq!(has(SendClosed), has(Shutdown), "{cell}");
             assert_eq!(
-                has(SayClosed),
+                has(SendClosed),
                 was_open && event == Event::Close || never_wanted,
                 "{cell}"
             );
             // Who asked hears once: by Deliver or Fail, when it leaves Asked.
             let told = has(Deliver) || has(Fail);
-            let left = phase == Phase::Asked && after != Phase::GivenUp;
-            assert_eq!(told, left || event == Event::HearAnswer, "{cell}");
+            let left = phase == ChannelState::Connecting && after != ChannelState::Abandoned;
+            assert_eq!(told, left || event == Event::RecvAnswer, "{cell}");
             // Every OPEN that asks is answered once.
-            let answered = has(SayOpened) || has(SayRefused);
-            assert_eq!(answered, phase == Phase::Owed, "{cell}");
-            assert_eq!(has(Clear), has(SayOpen), "{cell}: zeroes");
+            let answered = has(SendOpened) || has(SendRefused);
+            assert_eq!(answered, phase == ChannelState::Unanswered, "{cell}");
+            assert_eq!(has(ClearLines), has(SendOpen), "{cell}: zeroes");
         }
     }
 }
@@ -722,7 +750,7 @@ fn what_an_open_breaks_is_told_in_order() {
         kind: Kind::Stream,
         ..Open::default()
     };
-    let judged = |open: Open, named: bool, phase: Phase| {
+    let judged = |open: Open, named: bool, phase: ChannelState| {
         let mut naming = NameAssembler::NONE;
         if named {
             naming.push(name()).unwrap();
@@ -730,40 +758,46 @@ fn what_an_open_breaks_is_told_in_order() {
         let mut book = SliceAllocator::new();
         book.add_segment(0, 1).unwrap();
         let find = |tag| (tag == request.tag).then_some(request);
-        judge(&at_phase(phase), &mut naming, find, &mut book, &open)
+        check_open(&at_phase(phase), &mut naming, find, &mut book, &open)
     };
-    assert_eq!(judged(good, false, Phase::Free), Ok(None));
-    let in_use = judged(good, true, Phase::Open);
+    assert_eq!(judged(good, false, ChannelState::Free), Ok(None));
+    let in_use = judged(good, true, ChannelState::Open);
     assert_eq!(in_use, Err(Violation::ChannelId), "before its name");
     let mut old = good;
     old.channel.generation = 2;
-    assert_eq!(judged(old, true, Phase::Free), Err(Violation::Generation));
-    let named = judged(Open { tag: 8, ..good }, true, Phase::Free);
+    assert_eq!(
+        judged(old, true, ChannelState::Free),
+        Err(Violation::Generation)
+    );
+    let named = judged(Open { tag: 8, ..good }, true, ChannelState::Free);
     assert_eq!(named, Err(Violation::MessageOrder), "before its tag");
     let strange = Open {
         tag: 8,
         domain: 4,
         ..good
     };
-    assert_eq!(judged(strange, false, Phase::Free), Err(Violation::Tag));
+    assert_eq!(
+        judged(strange, false, ChannelState::Free),
+        Err(Violation::Tag)
+    );
     let unlike = Open {
         domain: 4,
         front_ring: ring(900),
         ..good
     };
-    let unlike = judged(unlike, false, Phase::Free);
+    let unlike = judged(unlike, false, ChannelState::Free);
     assert_eq!(unlike, Err(Violation::MessageField), "before its slices");
     let out = Open {
         front_ring: ring(16),
         ..good
     };
-    let out = judged(out, false, Phase::Free);
+    let out = judged(out, false, ChannelState::Free);
     assert_eq!(out, Err(Violation::SliceRange));
     let overlap = Open {
         back_ring: ring(1),
         ..good
     };
-    let overlap = judged(overlap, false, Phase::Free);
+    let overlap = judged(overlap, false, ChannelState::Free);
     assert_eq!(overlap, Err(Violation::SliceOverlap));
     // A wish of its own answers nothing; an alias goes with it.
     let wish = Open {
@@ -771,28 +805,28 @@ fn what_an_open_breaks_is_told_in_order() {
         domain: 0,
         ..good
     };
-    assert_eq!(judged(wish, true, Phase::Free), Ok(Some(name())));
+    assert_eq!(judged(wish, true, ChannelState::Free), Ok(Some(name())));
     let group = Open {
         kind: Kind::Subscribe,
         ..wish
     };
-    let unnamed = judged(group, false, Phase::Free);
+    let unnamed = judged(group, false, ChannelState::Free);
     assert_eq!(unnamed, Err(Violation::MessageOrder));
 }
 
 #[test]
 fn a_segment_that_was_not_mapped() {
     for (waits, windows, need, next) in [
-        (false, 4, 1, Placing::Wait),
-        (true, 4, 1, Placing::Grow),
-        (true, 4, 4, Placing::Shrink),
-        (true, 1, 4, Placing::Shrink),
+        (false, 4, 1, Placement::Wait),
+        (true, 4, 1, Placement::Grow),
+        (true, 4, 4, Placement::Shrink),
+        (true, 1, 4, Placement::Shrink),
     ] {
-        let after = Placing::after_unmapped(waits, windows, need);
+        let after = Placement::after_unmapped(waits, windows, need);
         assert_eq!(after, next, "{waits} {windows} {need}");
     }
-    assert_eq!(Placing::Wait.after(true, false), Placing::Wait);
-    assert_eq!(Placing::Wait.after(false, true), Placing::Wait);
+    assert_eq!(Placement::Wait.after(true, false), Placement::Wait);
+    assert_eq!(Placement::Wait.after(false, true), Placement::Wait);
 }
 
 /// What is said for an action, and that nothing is said for the others.
@@ -809,20 +843,29 @@ fn each_side_says_its_own() {
     let channel = open.channel;
     let why = Refusal::Forbidden;
     for action in [
-        Clear, SayOpen, SayOpened, SayRefused, SayClosed, Deliver, Fail, HangUp, PeerDone, Free,
+        ClearLines,
+        SendOpen,
+        SendOpened,
+        SendRefused,
+        SendClosed,
+        Deliver,
+        Fail,
+        Shutdown,
+        NotePeerClosed,
+        Free,
     ] {
         let front = match action {
-            SayOpen => Some(FrontMessage::Open(open).encode()),
-            SayClosed => Some(FrontMessage::Closed(channel).encode()),
+            SendOpen => Some(FrontMessage::Open(open).encode()),
+            SendClosed => Some(FrontMessage::Closed(channel).encode()),
             _ => None,
         };
         let back = match action {
-            SayOpened => Some(BackMessage::Opened(channel).encode()),
-            SayRefused => Some(BackMessage::Refused { channel, why }.encode()),
-            SayClosed => Some(BackMessage::Closed(channel).encode()),
+            SendOpened => Some(BackMessage::Opened(channel).encode()),
+            SendRefused => Some(BackMessage::Refused { channel, why }.encode()),
+            SendClosed => Some(BackMessage::Closed(channel).encode()),
             _ => None,
         };
-        assert_eq!(said_by_front(action, &open), front, "{action:?}");
-        assert_eq!(said_by_back(action, channel, why), back, "{action:?}");
+        assert_eq!(front_message(action, &open), front, "{action:?}");
+        assert_eq!(back_message(action, channel, why), back, "{action:?}");
     }
 }

@@ -7,7 +7,7 @@ use super::input::{Input, Lying};
 use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::error::Violation;
-use idts_core::opening::{free, judge, lines_of, Action, Event, Opening};
+use idts_core::opening::{check_open, free, lines_of, Action, ChannelSlot, Event};
 use idts_core::reassembly::{NameAssembler, SegmentAssembler};
 use idts_core::role::Role;
 use idts_core::wire::{
@@ -24,7 +24,7 @@ struct Back {
     lines: HashSet<(u32, u32)>,
     naming: NameAssembler,
     /// Channel numbers, and the OPEN of the channel that has one.
-    openings: HashMap<u32, Opening>,
+    openings: HashMap<u32, ChannelSlot>,
     open: HashMap<u32, Open>,
 }
 
@@ -40,7 +40,7 @@ impl Back {
         }
     }
 
-    fn opening(&mut self, id: u32) -> &mut Opening {
+    fn opening(&mut self, id: u32) -> &mut ChannelSlot {
         self.openings.entry(id).or_default()
     }
 
@@ -87,7 +87,7 @@ impl Back {
         let find = |tag: u32| (tag % 2 == 1).then(|| request(&open));
         // A violation ends the tunnel; here it goes on with the book as it was.
         let (mut book, mut naming) = (self.book.clone(), self.naming);
-        let Ok(name) = judge(&opening, &mut naming, find, &mut book, &open) else {
+        let Ok(name) = check_open(&opening, &mut naming, find, &mut book, &open) else {
             assert_eq!(*self.opening(id), opening);
             return;
         };
@@ -99,9 +99,9 @@ impl Back {
         self.take_ring(open.back_ring);
         self.open.insert(id, open);
         let event = match open.tag {
-            0 => Event::HearAsk,
-            tag if tag % 4 == 1 => Event::HearLate,
-            _ => Event::HearAnswer,
+            0 => Event::RecvOpen,
+            tag if tag % 4 == 1 => Event::RecvLateAnswer,
+            _ => Event::RecvAnswer,
         };
         self.step(open.channel, event).expect("it was found right");
         if open.tag == 0 {
@@ -124,7 +124,7 @@ impl Back {
             match action {
                 Action::Free => self.free(id),
                 // The back closes when the front did.
-                Action::PeerDone => self.step(channel, Event::Close)?,
+                Action::NotePeerClosed => self.step(channel, Event::Close)?,
                 _ => {}
             }
         }
@@ -175,8 +175,8 @@ impl Back {
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
             FrontMessage::Closed(channel) => {
                 assert!(channel.id > 0);
-                if self.step(channel, Event::HearClosed).is_ok() {
-                    let again = self.step(channel, Event::HearClosed);
+                if self.step(channel, Event::RecvClosed).is_ok() {
+                    let again = self.step(channel, Event::RecvClosed);
                     assert!(again.is_err(), "a second CLOSED");
                 }
             }

@@ -7,7 +7,7 @@
 use super::common::{AtomicMem, Weak, Without};
 use super::{builder, Link, DATA, READER, WRITER};
 use idts_core::mem::SharedMem;
-use idts_core::opening::{Action, Event, Opening};
+use idts_core::opening::{Action, ChannelSlot, Event};
 use idts_core::ring::{peer_flags, set_flags, Consumer, Lines, Producer};
 use idts_core::wire::line;
 use loom::thread;
@@ -36,28 +36,28 @@ fn send_closed<M: SharedMem>(link: &Link<M>, lines: Lines) {
 }
 
 /// A channel that both sides may use.
-fn opened() -> Opening {
-    let mut opening = Opening::default();
-    opening.act(1, Event::Meet);
+fn opened() -> ChannelSlot {
+    let mut opening = ChannelSlot::default();
+    opening.act(1, Event::AnswerRequest);
     opening
 }
 
 /// Closes this side's end: what the table says, in its order. Whether its slice is free then.
 fn close<M: SharedMem>(
     link: &Link<M>,
-    opening: &mut Opening,
+    opening: &mut ChannelSlot,
     (lines, control, flags): (Lines, Lines, u32),
 ) -> bool {
     for action in opening.act(1, Event::Close) {
         match action {
-            Action::HangUp => {
+            Action::Shutdown => {
                 set_flags(&link.mem, lines, flags);
                 match lines {
                     WRITER => link.to_reader.notify(),
                     _ => link.to_writer.notify(),
                 }
             }
-            Action::SayClosed => send_closed(link, control),
+            Action::SendClosed => send_closed(link, control),
             other => assert_eq!(*other, Action::Free),
         }
     }
@@ -119,7 +119,7 @@ fn close_and_reuse(reads: u32, patient: bool) {
         let mut is_free = close(&link, &mut opening, (READER, READER_CONTROL, flags));
         while patient && !is_free {
             await_closed(&link);
-            is_free = opening.act(1, Event::HearClosed) == [Action::Free];
+            is_free = opening.act(1, Event::RecvClosed) == [Action::Free];
         }
         let slice = (0..=DATA).step_by(4);
         for word in slice.clone() {

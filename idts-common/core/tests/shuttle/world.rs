@@ -8,7 +8,7 @@ use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
 use idts_core::opening::{
-    allocate, free, judge, said_by_back, said_by_front, Action, Actions, Event, Opening,
+    allocate, back_message, check_open, free, front_message, Action, Actions, ChannelSlot, Event,
 };
 use idts_core::reassembly::NameAssembler;
 use idts_core::ring::{set_flags, Lines};
@@ -97,7 +97,7 @@ struct Inner {
     ring: ControlRing,
     region: SliceAllocator,
     channels: HashMap<u32, Channel>,
-    openings: [Opening; 3],
+    openings: [ChannelSlot; 3],
     naming: NameAssembler,
     accepted: VecDeque<ChannelId>,
     /// Grows with each event: whoever armed waits for it to change.
@@ -144,7 +144,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
                 ring: ControlRing::new(role),
                 region: book,
                 channels: HashMap::new(),
-                openings: [Opening::default(); 3],
+                openings: [ChannelSlot::default(); 3],
                 naming: NameAssembler::NONE,
                 accepted: VecDeque::new(),
                 events: 0,
@@ -241,7 +241,7 @@ impl Side {
         };
         let opened = false;
         inner.channels.insert(id, Channel { open, opened });
-        self.step(inner, open.channel, Event::Ask);
+        self.step(inner, open.channel, Event::Connect);
         Some(open)
     }
 
@@ -264,7 +264,7 @@ impl Side {
             };
             let at = *open;
             match action {
-                Action::Clear => {
+                Action::ClearLines => {
                     for word in (0..line::PAIR).step_by(4) {
                         self.region.store(at.lines_offset + word, 0);
                     }
@@ -276,14 +276,17 @@ impl Side {
                     self.changed.notify_all();
                 }
                 // Before the lock was taken: see close.
-                Action::HangUp => {}
-                Action::PeerDone => self.changed.notify_all(),
+                Action::Shutdown => {}
+                Action::NotePeerClosed => self.changed.notify_all(),
                 Action::Fail => panic!("nobody refuses"),
-                Action::SayOpen | Action::SayOpened | Action::SayRefused | Action::SayClosed => {}
+                Action::SendOpen
+                | Action::SendOpened
+                | Action::SendRefused
+                | Action::SendClosed => {}
             }
             let slot = match self.role {
-                Role::Front => said_by_front(*action, &at),
-                Role::Back => said_by_back(*action, at.channel, Refusal::Refused),
+                Role::Front => front_message(*action, &at),
+                Role::Back => back_message(*action, at.channel, Refusal::Refused),
             };
             if let Some(slot) = slot {
                 self.send(inner, &slot);
@@ -309,7 +312,7 @@ impl Side {
             let hasty = self.role == Role::Front && self.without == Without::PeerClosed;
             if hasty && opening.has(open.channel.generation) {
                 // As if the peer had closed it too.
-                self.step(inner, open.channel, Event::HearClosed);
+                self.step(inner, open.channel, Event::RecvClosed);
             }
             Some(())
         })
@@ -362,13 +365,13 @@ impl Side {
     fn obey(&self, inner: &mut Inner, slot: &Slot) {
         let (channel, event) = match self.role {
             Role::Front => match BackMessage::decode(slot).unwrap() {
-                BackMessage::Opened(channel) => (channel, Event::HearOpened),
-                BackMessage::Closed(channel) => (channel, Event::HearClosed),
+                BackMessage::Opened(channel) => (channel, Event::RecvOpened),
+                BackMessage::Closed(channel) => (channel, Event::RecvClosed),
                 other => panic!("{other:?}"),
             },
             Role::Back => match FrontMessage::decode(slot).unwrap() {
                 FrontMessage::Open(open) => return self.take(inner, open),
-                FrontMessage::Closed(channel) => (channel, Event::HearClosed),
+                FrontMessage::Closed(channel) => (channel, Event::RecvClosed),
                 other => panic!("{other:?}"),
             },
         };
@@ -379,11 +382,11 @@ impl Side {
     fn take(&self, inner: &mut Inner, open: Open) {
         let id = open.channel.id;
         let (opening, book) = (&inner.openings[id as usize], &mut inner.region);
-        let judged = judge(opening, &mut inner.naming, |_| None, book, &open);
+        let judged = check_open(opening, &mut inner.naming, |_| None, book, &open);
         assert_eq!(judged, Ok(None), "a number or a slice in use");
         let opened = true;
         inner.channels.insert(id, Channel { open, opened });
-        self.step(inner, open.channel, Event::HearAsk);
+        self.step(inner, open.channel, Event::RecvOpen);
         inner.accepted.push_back(open.channel);
         self.step(inner, open.channel, Event::Accept);
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{anyhow, bail, ensure, Result};
 use idts_core::control::ControlRing;
 use idts_core::mem::SharedMem;
-use idts_core::opening::{said_by_back, said_by_front, Action, Event, Opening, Phase};
+use idts_core::opening::{back_message, front_message, Action, ChannelSlot, ChannelState, Event};
 use idts_core::reassembly::SegmentAssembler;
 use idts_core::role::Role;
 use idts_core::wire::{
@@ -62,7 +62,7 @@ pub struct Session {
     pub taken: u32,
     pub chans: Vec<Chan>,
     /// How far each channel number is.
-    openings: BTreeMap<u32, Opening>,
+    openings: BTreeMap<u32, ChannelSlot>,
     /// What the back mapped, kept as long as the tunnel.
     pub mapped: Vec<Mapped>,
     /// A message that is not sent when it is due, for an attack sends it.
@@ -235,7 +235,7 @@ impl Session {
     /// Front: opens a channel, the one with this index.
     pub fn open(&mut self, player: &mut Player, index: usize, open: &Open) -> Result<()> {
         self.chans.insert(index, chan_of(open, Role::Front));
-        self.step(player, open, Event::Ask)
+        self.step(player, open, Event::Connect)
     }
 
     /// Something happens to a channel; what must be done about it is.
@@ -244,23 +244,23 @@ impl Session {
         let opening = self.openings.entry(id).or_default();
         if event.begins() && opening.fits(generation).is_err() {
             // An attack has said something else of it.
-            *opening = Opening::freed(generation.wrapping_sub(1));
+            *opening = ChannelSlot::freed(generation.wrapping_sub(1));
         }
         // What does not fit is about what an attack has said.
         let actions = opening.step(generation, event).unwrap_or(&[]);
         for action in actions {
             match action {
-                Action::Clear => {
+                Action::ClearLines => {
                     for at in (0..line::PAIR).step_by(4) {
                         self.data.store(open.lines_offset + at, 0);
                     }
                 }
-                Action::PeerDone => self.step(player, open, Event::Close)?,
+                Action::NotePeerClosed => self.step(player, open, Event::Close)?,
                 _ => {}
             }
             let slot = match player.role {
-                Role::Front => said_by_front(*action, open),
-                Role::Back => said_by_back(*action, open.channel, Refusal::Refused),
+                Role::Front => front_message(*action, open),
+                Role::Back => back_message(*action, open.channel, Refusal::Refused),
             };
             if let Some(slot) = slot {
                 self.send(player, slot)?;
@@ -289,7 +289,11 @@ impl Session {
     pub fn is_closed(&self, index: usize) -> bool {
         let ChannelId { id, generation } = self.chans[index].id;
         let opening = self.openings.get(&id).copied().unwrap_or_default();
-        !opening.has(generation) || matches!(opening.phase(), Phase::Closed | Phase::PeerClosed)
+        !opening.has(generation)
+            || matches!(
+                opening.state(),
+                ChannelState::Closed | ChannelState::PeerClosed
+            )
     }
 
     /// Whether the peer gave the tunnel up.
@@ -351,17 +355,17 @@ impl Session {
             Ok(BackMessage::Segment { segment, .. }) => self.acknowledged.push(segment),
             Ok(BackMessage::Opened(id)) => {
                 self.opened += 1;
-                self.heard(player, id, Event::HearOpened)?;
+                self.heard(player, id, Event::RecvOpened)?;
             }
             Ok(BackMessage::Refused { channel, .. }) => {
                 self.pongs += u32::from(channel.id == PING);
-                self.heard(player, channel, Event::HearRefused)?;
+                self.heard(player, channel, Event::RecvRefused)?;
             }
             Ok(BackMessage::Request(Request { tag, .. })) => {
                 let why = Refusal::Refused;
                 self.send(player, FrontMessage::Refuse { tag, why }.encode())?;
             }
-            Ok(BackMessage::Closed(id)) => self.heard(player, id, Event::HearClosed)?,
+            Ok(BackMessage::Closed(id)) => self.heard(player, id, Event::RecvClosed)?,
             Ok(BackMessage::Retired { .. }) | Err(_) => {}
         }
         Ok(())
@@ -378,7 +382,7 @@ impl Session {
             }) => self.window(player, (segment, windows, window, half), refs)?,
             Ok(FrontMessage::Open(open)) if open.tag == 0 => self.answer(player, &open)?,
             Ok(FrontMessage::Refuse { .. }) => self.pongs += 1,
-            Ok(FrontMessage::Closed(id)) => self.heard(player, id, Event::HearClosed)?,
+            Ok(FrontMessage::Closed(id)) => self.heard(player, id, Event::RecvClosed)?,
             _ => {}
         }
         Ok(())
@@ -419,7 +423,7 @@ impl Session {
             open.front_ring.segment,
             open.back_ring.segment,
         ];
-        self.step(player, open, Event::HearAsk)?;
+        self.step(player, open, Event::RecvOpen)?;
         if in_first != [0; 3] || self.chans.len() >= 2 {
             return self.step(player, open, Event::Refuse);
         }

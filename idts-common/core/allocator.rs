@@ -108,6 +108,21 @@ pub struct LinesAt {
 
 /// The slices of a data region.
 ///
+/// ```
+/// use idts_core::allocator::SliceAllocator;
+/// use idts_core::error::Violation;
+///
+/// let (mut front, mut back) = (SliceAllocator::new(), SliceAllocator::new());
+/// for side in [&mut front, &mut back] {
+///     side.add_segment(0, 2)?;
+/// }
+/// let ring = front.alloc(64 << 10).expect("two windows have room for it");
+/// back.reserve(ring)?;
+/// // A front that gives the same slice to a second channel breaks a rule.
+/// assert_eq!(back.reserve(ring), Err(Violation::SliceOverlap));
+/// # Ok::<(), Violation>(())
+/// ```
+///
 /// All-zero memory is a valid allocator, equal to [`Self::new`]: it is too large for a
 /// kernel's stack and is made on the heap.
 ///

@@ -150,6 +150,18 @@ pub enum Delivery {
 
 /// State of a subscriber.
 ///
+/// ```
+/// use idts_core::group::{Backpressure, Delivery, OnLag, Room, Subscriber};
+///
+/// let mut slow = Subscriber::new(OnLag::Block);
+/// // A publisher that allows it waits, as long as its subscriber has no room for a record.
+/// assert!(slow.can_block(true));
+/// assert_eq!(slow.backpressure(Room::of(16, 8, 4096), 0), Backpressure::Wait);
+/// assert_eq!(slow.backpressure(Room::of(16, 32, 4096), 5), Backpressure::Go);
+/// slow.take();
+/// assert_eq!(slow.deliver(Room::of(16, 32, 4096)), Delivery::Copy);
+/// ```
+///
 /// # Invariants
 /// One that is gone is not due and blocks no publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +203,8 @@ impl Subscriber {
         self.blocked_since = None;
     }
 
-    /// Whether it can block the publisher, so that [`Self::backpressure`] must be asked before each record.
+    /// Whether it can block the publisher, so that [`Self::backpressure`] must be asked before each
+    /// record.
     pub fn can_block(&self, may_block: bool) -> bool {
         may_block && self.on_lag == OnLag::Block && !self.is_gone
     }

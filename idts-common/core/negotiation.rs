@@ -18,7 +18,20 @@ pub mod feature {
     pub const KNOWN: u32 = QUEUES;
 }
 
-/// What a side supports.
+/// Capabilities of one side.
+///
+/// ```
+/// use idts_core::negotiation::{feature, Capabilities, NegotiationError};
+///
+/// let front = Capabilities { versions: (1, 2), features: feature::QUEUES, queues: 8 };
+/// let back = Capabilities { versions: (1, 1), features: feature::QUEUES, queues: 2 };
+/// let answer = front.intersect(&back)?;
+/// assert_eq!((answer.version, answer.queues.count()), (1, 2));
+/// // The back checks what it is answered with.
+/// assert_eq!(back.validate(1, feature::QUEUES, 2), Ok(answer));
+/// assert_eq!(back.validate(2, 0, 1), Err(NegotiationError::Version));
+/// # Ok::<(), NegotiationError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Lowest and highest protocol version.
@@ -29,7 +42,7 @@ pub struct Capabilities {
     pub queues: u32,
 }
 
-/// What both sides of a tunnel agreed on.
+/// Result of a negotiation, which holds as long as the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// Protocol version.

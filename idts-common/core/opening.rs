@@ -149,6 +149,24 @@ impl Event {
 
 /// A channel number: its state, and the generation of its last channel. Channels use the number one
 /// after another. The default is a number that no channel has had.
+///
+/// ```
+/// use idts_core::error::Violation;
+/// use idts_core::opening::{Action, ChannelSlot, Event};
+///
+/// // The front connects, is accepted, and closes after the back.
+/// let mut slot = ChannelSlot::default();
+/// let generation = slot.next();
+/// assert_eq!(slot.act(generation, Event::Connect), [Action::ClearLines, Action::SendOpen]);
+/// assert_eq!(slot.step(generation, Event::RecvOpened)?, [Action::Deliver]);
+/// assert_eq!(slot.step(generation, Event::RecvClosed)?, [Action::NotePeerClosed]);
+/// // A second CLOSED is a violation, and changes nothing.
+/// assert_eq!(slot.step(generation, Event::RecvClosed), Err(Violation::MessageOrder));
+/// let last = [Action::Shutdown, Action::SendClosed, Action::Free];
+/// assert_eq!(slot.act(generation, Event::Close), last);
+/// assert!(slot.is_free() && slot.next() == generation + 1);
+/// # Ok::<(), Violation>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelSlot {
     /// Generation of the channel that has the number, or had it last.
@@ -299,7 +317,7 @@ pub fn free(book: &mut SliceAllocator, open: &Open) {
     book.free(open.back_ring);
 }
 
-/// What the front tries for the first opening that waits for room: it begins with
+/// A step by which the front finds room for the first opening that waits: it begins with
 /// [`Self::Allocate`], and goes on with [`Self::after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {

@@ -308,6 +308,18 @@ pub struct Target<'a> {
 
 /// Whether a domain may connect to the target, by the value of its [`Key::Connect`]; `None` for the
 /// default.
+///
+/// ```
+/// use idts_core::policy::{may_connect, Target};
+///
+/// let web = Target { domain: 4, is_backend: false, alias: Some(b"web"), port: 80 };
+/// assert!(may_connect(Some(b"dom0,web:80-81"), web));
+/// assert!(may_connect(Some(b"4:*"), web));
+/// assert!(!may_connect(Some(b"web:81"), web));
+/// // The default is dom0 alone, and a malformed value allows nothing.
+/// assert!(!may_connect(None, web));
+/// assert!(!may_connect(Some(b"web"), web));
+/// ```
 pub fn may_connect(value: Option<&[u8]>, target: Target<'_>) -> bool {
     let text = value.unwrap_or(Key::Connect.default_text().as_bytes());
     ConnectRules(text).allow(target)

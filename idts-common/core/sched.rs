@@ -17,11 +17,22 @@
 //! in *turns* (quanta of deficit round robin): a flow in its turn goes on, else the first of the
 //! list begins a turn. The policies differ only in the length of a turn and in which flows may
 //! begin one, so the policy can change at any time.
+//!
+//! ```
+//! use idts_core::sched::{Params, Pick, Scheduler};
+//!
+//! let mut scheduler = Box::new(Scheduler::new());
+//! let flow = scheduler.join(Params::DEFAULT, 0).expect("there is room for it");
+//! assert!(scheduler.wake(flow, 0), "a worker must be woken");
+//! let Pick::Run { flow, budget } = scheduler.next(0) else { panic!("nothing to do") };
+//! scheduler.done(flow, budget, false, 1_000);
+//! assert_eq!(scheduler.next(1_000), Pick::Idle);
+//! ```
 
 mod bucket;
 mod flow;
 mod limits;
-mod queue;
+mod run_queue;
 mod types;
 
 use bucket::Bucket;
@@ -30,7 +41,7 @@ pub use limits::{
     BUDGET_MIN, FIFO_TURN, FLOWS, GRACE, PICK_COST, PRIORITY, PRIORITY_MAX, QUANTUM, RATE_MAX,
     WEIGHT_MAX,
 };
-use queue::Queue;
+use run_queue::RunQueue;
 pub use types::{Claim, FlowId, FlowStats, Params, Pick, Policy, Totals};
 use zerocopy_derive::FromZeros;
 
@@ -46,7 +57,7 @@ pub struct Scheduler {
     policy: Policy,
     total: Bucket,
     flows: [Flow; FLOWS],
-    queue: Queue,
+    queue: RunQueue,
     /// The flow served last, as slot + 1; 0: none.
     last: usize,
     totals: Totals,
@@ -76,7 +87,7 @@ impl Scheduler {
             policy: Policy::Drr,
             total: Bucket::NONE,
             flows: [Flow::NONE; FLOWS],
-            queue: Queue::EMPTY,
+            queue: RunQueue::EMPTY,
             last: 0,
             totals: Totals {
                 served: 0,

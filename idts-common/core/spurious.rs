@@ -34,7 +34,7 @@ pub struct OwnIndices {
     pub rx_size: u32,
 }
 
-/// What changed in the peer's line since the handler last looked.
+/// Changes in the peer's line since the handler last looked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// There may be data: readers must look.

@@ -6,6 +6,19 @@
 //! more tokens are taken (the generic cell rate algorithm). The clock is the caller's, too.
 
 /// Size and rate of a bucket.
+///
+/// ```
+/// use idts_core::token_bucket::TokenBucket;
+///
+/// let bucket = TokenBucket { burst: 2, interval_ns: 10 };
+/// let mut full_at = 0;
+/// for _ in 0..2 {
+///     full_at = bucket.take(full_at, 100).unwrap();
+/// }
+/// assert_eq!(bucket.take(full_at, 100), None);
+/// assert_eq!(bucket.wait(full_at, 100), 10);
+/// assert!(bucket.take(full_at, 110).is_some());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     /// Tokens of a full bucket; 0 counts as 1.

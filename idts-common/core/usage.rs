@@ -9,7 +9,7 @@
 
 use core::ops::DerefMut;
 
-/// What one key is charged with. An entry without charges is unused.
+/// Charges of one key. An entry without charges is unused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     key: u64,

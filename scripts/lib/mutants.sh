@@ -30,7 +30,7 @@ mutants_groups() {
 		busy_poll: busy_poll
 		allocator: fuzz allocator
 		ioctl uapi wire wire/codec wire/layout wire/message wire/name: hostile ioctl spec uapi
-		sched sched/bucket sched/flow sched/limits sched/queue sched/types: sched
+		sched sched/bucket sched/flow sched/limits sched/run_queue sched/types: sched
 		state: spec state
 	END
 }

@@ -268,7 +268,7 @@ impl BackMessage {
                     front_size: ring_size(s[4])?,
                     back_size: ring_size(s[5])?,
                     domain: below(s[6], DOMAINS)?,
-                    // A group asks nobody.
+                    // The kinds of a group are not requested.
                     kind: Kind::from_wire(below(s[7], Kind::Publish as u32)?)?,
                 }))
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The list of waiting flows, by slot: doubly linked, without allocation.
+//! Run queue: the list of waiting flows, by slot, doubly linked, without allocation.
 
 use super::limits::FLOWS;
 use zerocopy_derive::FromZeros;
@@ -13,8 +13,12 @@ struct Link {
     is_in: bool,
 }
 
+/// The list.
+///
+/// # Invariants
+/// The slots with `is_in` are linked from `head` to `tail`; there are `len` of them.
 #[derive(Debug, FromZeros)]
-pub(super) struct Queue {
+pub(super) struct RunQueue {
     links: [Link; FLOWS],
     head: u16,
     tail: u16,
@@ -25,7 +29,7 @@ fn slot(link: u16) -> Option<usize> {
     link.checked_sub(1).map(usize::from)
 }
 
-impl Queue {
+impl RunQueue {
     pub(super) const EMPTY: Self = Self {
         links: [Link {
             before: 0,
@@ -114,8 +118,8 @@ mod tests {
 
     #[test]
     fn keeps_its_order() {
-        let mut queue = Queue::EMPTY;
-        let all = |queue: &Queue| queue.iter().collect::<Vec<_>>();
+        let mut queue = RunQueue::EMPTY;
+        let all = |queue: &RunQueue| queue.iter().collect::<Vec<_>>();
         for slot in [3, 0, 255, 3, FLOWS] {
             queue.push(slot);
         }

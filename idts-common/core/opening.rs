@@ -257,7 +257,7 @@ pub fn check_open(
     opening: &ChannelSlot,
     naming: &mut NameAssembler,
     find: impl FnOnce(u32) -> Option<Request>,
-    book: &mut SliceAllocator,
+    slices: &mut SliceAllocator,
     open: &Open,
 ) -> Result<Option<Name>, Violation> {
     opening.fits(open.channel.generation)?;
@@ -265,7 +265,7 @@ pub fn check_open(
     if open.tag != 0 {
         find(open.tag).ok_or(Violation::Tag)?.check(open)?;
     }
-    reserve(book, open)?;
+    reserve(slices, open)?;
     Ok(name)
 }
 
@@ -279,15 +279,15 @@ pub const fn lines_of(open: &Open) -> LinesAt {
 
 /// Front: allocates the slices of a channel with rings of these sizes, all or none. The caller
 /// fills in the rest of the OPEN. `None`: there is no room.
-pub fn allocate(book: &mut SliceAllocator, front_size: u32, back_size: u32) -> Option<Open> {
-    let lines = book.alloc_lines()?;
-    let Some(front_ring) = book.alloc(front_size) else {
-        book.free_lines(lines);
+pub fn allocate(slices: &mut SliceAllocator, front_size: u32, back_size: u32) -> Option<Open> {
+    let lines = slices.alloc_lines()?;
+    let Some(front_ring) = slices.alloc(front_size) else {
+        slices.free_lines(lines);
         return None;
     };
-    let Some(back_ring) = book.alloc(back_size) else {
-        book.free(front_ring);
-        book.free_lines(lines);
+    let Some(back_ring) = slices.alloc(back_size) else {
+        slices.free(front_ring);
+        slices.free_lines(lines);
         return None;
     };
     Some(Open {
@@ -304,17 +304,17 @@ pub fn allocate(book: &mut SliceAllocator, front_size: u32, back_size: u32) -> O
 /// # Errors
 /// The first rule of section 5.4 that a slice breaks. Others may have been reserved: the tunnel
 /// must end.
-pub fn reserve(book: &mut SliceAllocator, open: &Open) -> Result<(), Violation> {
-    book.reserve_lines(lines_of(open))?;
-    book.reserve(open.front_ring)?;
-    book.reserve(open.back_ring)
+pub fn reserve(slices: &mut SliceAllocator, open: &Open) -> Result<(), Violation> {
+    slices.reserve_lines(lines_of(open))?;
+    slices.reserve(open.front_ring)?;
+    slices.reserve(open.back_ring)
 }
 
 /// Frees the slices of a channel.
-pub fn free(book: &mut SliceAllocator, open: &Open) {
-    book.free_lines(lines_of(open));
-    book.free(open.front_ring);
-    book.free(open.back_ring);
+pub fn free(slices: &mut SliceAllocator, open: &Open) {
+    slices.free_lines(lines_of(open));
+    slices.free(open.front_ring);
+    slices.free(open.back_ring);
 }
 
 /// A step by which the front finds room for the first opening that waits: it begins with

@@ -22,7 +22,7 @@
 //! use idts_core::sched::{Params, Pick, Scheduler};
 //!
 //! let mut scheduler = Box::new(Scheduler::new());
-//! let flow = scheduler.join(Params::DEFAULT, 0).expect("there is room for it");
+//! let flow = scheduler.add_flow(Params::DEFAULT, 0).expect("there is room for it");
 //! assert!(scheduler.wake(flow, 0), "a worker must be woken");
 //! let Pick::Run { flow, budget } = scheduler.next(0) else { panic!("nothing to do") };
 //! scheduler.done(flow, budget, false, 1_000);
@@ -111,7 +111,7 @@ impl Scheduler {
     }
 
     /// Adds a flow without work. `None`: there are [`FLOWS`] already.
-    pub fn join(&mut self, params: Params, now: u64) -> Option<FlowId> {
+    pub fn add_flow(&mut self, params: Params, now: u64) -> Option<FlowId> {
         let slot = self.flows.iter().position(Flow::is_vacant)?;
         self.flows.get_mut(slot)?.open(params, now);
         self.id(slot)
@@ -119,7 +119,7 @@ impl Scheduler {
 
     /// Removes a flow with all work that waits on it. A worker that serves it now still calls
     /// [`Self::done`]; the caller must wake the programs that sleep on claims.
-    pub fn leave(&mut self, id: FlowId) {
+    pub fn remove_flow(&mut self, id: FlowId) {
         let Some((slot, flow)) = self.find(id) else {
             return;
         };

@@ -513,7 +513,7 @@ impl Mover {
     /// Adds a tunnel's flow.
     pub(crate) fn join(&self, tunnel: &Arc<Tunnel>, params: Params) -> Result<FlowId> {
         let mut inner = self.inner.lock();
-        let id = inner.sched.join(params, clock()).ok_or(ENOSPC)?;
+        let id = inner.sched.add_flow(params, clock()).ok_or(ENOSPC)?;
         let flow = Flow {
             id,
             tunnel: tunnel.clone(),
@@ -521,14 +521,14 @@ impl Mover {
         };
         inner
             .keep(flow)
-            .inspect_err(|_| inner.sched.leave(id))
+            .inspect_err(|_| inner.sched.remove_flow(id))
             .map(|()| id)
     }
 
     /// Takes a tunnel's flow out, with all that waits on it.
     pub(crate) fn leave(&self, id: FlowId) {
         let mut inner = self.inner.lock();
-        inner.sched.leave(id);
+        inner.sched.remove_flow(id);
         let place = inner.flows.get_mut(id.slot());
         let flow = place.and_then(|place| place.take_if(|f| f.id == id));
         drop(inner);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The data region's book against a model that knows the owner of every page.
+//! The slice allocator against a model that knows the owner of every page.
 //!
-//! The front's book allocates, the back's claims what the front's gave, and a
-//! liar claims anything. Seed and number of cases: see common/mod.rs. Proves
+//! The front's allocates, the back's reserves what the front's gave, and a
+//! liar names anything. Seed and number of cases: see common/mod.rs. Proves
 //! F-7, B-7.
 
 #![cfg(not(loom))]
@@ -120,8 +120,8 @@ enum Op {
     Free(usize),
     AllocLines,
     FreeLines(usize),
-    Claim(Slice),
-    ClaimLines(LinesAt),
+    Reserve(Slice),
+    ReserveLines(LinesAt),
 }
 
 fn offset() -> impl Strategy<Value = u32> {
@@ -150,15 +150,15 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::AllocLines),
         3 => any::<usize>().prop_map(Op::FreeLines),
         4 => (segment(), offset(), length())
-            .prop_map(|(segment, offset, len)| Op::Claim(Slice { segment, offset, len })),
+            .prop_map(|(segment, offset, len)| Op::Reserve(Slice { segment, offset, len })),
         3 => (segment(), offset())
-            .prop_map(|(segment, offset)| Op::ClaimLines(LinesAt { segment, offset })),
+            .prop_map(|(segment, offset)| Op::ReserveLines(LinesAt { segment, offset })),
     ]
 }
 
-/// Both books, the model, and what is in use.
+/// Both sides, the model, and what is in use.
 #[derive(Default)]
-struct Books {
+struct Sides {
     front: SliceAllocator,
     back: SliceAllocator,
     model: Model,
@@ -166,7 +166,7 @@ struct Books {
     lines: Vec<LinesAt>,
 }
 
-impl Books {
+impl Sides {
     fn add(&mut self, segment: u32, windows: u32) {
         let range = (1..=SEGMENT_WINDOWS).contains(&windows);
         let vacant = segment < SEGMENTS && !self.model.segments.contains_key(&segment);
@@ -230,8 +230,8 @@ impl Books {
     }
 
     /// The liar's: only the back's book sees it, and forgets it again, so that
-    /// both books stay alike.
-    fn claim(&mut self, slice: Slice) {
+    /// both sides stay alike.
+    fn reserve(&mut self, slice: Slice) {
         let got = self.back.reserve(slice);
         assert_eq!(got, self.model.fits(slice), "{slice:?}");
         if got.is_ok() {
@@ -257,8 +257,8 @@ impl Books {
             Op::Free(which) => self.free(which),
             Op::AllocLines => self.alloc_lines(),
             Op::FreeLines(which) => self.free_lines(which),
-            Op::Claim(slice) => self.claim(slice),
-            Op::ClaimLines(at) => self.reserve_lines(at),
+            Op::Reserve(slice) => self.reserve(slice),
+            Op::ReserveLines(at) => self.reserve_lines(at),
         }
     }
 
@@ -276,32 +276,32 @@ proptest! {
 
     #[test]
     fn both_books_say_what_the_model_says(ops in vec(op(), 0..200)) {
-        let mut books = Books::default();
-        books.add(0, 2);
+        let mut sides = Sides::default();
+        sides.add(0, 2);
         for op in ops {
-            books.step(op);
-            books.check();
+            sides.step(op);
+            sides.check();
         }
-        while !books.rings.is_empty() || !books.lines.is_empty() {
-            books.free(0);
-            books.free_lines(0);
+        while !sides.rings.is_empty() || !sides.lines.is_empty() {
+            sides.free(0);
+            sides.free_lines(0);
         }
-        prop_assert!(books.model.pages.is_empty());
+        prop_assert!(sides.model.pages.is_empty());
         for segment in 0..SEGMENTS {
-            books.remove(segment);
+            sides.remove(segment);
         }
     }
 }
 
 #[test]
 fn a_segment_holds_one_ring_of_the_largest_size() {
-    let mut books = Books::default();
-    books.add(0, SEGMENT_WINDOWS);
-    books.alloc(RING_MAX);
-    assert_eq!(books.rings.len(), 1);
-    assert_eq!(books.front.alloc(PAGE), None);
-    books.free(0);
-    assert!(books.front.is_idle(0));
+    let mut sides = Sides::default();
+    sides.add(0, SEGMENT_WINDOWS);
+    sides.alloc(RING_MAX);
+    assert_eq!(sides.rings.len(), 1);
+    assert_eq!(sides.front.alloc(PAGE), None);
+    sides.free(0);
+    assert!(sides.front.is_idle(0));
 }
 
 #[test]
@@ -325,13 +325,13 @@ fn odd_lengths_are_not_allocated() {
 
 #[test]
 fn all_channels_find_their_lines() {
-    let mut books = Books::default();
-    books.add(0, SEGMENT_WINDOWS);
+    let mut sides = Sides::default();
+    sides.add(0, SEGMENT_WINDOWS);
     for _ in 1..4096 {
-        books.alloc_lines();
+        sides.alloc_lines();
     }
-    assert_eq!(books.lines.len(), 4095);
-    assert_eq!(books.model.line_pages(), 128);
+    assert_eq!(sides.lines.len(), 4095);
+    assert_eq!(sides.model.line_pages(), 128);
 }
 
 /// A pair of lines of segment 0.

@@ -113,7 +113,7 @@ struct Channel {
 #[derive(Default)]
 struct Side {
     channels: [Channel; NUMBERS],
-    book: Option<SliceAllocator>,
+    slices: Option<SliceAllocator>,
     inbox: VecDeque<[u32; 16]>,
     /// All programs that ever asked.
     programs: Vec<Told>,
@@ -138,8 +138,8 @@ impl Pair {
     fn new() -> Self {
         let mut sides = [Side::default(), Side::default()];
         for side in &mut sides {
-            let book = side.book.insert(SliceAllocator::new());
-            book.add_segment(0, 1).unwrap();
+            let slices = side.slices.insert(SliceAllocator::new());
+            slices.add_segment(0, 1).unwrap();
         }
         Self {
             sides,
@@ -182,7 +182,7 @@ impl Pair {
                 Action::Free => {
                     assert!(channel.opening.is_free());
                     channel.asker = None;
-                    free(own.book.as_mut().unwrap(), &open);
+                    free(own.slices.as_mut().unwrap(), &open);
                     own.ends += 1;
                 }
             }
@@ -210,7 +210,7 @@ impl Pair {
             return false;
         };
         // Four pages of rings for each number fit.
-        let Some(open) = allocate(front.book.as_mut().unwrap(), PAGE, PAGE) else {
+        let Some(open) = allocate(front.slices.as_mut().unwrap(), PAGE, PAGE) else {
             panic!("a free number without room: slices are lost");
         };
         let request = request.unwrap_or(Request {
@@ -386,8 +386,8 @@ impl Pair {
             let mut all = self.asked.iter().map(|asked| asked.request);
             all.find(|request| request.tag == tag)
         };
-        let book = back.book.as_mut().unwrap();
-        let name = check_open(&channel.opening, &mut self.naming, find, book, &open);
+        let slices = back.slices.as_mut().unwrap();
+        let name = check_open(&channel.opening, &mut self.naming, find, slices, &open);
         assert_eq!(name, Ok(None), "an honest peer");
         *channel = Channel {
             opening: channel.opening,
@@ -430,9 +430,9 @@ impl Pair {
     }
 }
 
-/// Pages that a book still has, and pairs of lines.
-fn room(book: &SliceAllocator) -> (usize, usize) {
-    let (mut pages, mut pairs) = (book.clone(), book.clone());
+/// Pages that a slices still has, and pairs of lines.
+fn room(slices: &SliceAllocator) -> (usize, usize) {
+    let (mut pages, mut pairs) = (slices.clone(), slices.clone());
     (
         std::iter::from_fn(|| pages.alloc(PAGE)).count(),
         std::iter::from_fn(|| pairs.alloc_lines()).count(),
@@ -449,7 +449,7 @@ proptest! {
         pair.settle();
         prop_assert!(pair.asked.is_empty(), "a request without an answer");
         for side in &pair.sides {
-            prop_assert!(side.book.as_ref().unwrap().is_idle(0), "slices are left");
+            prop_assert!(side.slices.as_ref().unwrap().is_idle(0), "slices are left");
             prop_assert!(!side.programs.contains(&Told::Nothing), "nobody told it");
             for channel in &side.channels {
                 prop_assert!(channel.opening.is_free());
@@ -485,14 +485,14 @@ proptest! {
         }
     }
 
-    /// All slices or none, and another book takes them as they are.
+    /// All slices or none, and another slices takes them as they are.
     #[test]
     fn slices_are_taken_and_given_as_one(sizes in vec((0u32..7, 0u32..7), 1..40)) {
         let mut front = SliceAllocator::new();
         let mut back = SliceAllocator::new();
-        for book in [&mut front, &mut back] {
+        for slices in [&mut front, &mut back] {
             // Not the first, for a slice of it looks like none.
-            book.add_segment(1, 3).unwrap();
+            slices.add_segment(1, 3).unwrap();
         }
         let mut opens = Vec::new();
         for (front_size, back_size) in sizes {
@@ -755,10 +755,10 @@ fn what_an_open_breaks_is_told_in_order() {
         if named {
             naming.push(name()).unwrap();
         }
-        let mut book = SliceAllocator::new();
-        book.add_segment(0, 1).unwrap();
+        let mut slices = SliceAllocator::new();
+        slices.add_segment(0, 1).unwrap();
         let find = |tag| (tag == request.tag).then_some(request);
-        check_open(&at_phase(phase), &mut naming, find, &mut book, &open)
+        check_open(&at_phase(phase), &mut naming, find, &mut slices, &open)
     };
     assert_eq!(judged(good, false, ChannelState::Free), Ok(None));
     let in_use = judged(good, true, ChannelState::Open);

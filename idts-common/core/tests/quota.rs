@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The book of users against a map, its limits one by one, and the shares of askers.
+//! Quotas of users against a map, its limits one by one, and the shares of askers.
 
 use std::collections::BTreeMap;
 
@@ -30,85 +30,85 @@ fn root() -> User {
     }
 }
 
-fn book(places: usize) -> Quotas<Vec<Usage>> {
+fn quotas(places: usize) -> Quotas<Vec<Usage>> {
     Quotas::new(LIMITS, vec![Usage::default(); places])
 }
 
 #[test]
 fn a_user_has_so_many_endpoints_and_no_more() {
-    let mut book = book(4);
+    let mut quotas = quotas(4);
     for _ in 0..3 {
-        assert_eq!(book.charge_endpoint(user(7)), Ok(()));
+        assert_eq!(quotas.charge_endpoint(user(7)), Ok(()));
     }
     assert_eq!(
-        book.charge_endpoint(user(7)),
+        quotas.charge_endpoint(user(7)),
         Err(QuotaError::UserEndpoints)
     );
-    assert_eq!(book.charge_endpoint(user(8)), Ok(()), "another goes on");
-    book.uncharge_endpoint(7);
+    assert_eq!(quotas.charge_endpoint(user(8)), Ok(()), "another goes on");
+    quotas.uncharge_endpoint(7);
     assert_eq!(
-        book.charge_endpoint(user(7)),
+        quotas.charge_endpoint(user(7)),
         Ok(()),
         "one that was given back"
     );
     for _ in 0..100 {
-        assert_eq!(book.charge_endpoint(root()), Ok(()));
+        assert_eq!(quotas.charge_endpoint(root()), Ok(()));
     }
 }
 
 #[test]
 fn a_user_has_so_many_bytes_and_no_more() {
-    let mut book = book(4);
-    assert_eq!(book.charge_rings(user(7), Scope::Peer, 100), Ok(()));
+    let mut quotas = quotas(4);
+    assert_eq!(quotas.charge_rings(user(7), Scope::Peer, 100), Ok(()));
     assert_eq!(
-        book.charge_rings(user(7), Scope::Peer, 1),
+        quotas.charge_rings(user(7), Scope::Peer, 1),
         Err(QuotaError::UserMemory)
     );
     assert_eq!(
-        book.charge_rings(user(7), Scope::Loopback, 1),
+        quotas.charge_rings(user(7), Scope::Loopback, 1),
         Err(QuotaError::UserMemory)
     );
-    assert_eq!(book.loopback_bytes(), 0, "what was refused is nowhere");
-    assert_eq!(book.charge_rings(user(8), Scope::Peer, 100), Ok(()));
-    book.uncharge_rings(7, Scope::Peer, 100);
-    assert_eq!(book.charge_rings(user(7), Scope::Loopback, 100), Ok(()));
-    assert_eq!(book.loopback_bytes(), 100);
+    assert_eq!(quotas.loopback_bytes(), 0, "what was refused is nowhere");
+    assert_eq!(quotas.charge_rings(user(8), Scope::Peer, 100), Ok(()));
+    quotas.uncharge_rings(7, Scope::Peer, 100);
+    assert_eq!(quotas.charge_rings(user(7), Scope::Loopback, 100), Ok(()));
+    assert_eq!(quotas.loopback_bytes(), 100);
 }
 
 #[test]
 fn the_tunnel_with_itself_is_bounded_for_the_free_too() {
-    let mut book = book(4);
-    assert_eq!(book.charge_rings(root(), Scope::Loopback, 250), Ok(()));
+    let mut quotas = quotas(4);
+    assert_eq!(quotas.charge_rings(root(), Scope::Loopback, 250), Ok(()));
     assert_eq!(
-        book.charge_rings(root(), Scope::Loopback, 1),
+        quotas.charge_rings(root(), Scope::Loopback, 1),
         Err(QuotaError::LoopbackMemory)
     );
     assert_eq!(
-        book.charge_rings(user(7), Scope::Loopback, 1),
+        quotas.charge_rings(user(7), Scope::Loopback, 1),
         Err(QuotaError::LoopbackMemory)
     );
-    assert_eq!(book.charge_rings(root(), Scope::Peer, u32::MAX), Ok(()));
-    assert_eq!(book.loopback_bytes(), 250);
-    book.uncharge_rings(0, Scope::Loopback, 250);
-    assert_eq!(book.charge_rings(user(7), Scope::Loopback, 1), Ok(()));
+    assert_eq!(quotas.charge_rings(root(), Scope::Peer, u32::MAX), Ok(()));
+    assert_eq!(quotas.loopback_bytes(), 250);
+    quotas.uncharge_rings(0, Scope::Loopback, 250);
+    assert_eq!(quotas.charge_rings(user(7), Scope::Loopback, 1), Ok(()));
 }
 
 #[test]
 fn places_are_made_by_the_caller() {
-    let mut book = book(0);
-    assert!(!book.users().has_free_entry());
-    assert_eq!(book.charge_endpoint(user(7)), Err(QuotaError::NoEntry));
+    let mut quotas = quotas(0);
+    assert!(!quotas.users().has_free_entry());
+    assert_eq!(quotas.charge_endpoint(user(7)), Err(QuotaError::NoEntry));
     assert_eq!(
-        book.charge_rings(user(7), Scope::Loopback, 1),
+        quotas.charge_rings(user(7), Scope::Loopback, 1),
         Err(QuotaError::NoEntry)
     );
-    assert_eq!(book.loopback_bytes(), 0);
-    book.users().entries_mut().push(Usage::default());
-    assert_eq!(book.charge_endpoint(user(7)), Ok(()));
-    assert_eq!(book.charge_endpoint(user(8)), Err(QuotaError::NoEntry));
-    book.uncharge_endpoint(7);
+    assert_eq!(quotas.loopback_bytes(), 0);
+    quotas.users().entries_mut().push(Usage::default());
+    assert_eq!(quotas.charge_endpoint(user(7)), Ok(()));
+    assert_eq!(quotas.charge_endpoint(user(8)), Err(QuotaError::NoEntry));
+    quotas.uncharge_endpoint(7);
     assert_eq!(
-        book.charge_endpoint(user(8)),
+        quotas.charge_endpoint(user(8)),
         Ok(()),
         "whoever has nothing has no place"
     );
@@ -116,12 +116,12 @@ fn places_are_made_by_the_caller() {
 
 #[test]
 fn what_nobody_has_is_not_given_back() {
-    let mut book = book(1);
-    book.uncharge_endpoint(7);
-    book.uncharge_rings(7, Scope::Peer, 5);
-    book.uncharge_rings(7, Scope::Loopback, 5);
-    assert_eq!(book.loopback_bytes(), 0);
-    assert_eq!(book.users().iter().count(), 0);
+    let mut quotas = quotas(1);
+    quotas.uncharge_endpoint(7);
+    quotas.uncharge_rings(7, Scope::Peer, 5);
+    quotas.uncharge_rings(7, Scope::Loopback, 5);
+    assert_eq!(quotas.loopback_bytes(), 0);
+    assert_eq!(quotas.users().iter().count(), 0);
 }
 
 #[test]
@@ -194,15 +194,15 @@ impl Model {
 }
 
 proptest! {
-    /// Whatever users do, the book has what a map of lists has, and nobody is
+    /// Whatever users do, the quotas have what a map of lists has, and nobody is
     /// over a limit or refused below it.
     #[test]
     fn agrees_with_a_map(deeds in prop::collection::vec((0..6u32, deed()), 0..200)) {
-        let mut book = book(0);
+        let mut quotas = quotas(0);
         let mut model: BTreeMap<u32, Model> = BTreeMap::new();
         for (uid, deed) in deeds {
-            if !book.users().has_free_entry() {
-                book.users().entries_mut().push(Usage::default());
+            if !quotas.users().has_free_entry() {
+                quotas.users().entries_mut().push(Usage::default());
             }
             // User 0 is free of a user's limits.
             let user = User { uid, is_exempt: uid == 0 };
@@ -211,13 +211,13 @@ proptest! {
             match deed {
                 Deed::Open => {
                     let fits = uid == 0 || his.endpoints < LIMITS.user_endpoints;
-                    prop_assert_eq!(book.charge_endpoint(user), fits.then_some(()).ok_or(QuotaError::UserEndpoints));
+                    prop_assert_eq!(quotas.charge_endpoint(user), fits.then_some(()).ok_or(QuotaError::UserEndpoints));
                     his.endpoints += u32::from(fits);
                 }
                 Deed::Close => {
                     if his.endpoints > 0 {
                         his.endpoints -= 1;
-                        book.uncharge_endpoint(uid);
+                        quotas.uncharge_endpoint(uid);
                     }
                 }
                 Deed::Take(place, bytes) => {
@@ -230,7 +230,7 @@ proptest! {
                     } else {
                         Ok(())
                     };
-                    prop_assert_eq!(book.charge_rings(user, place, bytes), wanted);
+                    prop_assert_eq!(quotas.charge_rings(user, place, bytes), wanted);
                     if wanted.is_ok() {
                         his.rings.push((place, bytes));
                     }
@@ -238,18 +238,18 @@ proptest! {
                 Deed::Give(which) => {
                     if !his.rings.is_empty() {
                         let (place, bytes) = his.rings.remove(which % his.rings.len());
-                        book.uncharge_rings(uid, place, bytes);
+                        quotas.uncharge_rings(uid, place, bytes);
                     }
                 }
             }
-            let found: Vec<_> = book.users().iter().map(|(u, a)| (u, a.count, a.bytes)).collect();
+            let found: Vec<_> = quotas.users().iter().map(|(u, a)| (u, a.count, a.bytes)).collect();
             let wanted: Vec<_> = model
                 .iter()
                 .map(|(u, m)| (u64::from(*u), m.endpoints, m.bytes()))
                 .filter(|(_, endpoints, bytes)| *endpoints > 0 || *bytes > 0)
                 .collect();
             prop_assert_eq!(found, wanted);
-            prop_assert_eq!(book.loopback_bytes(), model.values().map(Model::home).sum::<u64>());
+            prop_assert_eq!(quotas.loopback_bytes(), model.values().map(Model::home).sum::<u64>());
         }
     }
 }

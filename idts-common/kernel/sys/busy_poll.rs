@@ -5,7 +5,7 @@
 //!
 //! Falling asleep and being woken costs more than a short wait, so a short wait
 //! is spent looking. The time adapts to whether that pays, as the kernel's halt
-//! polling does (Documentation/virt/guest-halt-polling.rst); core/patience.rs
+//! polling does (Documentation/virt/guest-halt-polling.rst); core/busy_poll.rs
 //! has the rule. Halting in place is what the idle task does, without the switch
 //! there and back, in which most of a sleep's cost lies under Xen. It costs no work
 //! at all, but keeps the timer's tick: it is left out after a wait that outlasted

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
 //! Control messages: the ring that they come by, their words, and the slices
-//! that an OPEN names, against the back's book; what the back does about each.
+//! that an OPEN names, against the back's allocator; what the back does about each.
 
 use super::input::{Input, Lying};
 use idts_core::allocator::SliceAllocator;
@@ -17,9 +17,9 @@ use idts_core::wire::{
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// The back's book, and beside it every page that a slice has.
+/// The back's slices, and beside them every page that one has.
 struct Back {
-    book: SliceAllocator,
+    slices: SliceAllocator,
     rings: HashSet<(u32, u32)>,
     lines: HashSet<(u32, u32)>,
     naming: NameAssembler,
@@ -31,7 +31,7 @@ struct Back {
 impl Back {
     fn new() -> Self {
         Self {
-            book: SliceAllocator::new(),
+            slices: SliceAllocator::new(),
             rings: HashSet::new(),
             lines: HashSet::new(),
             naming: NameAssembler::NONE,
@@ -44,7 +44,7 @@ impl Back {
         self.openings.entry(id).or_default()
     }
 
-    /// Notes the pages of a ring that the book gave.
+    /// Notes the pages of a ring that was reserved.
     fn take_ring(&mut self, slice: Slice) {
         assert!(
             slice.offset.is_multiple_of(PAGE) && slice.len.is_multiple_of(PAGE) && slice.len > 0
@@ -85,15 +85,15 @@ impl Back {
         assert_eq!(opening.fits(generation).is_ok(), fits);
         // Every second tag is that of a request.
         let find = |tag: u32| (tag % 2 == 1).then(|| request(&open));
-        // A violation ends the tunnel; here it goes on with the book as it was.
-        let (mut book, mut naming) = (self.book.clone(), self.naming);
-        let Ok(name) = check_open(&opening, &mut naming, find, &mut book, &open) else {
+        // A violation ends the tunnel; here it goes on with the slices as they were.
+        let (mut slices, mut naming) = (self.slices.clone(), self.naming);
+        let Ok(name) = check_open(&opening, &mut naming, find, &mut slices, &open) else {
             assert_eq!(*self.opening(id), opening);
             return;
         };
         assert!(fits && (name.is_some() || !open.kind.is_group()));
         assert!(open.tag % 2 == 1 || open.tag == 0, "nobody asked for it");
-        (self.book, self.naming) = (book, naming);
+        (self.slices, self.naming) = (slices, naming);
         self.take_lines(&open);
         self.take_ring(open.front_ring);
         self.take_ring(open.back_ring);
@@ -113,7 +113,7 @@ impl Back {
         }
     }
 
-    /// Carries out what the table says, as far as it is the book's.
+    /// Carries out what the table says, as far as it is about slices.
     fn step(&mut self, channel: ChannelId, event: Event) -> Result<(), Violation> {
         let id = channel.id;
         let before = *self.opening(id);
@@ -134,7 +134,7 @@ impl Back {
     fn free(&mut self, id: u32) {
         assert!(self.opening(id).is_free());
         let open = self.open.remove(&id).expect("slices that are freed twice");
-        free(&mut self.book, &open);
+        free(&mut self.slices, &open);
         self.lines.remove(&(open.lines_segment, open.lines_offset));
         for slice in [open.front_ring, open.back_ring] {
             for page in pages(slice) {
@@ -163,13 +163,13 @@ impl Back {
                     assert_eq!(order.push(of, (n / 2, n % 2)), Ok(n % 2 == 1));
                 }
                 assert!(order.is_complete());
-                let vacant = !self.book.has_segment(segment);
-                let added = self.book.add_segment(segment, windows);
+                let vacant = !self.slices.has_segment(segment);
+                let added = self.slices.add_segment(segment, windows);
                 assert_eq!(added.is_ok(), vacant);
             }
             FrontMessage::Retire { segment } => {
-                let idle = self.book.is_idle(segment);
-                assert_eq!(self.book.remove_segment(segment).is_ok(), idle);
+                let idle = self.slices.is_idle(segment);
+                assert_eq!(self.slices.remove_segment(segment).is_ok(), idle);
             }
             FrontMessage::Open(open) => self.open(open),
             FrontMessage::Refuse { tag, .. } => assert!(tag > 0),
@@ -191,7 +191,7 @@ impl Back {
     }
 }
 
-/// The pages of a slice of the book.
+/// The pages of a slice.
 fn pages(slice: Slice) -> Range<u32> {
     let end = slice.offset.checked_add(slice.len).expect("a slice wraps");
     assert!(

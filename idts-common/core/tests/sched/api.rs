@@ -11,7 +11,7 @@ fn sched() -> Box<Scheduler> {
 }
 
 fn join(s: &mut Scheduler) -> FlowId {
-    s.join(Params::DEFAULT, 0).unwrap()
+    s.add_flow(Params::DEFAULT, 0).unwrap()
 }
 
 fn run(flow: FlowId) -> Pick {
@@ -74,20 +74,20 @@ fn who_left_is_not_picked() {
     let (a, b) = (join(&mut s), join(&mut s));
     s.wake(a, 0);
     s.wake(b, 0);
-    s.leave(a);
+    s.remove_flow(a);
     assert_eq!(s.next(0), run(b));
     // Left while served: the slot is not free before the worker is done.
-    s.leave(b);
+    s.remove_flow(b);
     assert_eq!(s.stats(b, 0), None);
     let others: Vec<_> = (1..FLOWS).map(|_| join(&mut s)).collect();
-    assert!(s.join(Params::DEFAULT, 0).is_none());
+    assert!(s.add_flow(Params::DEFAULT, 0).is_none());
     s.done(b, 5, true, 0);
     let last = join(&mut s);
     assert!(!others.contains(&last) && last != b && last != a);
     // Old names are worth nothing.
     assert!(!s.wake(a, 0) && !s.wake(b, 0));
     s.set(b, Params::DEFAULT, 0);
-    s.leave(b);
+    s.remove_flow(b);
     s.done(b, 5, true, 0);
     s.refund(b, 1);
     assert_eq!(s.claim(b, 1, 0), Claim::Gone);
@@ -214,7 +214,7 @@ fn whoever_may_not_claim_is_told_when_he_may() {
     };
     assert_eq!(s.next(later), Pick::Grant { flow });
     while s.claim(flow, u32::MAX, later) != Claim::Queued {}
-    s.leave(flow);
+    s.remove_flow(flow);
     assert!(s.may_claim(flow, later));
     assert_eq!(s.next(later), Pick::Idle);
 }
@@ -405,7 +405,7 @@ fn a_cap_counts_what_was_claimed_and_kept() {
     let all = take_all(&mut s);
     assert!(all > 60_000, "{all}");
     s.refund(flow, all);
-    s.leave(flow);
+    s.remove_flow(flow);
     let flow = join(&mut s);
     assert_eq!(s.claim(flow, 4000, now), Claim::Granted(4000));
 }

@@ -88,7 +88,7 @@ impl World {
         let now = self.now;
         match op {
             Op::Join(params) => {
-                let id = self.sched.join(params, now).unwrap();
+                let id = self.sched.add_flow(params, now).unwrap();
                 assert!(self.known.iter().all(|k| k.id != id));
                 self.known.push(Known {
                     id,
@@ -124,7 +124,7 @@ impl World {
         let known = &mut self.known[n];
         match op {
             Op::Leave(_) => {
-                self.sched.leave(known.id);
+                self.sched.remove_flow(known.id);
                 known.member = false;
             }
             Op::Wake(_) => {

@@ -67,7 +67,7 @@ impl Sim {
     }
 
     pub fn add(&mut self, load: Load, params: Params) -> usize {
-        let id = self.sched.join(params, self.now).unwrap();
+        let id = self.sched.add_flow(params, self.now).unwrap();
         let pending = match load {
             Load::Endless | Load::Pieces(_) => u64::MAX,
             Load::Bytes(n) => n,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Both sides of a tunnel with the core's own rings, control ring, region books and
+//! Both sides of a tunnel with the core's own rings, control ring, slice allocators and
 //! table of opening and closing. What the kernel does with locks, wait queues and events
 //! is done here with shuttle's.
 
@@ -133,8 +133,8 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
     let events = [(); 2].map(|()| Arc::new((Mutex::new(true), Condvar::new())));
     let [to_front, to_back] = events;
     let side = |role, event: &Raised, peer_event: &Raised| {
-        let mut book = SliceAllocator::new();
-        book.add_segment(0, WINDOWS).unwrap();
+        let mut slices = SliceAllocator::new();
+        slices.add_segment(0, WINDOWS).unwrap();
         Arc::new(Side {
             role,
             without,
@@ -142,7 +142,7 @@ pub fn tunnel(without: Without) -> (Arc<Side>, Arc<Side>) {
             region: Shared::new(&region),
             inner: Mutex::new(Inner {
                 ring: ControlRing::new(role),
-                region: book,
+                region: slices,
                 channels: HashMap::new(),
                 openings: [ChannelSlot::default(); 3],
                 naming: NameAssembler::NONE,
@@ -381,8 +381,8 @@ impl Side {
     /// The back's check of an OPEN.
     fn take(&self, inner: &mut Inner, open: Open) {
         let id = open.channel.id;
-        let (opening, book) = (&inner.openings[id as usize], &mut inner.region);
-        let judged = check_open(opening, &mut inner.naming, |_| None, book, &open);
+        let (opening, slices) = (&inner.openings[id as usize], &mut inner.region);
+        let judged = check_open(opening, &mut inner.naming, |_| None, slices, &open);
         assert_eq!(judged, Ok(None), "a number or a slice in use");
         let opened = true;
         inner.channels.insert(id, Channel { open, opened });

@@ -11,6 +11,9 @@ use crate::place::private_file;
 use crate::running::{spec, Testbed};
 use crate::session::{own, Streams};
 
+/// What of a file's mode crosses: not that it runs as another user or group, nor is sticky.
+const PLAIN: u32 = 0o777;
+
 /// Takes standard input into file $1, or into that folder under name $2, with mode $3 and size $4.
 const RECEIVE: &str = r#"to=$1
 case $to in */) to=$to$2 ;; *) [ ! -d "$to" ] || to=$to/$2 ;; esac
@@ -26,7 +29,7 @@ impl Testbed {
         let about = file.metadata().with_context(context)?;
         ensure!(about.is_file(), "{}: not a file", from.display());
         let name = from.file_name().unwrap_or_default().to_string_lossy();
-        let mode = format!("{:o}", about.permissions().mode() & 0o7777);
+        let mode = format!("{:o}", about.permissions().mode() & PLAIN);
         let size = about.len().to_string();
         let argv = ["sh", "-c", RECEIVE, "push", to, &name, &mode, &size];
         let spec = spec(argv.map(String::from).to_vec())?;
@@ -93,9 +96,27 @@ impl Testbed {
             "cannot read {from} in {domain}: {}",
             said.trim_end()
         );
-        let mode = said.lines().find_map(|line| line.strip_prefix("mode "));
-        let mode = mode.and_then(|mode| u32::from_str_radix(mode.trim(), 8).ok());
-        file.set_permissions(fs::Permissions::from_mode(mode.unwrap_or(0o644)))?;
+        file.set_permissions(fs::Permissions::from_mode(mode(&said)))?;
         Ok(())
+    }
+}
+
+/// The mode that a domain says a file has. A program that it sends runs as nobody but its caller.
+fn mode(said: &str) -> u32 {
+    let mode = said.lines().find_map(|line| line.strip_prefix("mode "));
+    let mode = mode.and_then(|mode| u32::from_str_radix(mode.trim(), 8).ok());
+    mode.map_or(0o644, |mode| mode & PLAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_domain_makes_a_setuid_program() {
+        assert_eq!(mode("mode 6755\n"), 0o755);
+        assert_eq!(mode("mode 1777\n"), 0o777);
+        assert_eq!(mode("mode 37777777777\n"), 0o777);
+        assert_eq!((mode("mode x\n"), mode("")), (0o644, 0o644));
     }
 }

@@ -17,10 +17,11 @@
 //! Reading order: [`config`] (what to boot), [`place`] (where it is kept, locks), `emulator` and
 //! `initrd` (booting), [`session`] (a command in a domain), [`running`] (the testbed itself),
 //! `up`, `tell`, `files`, `monitor`, [`guests`], [`product`], [`logs`], [`tables`], [`delays`] (what it can do),
-//! [`wire`] (what driver and agents say to each other; the agents are `src/bin/tb-agent`).
+//! [`wire`] (what driver and agents say to each other), [`door`] (strangers there; the agents are `src/bin/tb-agent`).
 
 pub mod config;
 pub mod delays;
+pub mod door;
 mod emulator;
 mod files;
 pub mod guests;

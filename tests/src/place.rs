@@ -5,7 +5,7 @@
 //! as long as it does, however it ends.
 
 use std::env;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::{fcntl_setfd, FdFlags};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct State {
     pub config: Config,
 }
 
+/// The file that says of a folder that it is a testbed's; scripts/lib/state.sh knows it too.
+const MARK: &str = ".idts-testbed";
+
 /// The folder of one testbed.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -106,18 +109,26 @@ impl Place {
         self.file("monitor")
     }
 
-    /// Makes the folder, for this user only: it holds the token.
+    /// Makes the folder, for this user only: it holds the token. One that is there is changed in
+    /// nothing, and taken only if it bears our mark, or is empty and not for others to write.
     pub fn create(&self) -> Result<()> {
+        let dir = self.dir.display();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)
-            .with_context(|| format!("cannot make {}", self.dir.display()))?;
-        // It may have been there before.
-        Ok(fs::set_permissions(
-            &self.dir,
-            Permissions::from_mode(0o700),
-        )?)
+            .with_context(|| format!("cannot make {dir}"))?;
+        let mark = self.file(MARK);
+        if mark.exists() {
+            return Ok(());
+        }
+        let is_shared = fs::metadata(&self.dir)?.permissions().mode() & 0o022 != 0;
+        ensure!(
+            !is_shared && fs::read_dir(&self.dir)?.next().is_none(),
+            "IDTS_STATE: {dir} is not a testbed's folder, and not an empty one of this user alone"
+        );
+        File::create_new(&mark).with_context(|| format!("cannot write {}", mark.display()))?;
+        Ok(())
     }
 
     /// The lock of this testbed, to be inherited; `None` when an emulator holds it.
@@ -224,4 +235,40 @@ fn open_lock(path: &Path) -> Result<File> {
 /// Has the next programs that we start hold this file, and with it the lock, open.
 pub fn inherit(file: &impl AsFd) -> Result<()> {
     Ok(fcntl_setfd(file, FdFlags::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+
+    fn place(dir: &Path) -> Place {
+        let (dir, cache) = (dir.to_path_buf(), PathBuf::new());
+        Place { dir, cache }
+    }
+
+    fn mode(dir: &Path) -> u32 {
+        fs::metadata(dir).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_folder_that_is_not_ours_stays_as_it_is() {
+        let work = env::temp_dir().join(format!("idts-place-{}", std::process::id()));
+        let used = work.join("used");
+        fs::create_dir_all(used.join("of others")).unwrap();
+        fs::set_permissions(&used, Permissions::from_mode(0o1777)).unwrap();
+        assert!(place(&used).create().is_err());
+        fs::remove_dir(used.join("of others")).unwrap();
+        assert!(place(&used).create().is_err(), "all may write there");
+        assert_eq!(mode(&used), 0o1777);
+        fs::set_permissions(&used, Permissions::from_mode(0o755)).unwrap();
+        place(&used).create().unwrap();
+        assert_eq!(mode(&used), 0o755);
+        fs::write(used.join("state.json"), "").unwrap();
+        place(&used).create().unwrap();
+        let new = work.join("new");
+        place(&new).create().unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::remove_dir_all(work).unwrap();
+    }
 }

@@ -7,6 +7,7 @@
 //! Standard input flows on credit, so that control frames are never stuck behind it.
 
 use std::io::{self, Read};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BODY: usize = 64 << 10;
 /// Bytes of standard input that may be under way before the first [`Kind::Credit`].
 pub const STDIN_WINDOW: usize = 64 << 10;
+/// Where dom0's agent listens: at the emulator's own network device (`domain/boot.dom0`), not at
+/// a bridge that guests reach.
+pub const DOM0_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// TCP port of dom0's agent.
 pub const DOM0_PORT: u16 = 7411;
 /// Where dom0's agent finds the token that a [`Hello`] must bear.

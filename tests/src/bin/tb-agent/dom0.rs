@@ -5,15 +5,18 @@
 //! that the guest's agent announces.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use testbed::wire::{self, Hello, Kind, DOM0_PORT, READY_MARK, SPARE_NODE, TOKEN_FILE};
+use testbed::door::{self, Door, Step, GREETING};
+use testbed::wire::{
+    self, Hello, Kind, DOM0_ADDRESS, DOM0_PORT, READY_MARK, SPARE_NODE, TOKEN_FILE,
+};
 
 use crate::command;
 use crate::splice::{self, AtEnd};
@@ -23,43 +26,61 @@ use crate::vchan::Vchan;
 /// The last spare that was used, by domain id. A domain's entry is locked while somebody connects.
 type Used = Arc<Mutex<HashMap<u32, Arc<Mutex<u64>>>>>;
 
+/// What is read of a caller who is refused, at most.
+const UNREAD: u64 = 1 << 20;
+
+/// After an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Serves the driver for ever.
 pub fn serve() -> anyhow::Result<()> {
     let token = std::fs::read_to_string(TOKEN_FILE).with_context(|| TOKEN_FILE.to_string())?;
     let token: Arc<str> = token.trim().into();
     ensure!(!token.is_empty(), "{TOKEN_FILE} is empty");
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, DOM0_PORT))?;
+    let listener = TcpListener::bind((DOM0_ADDRESS, DOM0_PORT))?;
     println!("{READY_MARK}");
     let used = Used::default();
+    let door = Arc::new(Door::default());
     loop {
-        let (link, _) = listener.accept()?;
+        let step = door.step();
+        // Neither ends the agent, for commands run that nobody could end any more.
+        let link = match listener.accept() {
+            Ok((link, _)) => link,
+            Err(error) => {
+                eprintln!("tb-agent: {error}");
+                thread::sleep(PAUSE);
+                continue;
+            }
+        };
         let (token, used) = (Arc::clone(&token), Arc::clone(&used));
-        thread::Builder::new().spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             if let Ok(copy) = link.try_clone() {
-                if let Err(error) = answer(link, &token, &used) {
+                if let Err(error) = answer(link, step, &token, &used) {
                     refuse(copy, &error);
                 }
             }
-        })?;
+        });
+        if let Err(error) = thread {
+            eprintln!("tb-agent: {error}");
+        }
     }
 }
 
 /// Tells the caller why; one that has gone does not mind.
 fn refuse(mut link: TcpStream, error: &anyhow::Error) {
     let _ = link.set_nonblocking(false);
+    let _ = link.set_read_timeout(Some(GREETING));
     let _ = link.write_all(&wire::frame(Kind::Failed, format!("{error:#}").as_bytes()));
     // Closed with bytes unread, the connection would be reset and the words lost.
-    let _ = io::copy(&mut link, &mut io::sink());
+    let _ = io::copy(&mut link.take(UNREAD), &mut io::sink());
 }
 
-fn answer(link: TcpStream, token: &str, used: &Used) -> anyhow::Result<()> {
+fn answer(link: TcpStream, step: Step, token: &str, used: &Used) -> anyhow::Result<()> {
     link.set_nodelay(true)?;
-    let Some(frame) = wire::read_frame(&mut &link)? else {
+    let Some(hello) = door::greeting(&link, token, GREETING)? else {
         return Ok(());
     };
-    ensure!(frame.kind == Kind::Hello, "a greeting must come first");
-    let hello: Hello = serde_json::from_slice(&frame.body)?;
-    ensure!(hello.token == token, "the token is not that of this run");
+    drop(step);
     (&mut &link).write_all(&wire::frame(Kind::Welcome, b""))?;
     if hello.domain == "dom0" {
         return command::serve(link);

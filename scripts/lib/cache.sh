@@ -24,6 +24,9 @@ cache_init() {
 # cache_locked CMD...: runs CMD while nobody else fills the cache. A second run on the
 # machine waits here, then finds the first one's work. CMD must not call it again.
 cache_locked() {
+	# For its user alone: build roots have programs that run as root, which nobody updates.
+	[ -d "$IDTS_CACHE" ] || { mkdir -p "$IDTS_CACHE" && chmod 700 "$IDTS_CACHE"; }
+	[ ! -e "$IDTS_CACHE/lock" ] || chmod 700 "$IDTS_CACHE"
 	mkdir -p "$IDTS_CACHE/sets" "$IDTS_CACHE/suites" "$IDTS_CACHE/cargo"
 	cache_locked_by "$IDTS_CACHE/lock" "$@"
 }
@@ -44,3 +47,11 @@ cache_locked_by() {
 
 # cache_drop DIR...: removes what an interrupted fill left, crossing no mount.
 cache_drop() { rm -rf --one-file-system -- "$@"; }
+
+# cache_tool HOW NAME VERSION: installs the program NAME from Rust's registry as `HOW install ARG...`
+# does, in this VERSION, unless it is there. Called with the cache locked.
+cache_tool() {
+	local how=$1 name=$2 version=$3 bin=$IDTS_CACHE/tools/bin/$2
+	[ "$("$bin" --version 2>/dev/null | awk '{ print $NF; exit }')" != "$version" ] || return 0
+	"$how" install --quiet --locked --force --root "$IDTS_CACHE/tools" --version "$version" "$name" >&2
+}

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Version 0.1.0, which users have: the commit that tests/v0.1.0 names, built for the kernel in use by
-# the tools of today. Needs log.sh, cache.sh, versions.sh, root.sh, set.sh, kdir.sh and the functions
+# the tools of today. Needs log.sh, checkout.sh, cache.sh, versions.sh, root.sh, set.sh, kdir.sh and the functions
 # of scripts/build. Source it; it defines functions and does nothing else.
 #
 #   $KERNEL_PLACE/earlier/ID/tree/   the commit's files while it is built
@@ -36,7 +36,7 @@ earlier_dist() {
 
 # earlier_has_commit: true if its files can be had; a shallow clone may lack them.
 earlier_has_commit() {
-	git -C "$IDTS_TOP" cat-file -e "$(earlier_id)^{commit}" 2>/dev/null
+	checkout_git cat-file -e "$(earlier_id)^{commit}" 2>/dev/null
 }
 
 # earlier_absent WHY: leaves the reason in place of the build.
@@ -51,8 +51,8 @@ earlier_fill() {
 	local place=$1 tree=$1/tree
 	[ ! -d "$place/dist" ] || return 0
 	cache_drop "$place"
-	mkdir -p "$tree"
-	git -C "$IDTS_TOP" archive "$(earlier_id)" | tar -x -C "$tree" || return 1
+	mkdir -p "$tree" || return 1
+	checkout_git archive "$(earlier_id)" | tar -x -C "$tree" || return 1
 	run_logged earlier "building version 0.1.0 (once; a minute or two)" \
 		"$IDTS_CACHE/log/earlier" earlier_build "$tree" || return 1
 	mv "$tree/target/dist" "$place/dist" && cache_drop "$tree"
@@ -61,7 +61,7 @@ earlier_fill() {
 # earlier_build TREE: modules, command and C program of the tree, into its target/dist.
 earlier_build() {
 	local tree=$1 dist=$1/target/dist name cc
-	mkdir -p "$dist"
+	mkdir -p "$dist" || return 1
 	make_modules "$tree" || return 1
 	cargo_in "$tree" build -p idts --bins || return 1
 	cc=$(versions_compiler "$IDTS_SET/root" "$KERNEL")

@@ -5,6 +5,8 @@
 # takes a nightly compiler, that of the host. cargo-fuzz is kept in the cache. Needs log.sh and
 # cache.sh. Source it; it defines functions and does nothing else.
 
+FUZZ_VERSION=0.13.2 # of cargo-fuzz: the newest of the day is not run unseen
+
 # fuzz_cargo ARG...: the host's nightly cargo, with what the cache has for it.
 fuzz_cargo() {
 	PATH=$IDTS_CACHE/tools/bin:$PATH:$HOME/.cargo/bin CARGO_TARGET_DIR=$IDTS_TOP/target/fuzz \
@@ -13,8 +15,7 @@ fuzz_cargo() {
 
 # fuzz_fetch: installs cargo-fuzz. Called with the cache locked.
 fuzz_fetch() {
-	[ ! -x "$IDTS_CACHE/tools/bin/cargo-fuzz" ] || return 0
-	fuzz_cargo install --quiet --locked --root "$IDTS_CACHE/tools" cargo-fuzz >&2
+	cache_tool fuzz_cargo cargo-fuzz "$FUZZ_VERSION"
 }
 
 # fuzz_missing: prints why nothing can be fuzzed, or fails if all is there.

@@ -23,7 +23,7 @@ image_fill() {
 	local dir=$1 new=$KERNEL_PLACE/images/.fill
 	[ ! -e "$dir/dom0.cpio" ] || return 0
 	cache_drop "$new"
-	mkdir -p "$new"
+	mkdir -p "$new" || return 1
 	run_logged image "making the images of Xen $XEN, dom0 and guest" "$IDTS_CACHE/log/image" \
 		root_run bash "$IDTS_TOP/scripts/lib/pack-images.sh" \
 		"$IDTS_SET/tree" "$RELEASE" "$XEN" "$new" "$KERNEL_PLACE/tree" || return 1

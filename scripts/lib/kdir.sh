@@ -53,15 +53,15 @@ kdir_fill() {
 	versions_check "$root" "$kernel" || return 1
 	cc=$(versions_compiler "$root" "$kernel")
 	cache_drop "$place"
-	mkdir -p "$place/obj"
+	mkdir -p "$place/obj" || return 1
 	kdir_unpack "$root" "$kernel" "$place/src" || return 1
-	kdir_borrow "$root" "$kernel" "$place" .config .kernelvariables
+	kdir_borrow "$root" "$kernel" "$place" .config .kernelvariables || return 1
 	run_logged kdir "configuring it as Debian did" "$IDTS_CACHE/log/kdir-config" \
 		kdir_make "$@" HOSTCC="$cc" olddefconfig || return 1
 	kdir_check_config "$root" "$kernel" "$place" || return 1
 	run_logged kdir "building its Rust metadata (2 minutes or so)" "$IDTS_CACHE/log/kdir-build" \
 		kdir_make "$@" HOSTCC="$cc" prepare modules_prepare || return 1
-	kdir_borrow "$root" "$kernel" "$place" Module.symvers vmlinux
+	kdir_borrow "$root" "$kernel" "$place" Module.symvers vmlinux || return 1
 	kdir_check_symbols "$kernel" "$place" || return 1
 	kdir_stamp "$root" "$kernel" >"$place/complete"
 }
@@ -70,7 +70,7 @@ kdir_fill() {
 kdir_unpack() {
 	local archive
 	archive=$(versions_source "$1" "$2") || return 1
-	mkdir -p "$3"
+	mkdir -p "$3" || return 1
 	run_logged kdir "unpacking the source of kernel $2" "$IDTS_CACHE/log/kdir-source" \
 		tar -xf "$archive" -C "$3" --strip-components=1
 }
@@ -82,7 +82,7 @@ kdir_borrow() {
 	headers=$(versions_headers "$1" "$2")
 	shift 3
 	for file in "$@"; do
-		[ ! -e "$headers/$file" ] || cp "$headers/$file" "$place/obj/$file"
+		[ ! -e "$headers/$file" ] || cp "$headers/$file" "$place/obj/$file" || return 1
 	done
 }
 

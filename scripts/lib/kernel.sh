@@ -63,8 +63,8 @@ kernel_stamp() {
 	for package in "linux-source-$series" rustc bindgen "$(versions_compiler "$root" "$KERNEL")"; do
 		printf '%s %s\n' "$package" "$(versions_package "$root" "$package")"
 	done
-	kernel_configs | xargs grep -hE '^(CONFIG_|# CONFIG_.* is not set)'
-	kernel_patches | xargs cat
+	kernel_configs | xargs -d '\n' grep -hE '^(CONFIG_|# CONFIG_.* is not set)'
+	kernel_patches | xargs -d '\n' cat
 }
 
 # kernel_patches: prints the files of what is changed in Debian's source; each says why.
@@ -76,12 +76,12 @@ kernel_fill() {
 	local obj=$KERNEL_PLACE/obj log=$IDTS_CACHE/log/kernel-$IDTS_KERNEL
 	[ ! -e "$KERNEL_PLACE/complete" ] || return 0
 	kernel_source || return 1
-	mkdir -p "$obj"
+	mkdir -p "$obj" || return 1
 	if [ ! -e "$obj/.kernelvariables" ]; then
 		printf 'override KERNELRELEASE = %s\nCC = %s\n' \
-			"$RELEASE" "$(versions_compiler "$IDTS_SET/root" "$KERNEL")" >"$obj/.kernelvariables"
+			"$RELEASE" "$(versions_compiler "$IDTS_SET/root" "$KERNEL")" >"$obj/.kernelvariables" || return 1
 	fi
-	kernel_configs | xargs cat >"$obj/wanted.config"
+	kernel_configs | xargs -d '\n' cat >"$obj/wanted.config" || return 1
 	run_logged kernel "configuring $RELEASE" "$log-config" \
 		kernel_make KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig || return 1
 	kernel_check_config "$obj" || return 1
@@ -96,7 +96,7 @@ kernel_fill() {
 kernel_source() {
 	local place=$IDTS_SET/kernels patch log=$IDTS_CACHE/log/kernel-patch
 	[ ! -e "$place/source/patched" ] ||
-		! kernel_patches | xargs cat | cmp -s - "$place/source/patched" || return 0
+		! kernel_patches | xargs -d '\n' cat | cmp -s - "$place/source/patched" || return 0
 	cache_drop "$place/.source"
 	cache_drop "$place/source"
 	kdir_unpack "$IDTS_SET/root" "$KERNEL" "$place/.source" || return 1
@@ -104,7 +104,7 @@ kernel_source() {
 		run_logged kernel "applying ${patch##*/}" "$log" \
 			root_run patch -d "$place/.source" -p1 -i "$patch" || return 1
 	done
-	kernel_patches | xargs cat >"$place/.source/patched"
+	kernel_patches | xargs -d '\n' cat >"$place/.source/patched" || return 1
 	mv "$place/.source" "$place/source"
 }
 
@@ -128,8 +128,8 @@ kernel_check_config() {
 kernel_install() {
 	local tree=$KERNEL_PLACE/tree
 	cache_drop "$tree"
-	mkdir -p "$tree/boot" "$tree/usr/lib"
-	ln -s usr/lib "$tree/lib" # where depmod and modprobe look
+	mkdir -p "$tree/boot" "$tree/usr/lib" || return 1
+	ln -s usr/lib "$tree/lib" || return 1 # where depmod and modprobe look
 	kernel_make INSTALL_MOD_PATH="$tree/usr" modules_install &&
 		root_run objcopy --strip-debug --strip-unneeded \
 			"$KERNEL_PLACE/obj/vmlinux" "$tree/boot/vmlinuz-$RELEASE"

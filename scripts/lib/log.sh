@@ -32,19 +32,19 @@ die() {
 # time passes: a running clock on a terminal, else a line now and then. A failure shows
 # the log's end and returns CMD's status.
 run_logged() {
-	local part=$1 what=$2 log=$3 start=$SECONDS rc=0 pid
+	local part=$1 what=$2 log=$3 start=$SECONDS rc=0 pid=
 	shift 3
 	mkdir -p "$(dirname "$log")"
 	[ -t 2 ] || step "$part" "$what ..."
+	# shellcheck disable=SC2154 # that of this function
+	trap '[ -z "$pid" ] || { kill -- "-$pid" 2>/dev/null; wait "$pid"; }; exit 130' INT TERM HUP
 	set -m # a process group of its own, so that an interrupt can end all of it
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
 	set +m
-	# shellcheck disable=SC2064 # this very process
-	trap "kill -- -$pid 2>/dev/null; wait $pid; exit 130" INT TERM
 	_log_clock "$part" "$what" "$start" "$pid"
 	wait "$pid" || rc=$?
-	trap - INT TERM
+	trap - INT TERM HUP
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 	if [ "$rc" -ne 0 ]; then
 		step "$part" "$what: failed after $((SECONDS - start)) s; the end of $log:"

@@ -6,11 +6,10 @@
 # log.sh, cache.sh, root.sh and a set (set_use). Source it; it defines functions and does
 # nothing else.
 
+MUTANTS_VERSION=27.1.0 # of cargo-mutants
+
 # mutants_fetch: installs cargo-mutants. Called with the cache locked.
-mutants_fetch() {
-	[ -x "$IDTS_CACHE/tools/bin/cargo-mutants" ] ||
-		root_run cargo install --quiet --locked --root "$IDTS_CACHE/tools" cargo-mutants
-}
+mutants_fetch() { cache_tool root_cargo cargo-mutants "$MUTANTS_VERSION"; }
 
 # mutants_groups: prints the files of the crate, and after a colon the tests that must notice what
 # is changed in them: fewer than all, so that hours are enough.

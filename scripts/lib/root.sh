@@ -25,14 +25,21 @@ root_exec() {
 # root_run CMD...: runs CMD in the root of the set in use (set_use chooses it).
 root_run() { root_exec "$IDTS_SET/root" "$@"; }
 
+# root_cargo ARG...: cargo there.
+root_cargo() { root_run cargo "$@"; }
+
 # root_fill SUITE DIR: makes DIR a build root of SUITE, its tools those of its kernel; where there
 # are none, and a kernel is to be built anyway, those at hand.
 root_fill() {
-	local suite=$1 dir=$2 base=$1 kernel
+	local suite=$1 dir=$2 base=$1 kernel dates=()
 	[ "$suite" != experimental ] || base=sid
+	# For this once: what the root is told by a file of its own holds for good.
+	# shellcheck disable=SC2016 # the hook's own words
+	! host_is_stale || dates=(--aptopt='Acquire::Check-Valid-Until "false"'
+		--customize-hook='sed -i /Check-Valid-Until/d "$1/etc/apt/apt.conf.d/99mmdebstrap"')
 	run_logged root "fetching a minimal Debian $base" "$IDTS_CACHE/log/root-base" \
 		mmdebstrap --variant=minbase --include=ca-certificates --skip=cleanup/apt/lists \
-		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' \
+		"${dates[@]}" --aptopt='Acquire::Languages "none"' \
 		--aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
 		"$base" "$dir" "$(host_mirror)" || return 1
 	[ "$suite" != experimental ] || root_add_suite "$dir" experimental 'src:linux src:linux-signed-amd64' || return 1
@@ -59,7 +66,7 @@ root_add() {
 	local root=$IDTS_SET/root what=$1 package=$2
 	root_install "$root" "fetching $what" "$package" && return 0
 	# The lists may name what the archive has no more.
-	root_exec "$root" apt-get -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 &&
+	root_update "$root" >/dev/null 2>&1 &&
 		root_install "$root" "fetching $what by new package lists" "$package"
 }
 
@@ -70,8 +77,13 @@ root_add_suite() {
 	printf 'deb %s %s main\n' "$(host_mirror)" "$suite" >"$dir/etc/apt/sources.list.d/$suite.list"
 	[ -z "$packages" ] || printf 'Package: %s\nPin: release a=%s\nPin-Priority: 900\n' \
 		"$packages" "$suite" >"$dir/etc/apt/preferences.d/$suite"
-	run_logged root "reading the package list of $suite" "$IDTS_CACHE/log/root-update" \
-		root_exec "$dir" apt-get update
+	run_logged root "reading the package list of $suite" "$IDTS_CACHE/log/root-update" root_update "$dir"
+}
+
+# root_update DIR: reads the package lists anew in the root DIR.
+root_update() {
+	# shellcheck disable=SC2046 # an option and its value, or nothing
+	root_exec "$1" apt-get $(host_dates) update
 }
 
 # root_pin_tools DIR KERNEL: has apt in DIR choose the rustc and bindgen that built

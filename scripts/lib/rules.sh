@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Takes the checks of PROTOCOL.md's violations out, one at a time, in a copy of the checkout, and
-# shows that the tests of idts-core notice. tests/rules.txt is the table. After log, cache, root
+# shows that the tests of idts-core notice. tests/rules.txt is the table. After log, checkout, cache, root
 # and set.
 
 # The tests of the crate that are about what a peer sends.
@@ -47,7 +47,7 @@ rules_edit() {
 # rules_copy DIR: a copy of what git knows of the checkout, as it is now.
 rules_copy() {
 	rm -rf "$1" && mkdir -p "$1" &&
-		git -C "$IDTS_TOP" ls-files -z | (cd "$IDTS_TOP" && xargs -0 cp --parents -t "$1")
+		checkout_git ls-files -z | (cd "$IDTS_TOP" && xargs -0 cp --parents -t "$1")
 }
 
 # rules_one NAME FILE FROM TO: the crate's tests must fail without this check.

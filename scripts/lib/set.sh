@@ -22,6 +22,7 @@ set_use() {
 	export IDTS_SET IDTS_SUITE
 	# shellcheck source=/dev/null
 	. "$IDTS_SET/versions"
+	set_hold
 	kernel_use
 }
 
@@ -33,9 +34,36 @@ set_refresh() {
 	IDTS_SUITE=${IDTS_SUITE:-sid}
 	host_check "$HOST_DISK_MB"
 	host_prepare
-	cache_locked set_fill "$IDTS_SUITE" refresh && return 0
+	if cache_locked set_fill "$IDTS_SUITE" refresh; then
+		cache_locked set_drop_old
+		return 0
+	fi
 	[ -e "$IDTS_CACHE/suites/$IDTS_SUITE/versions" ] || die "no build root for suite '$IDTS_SUITE'"
 	say "keeping the set in the cache: $(basename "$(readlink -f "$IDTS_CACHE/suites/$IDTS_SUITE")")"
+}
+
+# set_hold: as long as this run and what it starts last, nobody drops the set in use.
+set_hold() {
+	[ -z "${SET_LOCK:-}" ] || return 0
+	exec {SET_LOCK}<"$IDTS_SET/versions"
+	flock --shared "$SET_LOCK"
+}
+
+# set_drop_old: removes the sets that no suite has any more, but those that are in use. Called with the
+# cache locked.
+set_drop_old() {
+	local set
+	for set in "$IDTS_CACHE"/sets/*/; do
+		set=${set%/}
+		[ -e "$set/versions" ] || continue
+		[ -z "$(find "$IDTS_CACHE/suites" -lname "../sets/${set##*/}")" ] || continue
+		if flock --nonblock "$set/versions" true; then
+			step root "removing the old set ${set##*/}"
+			cache_drop "$set"
+		else
+			step root "the old set ${set##*/} is in use; it stays"
+		fi
+	done
 }
 
 # set_fill SUITE [refresh]: makes a set of SUITE in a temporary place, then puts it into
@@ -45,7 +73,7 @@ set_fill() {
 	[ "${2:-}" = refresh ] || [ ! -e "$link/versions" ] || return 0
 	step root "making a build root of suite $suite in $IDTS_CACHE (once; about 2 minutes)"
 	cache_drop "$new"
-	mkdir -p "$new"
+	mkdir -p "$new" || return 1
 	root_fill "$suite" "$new/root" || return 1
 	tree_fill "$new/root" "$new/tree" || return 1
 	set_versions "$suite" "$new" >"$new/versions" || return 1
@@ -57,7 +85,7 @@ set_fill() {
 		cache_drop "$IDTS_CACHE/sets/$key"
 		mv "$new" "$IDTS_CACHE/sets/$key" || return 1
 	fi
-	ln -sfnT "../sets/$key" "$link"
+	ln -sfnT "../sets/$key" "$link" || return 1
 	step root "suite $suite is ready: $key"
 }
 

@@ -10,7 +10,7 @@
 tree_fill() {
 	local root=$1 tree=$2 kernel
 	kernel=$(versions_kernel "$root")
-	mkdir -p "$tree" "$root/var/tmp/debs/partial"
+	mkdir -p "$tree" "$root/var/tmp/debs/partial" || return 1
 	run_logged xen "fetching Xen, its tools and kernel $kernel" "$IDTS_CACHE/log/tree-fetch" \
 		root_exec "$root" apt-get install --yes --download-only \
 		-o Dir::State::status=/dev/null -o Dir::Cache::archives=/var/tmp/debs \
@@ -25,8 +25,8 @@ tree_fill() {
 tree_unpack() {
 	local debs=$1 tree=$2 dir deb
 	for dir in bin sbin lib lib64; do
-		mkdir -p "$tree/usr/$dir"
-		ln -s "usr/$dir" "$tree/$dir"
+		mkdir -p "$tree/usr/$dir" || return 1
+		ln -s "usr/$dir" "$tree/$dir" || return 1
 	done
 	for deb in "$debs"/*.deb; do
 		dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$tree" || return 1

@@ -61,7 +61,8 @@ impl Bed {
         command
     }
 
-    fn equip(&self, command: &mut Command) {
+    /// In the test's folder, with its sockets, without input.
+    pub fn equip(&self, command: &mut Command) {
         command
             .env("IDTS_SOCKETS", self.sockets())
             .env_remove("IDTS_DOMAIN")

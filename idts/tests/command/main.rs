@@ -5,6 +5,7 @@
 mod bed;
 mod cats;
 mod clocks;
+mod disks;
 mod echoes;
 mod files;
 mod groups;

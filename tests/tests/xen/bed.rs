@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use testbed::running::HANG;
 
 use crate::entry::{self, exec, finish, run, run_with, start};
-use crate::lab::{Guest, Lab};
+use crate::lab::{Guest, Lab, GUESTS};
 use crate::skips;
 
 /// How often something is looked at that is to come.
@@ -136,10 +136,24 @@ pub fn eight_at_once(_: &Lab, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// None of many commands that are started at once, over all guests, loses its connection.
-pub fn many_at_once(lab: &Lab, _: &Guest) -> Result<()> {
-    let (many, rounds) = if lab.times > 1 { (64, 20) } else { (16, 3) };
-    let guests: Vec<_> = Lab::domains().filter(|domain| *domain != "dom0").collect();
+/// None of many commands that are started at once, over the lab's guests, loses its connection.
+pub fn many_at_once(_: &Lab, _: &Guest) -> Result<()> {
+    crowds(&GUESTS, 16, 3)
+}
+
+/// The testbed of [`many_over_eight`].
+pub const EIGHT: [&str; 4] = ["--guests", "8", "--type", "pv"];
+
+/// The same over eight guests, of many more.
+pub fn many_over_eight(lab: &Lab) -> Result<()> {
+    let guests = lab.tb.guests();
+    ensure!(guests.len() == 8, "the guests are {guests:?}");
+    let guests: Vec<_> = guests.iter().map(String::as_str).collect();
+    crowds(&guests, 64, 20)
+}
+
+/// Starts `many` commands at once, the guests in turn, `rounds` times: each ends well.
+fn crowds(guests: &[&str], many: usize, rounds: u32) -> Result<()> {
     for round in 0..rounds {
         let begin = |domain: &&str| start(exec(domain, &["true"]));
         let crowd = guests.iter().cycle().take(many);

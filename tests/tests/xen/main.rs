@@ -304,6 +304,11 @@ fn main() -> ExitCode {
     trials.push(Trial::test("scheduler::shares", || {
         lab::run_own("scheduler::shares", &scheduler::TESTBED, scheduler::shares)
     }));
+    if lab::is_long() {
+        let name = "testbed::many_over_eight";
+        let case = move || lab::run_own(name, &bed::EIGHT, bed::many_over_eight);
+        trials.push(Trial::test(name, case));
+    }
     let trials = trials.into_iter().map(|trial| {
         let skipped = skips.contains_key(trial.name());
         trial.with_ignored_flag(skipped)

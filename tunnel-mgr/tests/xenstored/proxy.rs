@@ -13,7 +13,7 @@ use std::thread::spawn;
 use anyhow::Result;
 
 use crate::bed::SOCKET;
-use crate::dom0::header;
+use idts_host::dom0::header;
 
 /// Where xenstored itself listens then.
 const REAL: &str = "/run/xenstored/real";

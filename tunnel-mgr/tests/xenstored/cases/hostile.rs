@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{back, front};
 use crate::bed::{done, refused, run, until, Bed};
-use crate::guest::{Flood, Guest};
+use idts_host::guest::{Flood, Guest};
 
 const STATE: &str = "device/idts/0/state";
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tests, by what they are about.
 
-use anyhow::Result;
-
-pub type Test = fn() -> Result<()>;
+use idts_host::apart::Test;
 
 mod hostile;
 mod killed;

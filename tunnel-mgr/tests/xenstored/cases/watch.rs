@@ -11,8 +11,8 @@ use rustix::process::Signal;
 
 use super::front;
 use crate::bed::{done, program, until, Bed, Watch};
-use crate::guest::{Flood, Guest};
 use crate::proxy::Proxy;
+use idts_host::guest::{Flood, Guest};
 
 fn has_tunnel(bed: &mut Bed, id: u16) -> bool {
     bed.dom0.read(&front(id)).is_some()

@@ -7,14 +7,23 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{bail, Result};
 
+/// Lists a part of a node's children.
 pub const DIRECTORY_PART: u32 = 22;
+/// Reads a node.
 pub const READ: u32 = 2;
+/// Asks whose a node is.
 pub const GET_PERMS: u32 = 3;
+/// A domain has come.
 pub const INTRODUCE: u32 = 8;
+/// A domain has gone.
 pub const RELEASE: u32 = 9;
+/// Writes a node.
 pub const WRITE: u32 = 11;
+/// Removes a node.
 pub const RM: u32 = 13;
+/// Says whose a node is.
 pub const SET_PERMS: u32 = 14;
+/// An answer: it failed.
 pub const ERROR: u32 = 16;
 
 /// A message: its type, then its payload.
@@ -31,6 +40,7 @@ pub fn header(bytes: &[u8; 16]) -> (u32, usize) {
     (word(0), word(12) as usize)
 }
 
+/// A connection as dom0.
 pub struct Dom0 {
     socket: UnixStream,
 }
@@ -44,6 +54,7 @@ impl Dom0 {
         Ok(dom0)
     }
 
+    /// Asks, and gives the answer.
     pub fn request(&mut self, kind: u32, payload: &[u8]) -> Result<Vec<u8>> {
         self.socket.write_all(&message(kind, payload))?;
         let mut bytes = [0; 16];
@@ -57,6 +68,7 @@ impl Dom0 {
         Ok(payload)
     }
 
+    /// Writes a node.
     pub fn write(&mut self, path: &str, value: impl AsRef<[u8]>) -> Result<()> {
         let payload = [path.as_bytes(), b"\0", value.as_ref()].concat();
         self.request(WRITE, &payload).map(drop)
@@ -76,6 +88,7 @@ impl Dom0 {
         Some(String::from_utf8_lossy(&value).into_owned())
     }
 
+    /// Whose a node is, as in `n0 r3`.
     pub fn permissions(&mut self, path: &str) -> Result<String> {
         let permissions = self.request(GET_PERMS, format!("{path}\0").as_bytes())?;
         let text = String::from_utf8(permissions)?;

@@ -28,6 +28,7 @@ const NAP: Duration = Duration::from_micros(50);
 
 const EVENT: u32 = 15;
 
+/// A connection as a guest.
 pub struct Guest {
     ring: File,
     events: File,
@@ -37,6 +38,7 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// That of a domain which dom0 has made.
     pub fn open(domain: u16) -> Result<Self> {
         let open = |path: &str, flags| {
             let mut options = File::options();

@@ -3,7 +3,6 @@
 //! are ended when a test fails.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -146,16 +145,6 @@ impl Run {
         self.child.id() as i32
     }
 
-    /// Waits until the shell has become the command.
-    pub fn wait_until_it_is_idts(&self) {
-        let path = format!("/proc/{}/comm", self.id());
-        let started = Instant::now();
-        while std::fs::read_to_string(&path).unwrap().trim() != "idts" {
-            assert!(started.elapsed() < HUNG, "it does not start");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
     /// Waits until it has this file or folder open.
     pub fn wait_until_it_has(&self, path: &Path) {
         let open = format!("/proc/{}/fd", self.id());
@@ -266,9 +255,4 @@ pub fn names(folder: &Path) -> Vec<String> {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Opens a file to write that nothing fits into.
-pub fn full() -> File {
-    File::options().write(true).open("/dev/full").unwrap()
 }

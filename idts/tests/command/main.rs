@@ -10,6 +10,6 @@ mod echoes;
 mod files;
 mod groups;
 mod names;
-mod outputs;
 mod signals;
+mod table;
 mod transfers;

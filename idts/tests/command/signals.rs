@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signals: those that were ignored stay so, the others end a command as they end any other.
+//! What commands do before a signal ends them; that it does, `table` shows of all.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,77 +12,6 @@ use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 
 use crate::bed::{names, pattern, Bed, Run, HUNG};
-
-const SIGNALS: [Signal; 3] = [Signal::HUP, Signal::INT, Signal::TERM];
-
-/// Commands that wait, with the socket that shows that they do; some need a listener.
-const ROWS: [(&str, Option<&str>, Option<&str>); 9] = [
-    ("recv 7 folder/in", None, Some("0-7-0")),
-    ("echo 7", None, Some("0-7-0")),
-    ("cat -l 7", None, Some("0-7-0")),
-    ("subscribe news", None, Some("group-news")),
-    ("publish news --count 999999 --interval 9", None, None),
-    ("send file 0:8", Some("cat -l 8"), None),
-    ("cat 0:8", Some("cat -l 8"), None),
-    ("ping 0:8", Some("cat -l 8"), None),
-    ("ping 0:8 --wait 9999", None, None),
-];
-
-fn start(bed: &Bed, before: &str, row: (&str, Option<&str>, Option<&str>)) -> (Run, Option<Run>) {
-    let (args, peer, socket) = row;
-    std::fs::create_dir(bed.path("folder")).unwrap();
-    bed.file("file", b"content");
-    let peer = peer.map(|args| {
-        let run = Run::piped(bed.line(args).stdin(Stdio::piped()));
-        bed.wait_for("0-8-0");
-        run
-    });
-    let args: Vec<_> = args.split(' ').map(String::from).collect();
-    let run = Run::piped(&mut bed.idts_after(before, &args));
-    run.wait_until_it_is_idts();
-    if let Some(socket) = socket {
-        bed.wait_for(socket);
-    }
-    (run, peer)
-}
-
-#[test]
-fn a_signal_ends_a_command_as_a_signal() {
-    for row in ROWS {
-        for signal in SIGNALS {
-            let bed = Bed::new();
-            let (run, _peer) = start(&bed, ":", row);
-            run.signal(signal);
-            let ended = run.end();
-            let by = ended.status.signal();
-            assert_eq!(by, Some(signal.as_raw()), "{}: {}", row.0, ended.stderr);
-            assert!(names(&bed.path("folder")).is_empty(), "{}", row.0);
-        }
-    }
-}
-
-/// As nohup and the shell's `&` have it. Of two signals that wait the first is taken first, so
-/// the second ends it only if the first did not.
-#[test]
-fn an_ignored_signal_stays_ignored() {
-    for row in ROWS {
-        for (name, ignored) in [("HUP", Signal::HUP), ("INT", Signal::INT)] {
-            let bed = Bed::new();
-            let (run, _peer) = start(&bed, &format!("trap '' {name}"), row);
-            run.signal(ignored);
-            run.signal(Signal::TERM);
-            let ended = run.end();
-            let by = ended.status.signal();
-            assert_eq!(
-                by,
-                Some(Signal::TERM.as_raw()),
-                "{}: {}",
-                row.0,
-                ended.stderr
-            );
-        }
-    }
-}
 
 /// What was measured until then is told.
 #[test]

@@ -24,7 +24,7 @@ tests! {
         a_full_quota_harms_nobody nodes_are_whose_they_should_be;
     killed: at_every_request while_it_watches;
     many: come_and_go a_thousand;
-    outputs: every_command one_that_does_not_block;
+    outputs: every_command;
     settings: the_nearest_counts a_file_survives_what_xenstore_does_not
         a_file_is_edited_in_place a_file_is_saved_with_care list_shows_rights
         a_file_that_is_overruled_says_so aliases_change_hands nobody_is_meant;

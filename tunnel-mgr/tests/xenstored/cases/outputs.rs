@@ -1,126 +1,129 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Outputs that cannot be written: a full disk, a reader that has gone.
+//! `tunnel-mgr` and the table of all that every command is tried against.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
-use anyhow::{ensure, Result};
-use rustix::pipe::pipe;
+use anyhow::{bail, ensure, Context, Result};
+use idts_host::table::{Column, Ends, Peer, Row, TUNNEL_MGR};
+use idts_host::walk::{walk, Ended, Program};
 
-use super::front;
-use crate::bed::{done, finish, program, run, until, Bed};
+use super::{back, front};
+use crate::bed::{done, program, Bed, SOCKET};
 
-/// Every command that ends by itself.
-const COMMANDS: [&[&str]; 12] = [
-    &["--help"],
-    &["--version"],
-    &["attach", "u3", "--wait", "0"],
-    &["list"],
-    &["list", "--json"],
-    &["set", "u3"],
-    &["scheduler"],
-    &["stats"],
-    &["stats", "--json"],
-    &["stats", "u3"],
-    &["detach", "u3"],
-    &["set", "--help"],
-];
+/// The program where everybody may run it.
+const COPY: &str = "/run/tunnel-mgr";
+/// Where the socket is while there is none.
+const AWAY: &str = "/run/xenstored/away";
+const COUNTERS: &str = "kernel/debug/idts/3";
 
-/// A disk that is full.
-fn full() -> Result<OwnedFd> {
-    let full = File::options().write(true).open("/dev/full")?;
-    Ok(full.into())
-}
+/// The host of the last command, for the next one.
+struct TunnelMgr(Mutex<Option<Bed>>);
 
-/// A pipe whose reader has gone.
-fn closed() -> Result<OwnedFd> {
-    Ok(pipe()?.1)
-}
-
-/// A pipe that is full, and does not block whoever writes into it, as somebody else has
-/// it who shares it: it is waited for, and nothing is lost.
-pub fn one_that_does_not_block() -> Result<()> {
-    let mut bed = Bed::new()?;
-    bed.dom0.domain(3, "u3")?;
-    bed.sys("kernel/debug/idts/3", "tx_bytes 1\n")?;
-    done(&["attach", "u3", "--wait", "0"])?;
-    for args in COMMANDS {
-        if ["attach", "detach"].contains(&args[0]) {
-            continue;
+impl TunnelMgr {
+    fn host(&self) -> Result<Bed> {
+        let last = self.0.lock().ok().and_then(|mut last| last.take());
+        if let Some(bed) = last {
+            return Ok(bed);
         }
-        let expected = done(args)?;
-        let (reader, writer) = pipe()?;
-        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK)?;
-        let mut filled = 0;
-        while let Ok(count) = rustix::io::write(&writer, &[b'x'; 4096]) {
-            filled += count;
+        let mut bed = Bed::new()?;
+        for id in [3, 4] {
+            bed.dom0.domain(id, format!("u{id}"))?;
         }
-        let child = program(args)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut got = vec![0; filled];
-        let mut reader = File::from(reader);
-        // It has begun to write, and cannot.
-        until_it_waits(child.id())?;
-        reader.read_exact(&mut got)?;
-        let mut text = String::new();
-        reader.read_to_string(&mut text)?;
-        let name = args.join(" ");
-        let output = finish(child, &name)?;
-        ensure!(output.status.success(), "`{name}`: {output:?}");
-        ensure!(text == expected, "`{name}`: {text}");
+        fs::write("/run/settings", "[default]\nweight = 2\n")?;
+        fs::copy(program(&[]).get_program(), COPY)?;
+        Ok(bed)
     }
-    Ok(())
 }
 
-/// Waits until a program waits for something, or has ended.
-fn until_it_waits(pid: u32) -> Result<()> {
-    until("it waits or has ended", || {
-        let about = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
-        let in_poll = about.starts_with("7 ") || about.starts_with("271 ");
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        Ok((in_poll || state.contains(") Z ")).then_some(()))
-    })
-}
+impl Program for TunnelMgr {
+    type Scene = Bed;
 
-/// On a full disk 1 and one line; where nobody reads, 0 and none; what was to be
-/// done is done.
-pub fn every_command() -> Result<()> {
-    let mut bed = Bed::new()?;
-    bed.dom0.domain(3, "u3")?;
-    bed.sys("kernel/debug/idts/3", "tx_bytes 1\n")?;
-    for args in COMMANDS {
-        let name = args.join(" ");
-        for (stdout, stderr, code, lines) in [
-            (full()?, None, 1, 1),
-            (closed()?, None, 0, 0),
-            // Nowhere to complain to is no panic either.
-            (full()?, Some(closed()?), 1, 0),
-        ] {
-            match args[0] {
-                "attach" => drop(run(&["detach", "u3"])?),
-                _ => drop(done(&["attach", "u3", "--if-absent", "--wait", "0"])?),
+    const NAME: &'static str = "tunnel-mgr";
+
+    fn scene(&self, row: &Row) -> Result<Bed> {
+        let mut bed = self.host()?;
+        bed.sys(COUNTERS, "tx_bytes 1\n")?;
+        bed.dom0.remove("/local/domain/0/idts");
+        for id in [3, 4] {
+            bed.dom0.remove(&front(id));
+            bed.dom0
+                .remove(&format!("/local/domain/0/backend/idts/{id}"));
+        }
+        done(&["attach", "u4", "--wait", "0"])?;
+        if row.verb() != "attach" || row.args.contains("--if-absent") {
+            done(&["attach", "u3", "--wait", "0"])?;
+        }
+        // Its backend never closes.
+        bed.dom0.write(&format!("{}/state", back(4)), "4")?;
+        Ok(bed)
+    }
+
+    fn command(&self, _: &Bed, args: &str) -> Command {
+        let args: Vec<_> = args.split(' ').collect();
+        let mut command = program(&args);
+        command.current_dir("/run");
+        command
+    }
+
+    fn input(&self, _: &Bed) -> Result<Stdio> {
+        bail!("no command reads anything");
+    }
+
+    fn start_peer(&self, _: &mut Bed, peer: Peer) -> Result<()> {
+        ensure!(peer == Peer::None, "there are no peers");
+        Ok(())
+    }
+
+    fn take_away(
+        &self,
+        _: &mut Bed,
+        command: &mut Command,
+        column: Column,
+    ) -> Result<&'static str> {
+        match column {
+            Column::Driverless => {
+                fs::remove_file(Path::new("/sys").join(COUNTERS))?;
+                return Ok("the driver shows nothing");
             }
-            let stderr = stderr.map_or_else(Stdio::piped, Stdio::from);
-            let child = program(args).stdout(stdout).stderr(stderr).spawn()?;
-            let output = finish(child, &name)?;
-            let said = String::from_utf8(output.stderr)?;
-            ensure!(
-                output.status.code() == Some(code),
-                "`{name}`: {}: {said}",
-                output.status
-            );
-            ensure!(said.lines().count() == lines, "`{name}`: {said}");
-            ensure!(
-                lines == 0 || said.contains("No space left"),
-                "`{name}`: {said}"
-            );
-            let attached = bed.dom0.read(&front(3)).is_some();
-            ensure!(attached == (args[0] != "detach"), "`{name}` was not done");
+            Column::Forbidden => {
+                let mut theirs = Command::new("setpriv");
+                theirs.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+                theirs.arg(COPY).args(command.get_args());
+                *command = theirs;
+            }
+            _ => fs::rename(SOCKET, AWAY)?,
         }
+        Ok("cannot reach xenstore")
     }
-    Ok(())
+
+    fn check(&self, mut bed: Bed, row: &Row, column: Column, ended: &Ended) -> Result<()> {
+        if column == Column::Storeless {
+            fs::rename(AWAY, SOCKET)?;
+        }
+        let works = matches!(column, Column::Outputs(_) | Column::Driverless);
+        if works && row.ends == Ends::Itself {
+            // Done whatever became of the output.
+            let attached = bed.dom0.read(&front(3)).is_some();
+            ensure!(attached == (row.verb() != "detach"), "it was not done");
+            if row.args == "set u3 weight=2" {
+                ensure!(done(&["set", "u3"])?.contains("weight=2"), "it is not set");
+            }
+            let asks = ["list", "set", "scheduler", "stats"].contains(&row.verb());
+            if let (Some(text), true, true) = (&ended.stdout, asks, column != Column::Driverless) {
+                let args: Vec<_> = row.args.split(' ').collect();
+                let expected = done(&args)?;
+                ensure!(*text == expected.as_bytes(), "not {expected}");
+            }
+        }
+        let mut last = self.0.lock().ok().context("another cell panicked")?;
+        *last = Some(bed);
+        Ok(())
+    }
+}
+
+pub fn every_command() -> Result<()> {
+    walk(&TunnelMgr(Mutex::new(None)), &TUNNEL_MGR, 1)
 }

@@ -248,8 +248,12 @@ impl Running {
     /// Sends it these once it is the program.
     fn signal(&self, name: &str, signals: &[Signal]) -> Result<()> {
         let comm = format!("/proc/{}/comm", self.child.id());
+        let stat = format!("/proc/{}/stat", self.child.id());
         until("the program runs", || {
-            Ok((std::fs::read_to_string(&comm)?.trim() == name).then_some(()))
+            let is_it = std::fs::read_to_string(&comm)?.trim() == name;
+            let has_ended = std::fs::read_to_string(&stat)?.contains(") Z ");
+            ensure!(is_it || !has_ended, "the shell ended");
+            Ok(is_it.then_some(()))
         })?;
         let pid = Pid::from_child(&self.child);
         for signal in signals {

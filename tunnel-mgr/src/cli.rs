@@ -232,6 +232,10 @@ pub struct Stats {
 ///
 /// With --idle, a guest that --attach names gets its tunnel back when a program
 /// there connects or listens: its driver asks, in its own xenstore node data/idts.
+/// Killed by SIGKILL, it cannot take back that it does so: programs there then wait
+/// for a tunnel, as long as they wait for one, until the next command of tunnel-mgr
+/// or another watch. A service manager should start it again, or run
+/// `tunnel-mgr list` after its end (systemd: Restart=on-failure, ExecStopPost=).
 #[derive(Debug, Args)]
 pub struct Watch {
     /// Domains that get a tunnel, by name, or `all`

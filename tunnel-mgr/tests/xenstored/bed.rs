@@ -117,6 +117,10 @@ impl Watch {
         found.with_context(|| format!("it says {:?}", self.said))
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn is_alive(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }

@@ -23,7 +23,7 @@ tests! {
     hostile: a_flood_holds_nobody bytes_harm_nobody names_are_one_word
         a_full_quota_harms_nobody nodes_are_whose_they_should_be;
     killed: at_every_request while_it_watches;
-    many: come_and_go a_thousand;
+    many: come_and_go a_thousand one_noisy_among_a_thousand;
     outputs: every_command;
     settings: the_nearest_counts a_file_survives_what_xenstore_does_not
         a_file_is_edited_in_place a_file_is_saved_with_care list_shows_rights

@@ -225,6 +225,17 @@ pub fn killed_it_leaves_none() -> Result<()> {
         ensure!(bed.dom0.read(path).is_none(), "{command:?} left a promise");
         drop(third);
     }
+    // As a service manager starts it again: with the same word, and without.
+    for (args, keeps) in [(&IDLE[..], true), (&["--attach", "u9"], false)] {
+        let killed = Watch::start(&IDLE)?;
+        until("it is promised", || Ok(bed.dom0.read(path)))?;
+        drop(killed);
+        let _anew = Watch::start(args)?;
+        match keeps {
+            true => drop(until("it is promised anew", || Ok(bed.dom0.read(path)))?),
+            false => ensure!(bed.dom0.read(path).is_none(), "it is left"),
+        }
+    }
     Ok(())
 }
 

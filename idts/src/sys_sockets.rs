@@ -252,7 +252,7 @@ pub fn subscribe(fd: BorrowedFd<'_>, asked: Group) -> Result<()> {
     )?;
     let listener = socket(RECORD)?;
     listen_at(listener.as_fd(), &group(&asked)?, RECORD)?;
-    thread::spawn(move || -> Result<()> {
+    let relay = thread::Builder::new().spawn(move || -> Result<()> {
         let publisher = net::accept_with(&listener, SocketFlags::CLOEXEC)?;
         let mut record = vec![0; RING as usize];
         loop {
@@ -262,6 +262,7 @@ pub fn subscribe(fd: BorrowedFd<'_>, asked: Group) -> Result<()> {
             };
         }
     });
+    relay.map_err(|_| Errno::AGAIN)?;
     become_other(fd, &near)
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::{mknodat, FileType, Mode, CWD};
 use crate::bed::{is_root, names, pattern, Bed, Run};
 
 /// A user who is nobody here.
-const OTHER: u32 = 65534;
+pub const OTHER: u32 = 65534;
 
 fn fifo(bed: &Bed, name: &str) {
     let mode = Mode::from_raw_mode(0o600);

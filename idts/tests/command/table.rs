@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `idts` and the table of all that every command is tried against.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{ensure, Result};
 use idts_host::outputs::{open, Kind};
 use idts_host::table::{Column, Ends, Peer, Row, IDTS};
 use idts_host::walk::{walk, Ended, Program};
 
-use crate::bed::{pattern, Bed, Run};
+use crate::bed::{is_root, pattern, Bed, Run};
+use crate::files::OTHER;
 
 /// Longer than what pipes and sockets hold.
 const LONG: usize = 3 << 20;
@@ -143,4 +148,54 @@ fn a_full_disk_is_told_to_both_ends() {
     let send = Run::piped(&mut bed.line("send out 0:7 --wait 60"));
     send.end().with(1).says("No space left");
     recv.end().with(1).says("No space left");
+}
+
+/// Where its user may have no more threads, a command does its work, or says why not. Needs
+/// root, whom no such limit binds, to be somebody else.
+#[test]
+fn without_threads_no_command_panics() {
+    if !is_root() {
+        return;
+    }
+    for row in IDTS.iter().filter(|row| row.ends != Ends::Signalled) {
+        let mut scene = Idts.scene(row).unwrap();
+        for folder in [scene.bed.path("."), scene.bed.sockets()] {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+        }
+        let mut limited = Command::new("prlimit");
+        limited.args(["--nproc=0", env!("CARGO_BIN_EXE_idts")]);
+        limited.args(row.args.replace("--wait 60", "--wait 2").split(' '));
+        limited.uid(OTHER).gid(OTHER);
+        scene.bed.equip(&mut limited);
+        limited.stdin(match row.input {
+            true => Idts.input(&scene).unwrap(),
+            false => Stdio::null(),
+        });
+        let mut run = Run::piped(&mut limited);
+        // Peers of its own user, whom it may connect to.
+        start_others(&mut scene, row.peer, &mut run);
+        let ended = run.end();
+        let said = &ended.stderr;
+        assert!(!said.contains("panicked"), "{}: {said}", row.args);
+        let code = ended.status.code();
+        assert!(matches!(code, Some(0 | 1)), "{}: {code:?} {said}", row.args);
+    }
+}
+
+/// Starts the peer as the other user, unless the command has ended by then.
+fn start_others(scene: &mut Scene, peer: Peer, run: &mut Run) {
+    let args = match peer {
+        Peer::None => return,
+        Peer::Is(args, _) => args,
+        Peer::Publishes(args) => {
+            while run.is_running() && !scene.bed.sockets().join("group-news").exists() {
+                sleep(Duration::from_millis(2));
+            }
+            args
+        }
+    };
+    let mut other = scene.bed.line(args);
+    other.uid(OTHER).gid(OTHER);
+    other.stdout(Stdio::null()).stderr(Stdio::null());
+    scene.peer = Some(Run::start(&mut other));
 }

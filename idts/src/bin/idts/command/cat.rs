@@ -23,10 +23,12 @@ pub fn run(args: &Cat) -> Result<()> {
     let peer = channel.peer();
     let pieces = pieces(args, &channel)?;
     let channel = Arc::new(channel);
-    let input = thread::spawn({
+    let input = thread::Builder::new().spawn({
         let channel = Arc::clone(&channel);
         move || send_input(&channel, pieces)
     });
+    // Where a user may have no more threads, say.
+    let input = input.context("cannot start the sending thread")?;
     // When this fails the program ends, and the thread with it.
     let received = if args.record {
         receive_records(&channel, args.lines)

@@ -56,8 +56,10 @@ impl Program for TunnelMgr {
         if row.verb() != "attach" || row.args.contains("--if-absent") {
             done(&["attach", "u3", "--wait", "0"])?;
         }
-        // Its backend never closes.
-        bed.dom0.write(&format!("{}/state", back(4)), "4")?;
+        // Both ends are connected, and never close.
+        for end in [front(4), back(4)] {
+            bed.dom0.write(&format!("{end}/state"), "4")?;
+        }
         Ok(bed)
     }
 

@@ -14,12 +14,15 @@ use crate::lock::Lock;
 /// Whoever writes a settings file has it, so that nobody else's word is lost.
 const LOCK: &str = "run/tunnel-mgr.save";
 
+/// Many times what a thousand domains need; a file of more bytes is another one.
+const LARGEST: u64 = 4 << 20;
+
 /// Reads it; None if there is none. What is no plain file could be a pipe, which is
 /// empty when it is read again, or a device, which must not be replaced.
 pub fn read(path: &Path) -> Result<Option<String>> {
     let about = || path.display().to_string();
     let nonblock = OFlags::NONBLOCK.bits() as i32;
-    let mut file = match File::options().read(true).custom_flags(nonblock).open(path) {
+    let file = match File::options().read(true).custom_flags(nonblock).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.with_context(|| format!("cannot read {}", path.display()))?,
     };
@@ -27,8 +30,11 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         bail!("{} is not a file", path.display());
     }
     let mut text = String::new();
-    let read = file.read_to_string(&mut text);
-    read.with_context(|| format!("cannot read {}", path.display()))?;
+    let read = file.take(LARGEST + 1).read_to_string(&mut text);
+    let read = read.with_context(|| format!("cannot read {}", path.display()))?;
+    if read as u64 > LARGEST {
+        bail!("{} is too large for settings", path.display());
+    }
     Ok(Some(text))
 }
 

@@ -198,9 +198,25 @@ pub fn edit(text: &str, place: &Place, changes: &[Change]) -> Result<String> {
             None => drop(table.insert(name, Item::Value(new))),
         }
     }
-    let text = document.to_string();
+    let text = written_as(text, &document.to_string());
     File::parse(&text).context("the changes do not fit")?;
     Ok(text)
+}
+
+/// A new text as the editor of the old one writes: with a byte order mark, with lines that end
+/// with CR and LF, as the old one has them. The parser drops both.
+fn written_as(old: &str, new: &str) -> String {
+    const MARK: char = '\u{feff}';
+    let lines = old.matches('\n').count();
+    let crlf = lines > 0 && old.matches("\r\n").count() == lines;
+    let mut text = new.trim_start_matches(MARK).replace("\r\n", "\n");
+    if crlf {
+        text = text.replace('\n', "\r\n");
+    }
+    if old.starts_with(MARK) {
+        text.insert(0, MARK);
+    }
+    text
 }
 
 /// The table of that name, made if it is not there; `is_implicit` if it has nothing
@@ -295,6 +311,20 @@ rate = 0
         ] {
             let error = File::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error} for {text}");
+        }
+    }
+
+    #[test]
+    fn edits_are_written_as_the_text_is() {
+        let changes = [(Key::Weight, Some("7".to_string()))];
+        for (old, new) in [
+            ("[default]\r\n", "[default]\r\nweight = 7\r\n"),
+            ("\u{feff}[default]\n", "\u{feff}[default]\nweight = 7\n"),
+            ("[default]\r\n#\n", "[default]\nweight = 7\n#\n"),
+            ("\u{feff}", "\u{feff}[default]\nweight = 7\n"),
+        ] {
+            let edited = edit(old, &Place::Default, &changes).unwrap();
+            assert_eq!(edited, new, "{old:?}");
         }
     }
 

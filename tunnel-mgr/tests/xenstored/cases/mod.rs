@@ -27,7 +27,7 @@ tests! {
     outputs: every_command;
     settings: the_nearest_counts a_file_survives_what_xenstore_does_not
         a_file_is_edited_in_place a_file_is_saved_with_care list_shows_rights
-        a_file_that_is_overruled_says_so aliases_change_hands nobody_is_meant;
+        a_file_that_is_overruled_says_so a_file_of_another_editor aliases_change_hands nobody_is_meant;
     watch: one_guest_costs_little what_was_detached_stays_so nobody_waits_for_a_neighbour
         a_log_that_nobody_reads leaves_no_promise killed_it_leaves_none
         says_what_was_lost settings_come_along;

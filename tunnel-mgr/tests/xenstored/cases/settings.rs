@@ -315,3 +315,33 @@ pub fn list_shows_rights() -> Result<()> {
     ensure!(shown.contains("limit-memory=17M  (default)\n"), "{shown}");
     Ok(())
 }
+
+/// Of an editor that begins a file with a byte order mark and ends lines with CR and LF.
+pub fn a_file_of_another_editor() -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.dom0.domain(3, "u3")?;
+    let file = "/run/settings";
+    let text = "\u{feff}# ours\r\n[default]\r\nweight = 7\r\n";
+    fs::write(file, text)?;
+    let mut watch = Watch::start(&["--attach", "all", "--settings", file])?;
+    until("it holds", || {
+        Ok(done(&["set", "u3"])?.contains("weight=7").then_some(()))
+    })?;
+    done(&["set", "u3", "connect=none", "--save", file])?;
+    let saved = fs::read_to_string(file)?;
+    ensure!(saved.starts_with(text), "{saved:?}");
+    // One that has gone, or is no settings file by its size, changes nothing.
+    fs::File::create("/run/large")?.set_len(1 << 40)?;
+    for (name, said) in [("/run/none", "there is no"), ("/run/large", "is too large")] {
+        let _ = fs::remove_file(file);
+        if name == "/run/large" {
+            fs::rename(name, file)?;
+        }
+        watch.signal(Signal::HUP)?;
+        watch.until_said(said)?;
+        ensure!(done(&["set", "u3"])?.contains("weight=7"), "{name}");
+    }
+    let said = refused(&["set", "u3", "weight=2", "--save", file])?;
+    ensure!(said.contains("is too large"), "{said}");
+    Ok(())
+}

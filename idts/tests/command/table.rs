@@ -50,7 +50,8 @@ impl Program for Idts {
         let (args, input) = match peer {
             Peer::None => return Ok(()),
             Peer::Is(args, true) => (args, self.input(scene)?),
-            Peer::Is(args, false) => (args, Stdio::null()),
+            // Whose input does not end, so that it stays.
+            Peer::Is(args, false) => (args, Stdio::piped()),
             Peer::Publishes(args) => {
                 bed.wait_for("group-news");
                 (args, Stdio::null())

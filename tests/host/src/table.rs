@@ -117,7 +117,7 @@ const ECHO: Peer = Peer::Is("echo 7 --once", false);
 const SILENT: Peer = Peer::Is("cat -l 8", false);
 
 /// The rows of `idts`.
-pub const IDTS: [Row; 24] = [
+pub const IDTS: [Row; 25] = [
     row("--help", Needs::Nothing, Report, Itself, Peer::None),
     row("--version", Needs::Nothing, Report, Itself, Peer::None),
     row("ping --help", Needs::Nothing, Report, Itself, Peer::None),
@@ -161,6 +161,7 @@ pub const IDTS: [Row; 24] = [
         WithPeer,
         Peer::Is("cat -l 7 --record", true),
     ),
+    row("cat 0:8", Driver, Data, Signalled, SILENT),
     row("echo 7", Driver, Nothing, Signalled, Peer::None),
     row(
         "echo 7 --once",
@@ -350,7 +351,7 @@ mod tests {
                     .count(),
             )
         };
-        assert_eq!(count(&IDTS), (504, 426));
+        assert_eq!(count(&IDTS), (525, 433));
         assert_eq!(count(&TUNNEL_MGR), (441, 374));
     }
 }

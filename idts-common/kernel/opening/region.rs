@@ -52,7 +52,7 @@ pub(crate) struct Incoming {
 impl Tunnel {
     /// Grows the region by `need` windows or more.
     pub(crate) fn grow(&self, inner: &mut Inner, need: u32) -> Result {
-        let ahead = inner.segments.newest().wrapping_mul(2).min(AHEAD_MAX);
+        let ahead = inner.segments.newest_windows().wrapping_mul(2).min(AHEAD_MAX);
         let result = self.grow_by(inner, need, need.max(ahead as u32));
         match result {
             Err(_) if ahead > need as usize => self.grow_by(inner, need, need),

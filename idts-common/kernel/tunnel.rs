@@ -52,7 +52,8 @@ use crate::sys::wait::WaitQueue;
 use crate::sys::work;
 use crate::xen::evtchn::EventChannel;
 use crate::xen::grant::{GrantedPages, MappedPages};
-use crate::xen::xenbus::{Device, DeviceRef};
+use crate::xen::peer::Peer;
+use crate::xen::xenbus::Device;
 
 /// What the debugfs file shows besides counters.
 pub struct Gauges {
@@ -93,7 +94,7 @@ pub struct Tunnel {
     pub(crate) account: Arc<Account>,
     pub(crate) hub: Arc<Hub>,
     /// The device; none for the tunnel of a domain with itself.
-    pub(crate) device: Option<DeviceRef>,
+    pub(crate) device: Option<Peer>,
     /// Which channel is whose, for the event handlers.
     pub(crate) table: Table,
     closer: Option<Arc<Closer>>,
@@ -162,7 +163,7 @@ impl Tunnel {
                 stats: Stats::new(),
                 account,
                 hub: hub.clone(),
-                device: device.map(DeviceRef::from),
+                device: device.map(Peer::from),
                 table: Table::new(),
                 closer,
                 page,
@@ -210,7 +211,7 @@ impl Tunnel {
     pub fn map(device: &Device, hub: &Arc<Hub>) -> Result<Arc<Self>> {
         let terms = terms::judge(device, hub)?;
         let reference = device.read_peer(nodes::CONTROL_REF, 1, u32::MAX)?;
-        let control = MappedPages::new(DeviceRef::from(device), &mut [reference])?;
+        let control = MappedPages::new(&device.into(), &mut [reference])?;
         let tunnel = Self::new(Some(device), hub, terms, Pages::Mapped(control), reference)?;
         let bound = tunnel.bind_queues(device);
         tunnel.or_end(bound)

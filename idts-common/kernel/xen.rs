@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Xen: devices on xenbus, xenstore, grants, event channels.
+//!
+//! Nothing here says what the messages or nodes mean; `idts_core` does. No domain id has a
+//! meaning of its own: a peer is whatever domain xenbus says is at the other end.
 
 pub(crate) mod evtchn;
 pub(crate) mod grant;
+pub(crate) mod peer;
 pub mod xenbus;
 pub(crate) mod xenstore;

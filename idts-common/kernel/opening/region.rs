@@ -20,7 +20,7 @@ use crate::mem::revocable::wait_for_readers;
 use crate::region::segments::{self, Pages, Windows};
 use crate::sys::clock::clock;
 use crate::tunnel::{Inner, Tunnel};
-use crate::xen::grant::MappedPages;
+use crate::xen::grant::{MapError, MappedPages};
 
 /// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
 /// channels do not mean many segments, and leave room for large rings.
@@ -52,7 +52,11 @@ pub(crate) struct Incoming {
 impl Tunnel {
     /// Grows the region by `need` windows or more.
     pub(crate) fn grow(&self, inner: &mut Inner, need: u32) -> Result {
-        let ahead = inner.segments.newest_windows().wrapping_mul(2).min(AHEAD_MAX);
+        let ahead = inner
+            .segments
+            .newest_windows()
+            .wrapping_mul(2)
+            .min(AHEAD_MAX);
         let result = self.grow_by(inner, need, need.max(ahead as u32));
         match result {
             Err(_) if ahead > need as usize => self.grow_by(inner, need, need),
@@ -238,17 +242,16 @@ impl Tunnel {
             return Ok(());
         }
         if !incoming.failed {
-            let Some(device) = self.device.clone() else {
+            let Some(peer) = &self.device else {
                 return Ok(());
             };
-            match MappedPages::new(device, &mut incoming.refs) {
+            match MappedPages::new(peer, &mut incoming.refs) {
                 Ok(mapped) => {
                     let kept = incoming.mapped.push(Pages::Mapped(mapped), GFP_KERNEL);
                     incoming.failed = kept.is_err();
                 }
-                Err(error) if error == ENOMEM || error == ENOSPC => incoming.failed = true,
-                // Xen refused a reference: xenbus has closed the device.
-                Err(_) => return Err(Violation::Segment),
+                Err(MapError::Refused) => return Err(Violation::Segment),
+                Err(MapError::OverBudget | MapError::Local(_)) => incoming.failed = true,
             }
         }
         let Some(incoming) = inner.openings.incoming.take_if(|i| i.order.is_complete()) else {

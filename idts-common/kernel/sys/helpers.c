@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Functions that exist in C as inlines or macros only, one line each, so that
- * Rust can call them, and the one that must not be interrupted.
+ * Functions that exist in C as inlines or macros only, so that Rust can call them, and the
+ * one that must not be interrupted.
  */
 #include <linux/anon_inodes.h>
 #include <linux/capability.h>
@@ -27,6 +27,7 @@
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <xen/events.h>
 #include <xen/grant_table.h>
 #include <trace/events/ipi.h> /* of smp_send_reschedule() */
 #include <xen/page.h>
@@ -42,7 +43,7 @@ unsigned int idts_trial(unsigned int which, unsigned int real);
 #define idts_trial(which, real) (real)
 #endif
 
-/* The entries of /dev/idts are chardev.rs'. */
+/* The entries of /dev/idts, which chardev.rs defines. */
 int idts_open(struct inode *inode, struct file *file);
 int idts_release(struct inode *inode, struct file *file);
 ssize_t idts_read_iter(struct kiocb *iocb, struct iov_iter *to);
@@ -64,9 +65,10 @@ const struct file_operations idts_fops = {
 	.llseek = noop_llseek,
 };
 
-/* Exported, but declared in xenbus' own header alone; 0 is XS_UNKNOWN. */
+/* Exported, but declared only in drivers/xen/xenbus/xenbus.h; 0 is XS_UNKNOWN. */
 extern unsigned int xen_store_domain_type;
 
+/* Whether this domain has a xenstore; without Xen most of xenbus is a BUG. */
 bool idts_has_xenbus(void)
 {
 	return xen_domain() && xen_store_domain_type;
@@ -77,7 +79,7 @@ struct workqueue_struct *idts_workqueue(void)
 	return alloc_workqueue("idts", WQ_UNBOUND, 0);
 }
 
-/* As many as the version of the table that the kernel chose has; it does not tell. */
+/* Entries in a frame of the grant table, by the version that the kernel chose. */
 unsigned int idts_grants_per_frame(void)
 {
 	struct gnttab_get_version op = { .dom = DOMID_SELF };
@@ -88,7 +90,25 @@ unsigned int idts_grants_per_frame(void)
 	return XEN_PAGE_SIZE / sizeof(union grant_entry_v2);
 }
 
-/* The frame of a page of idts_alloc_zeroed(). */
+/* An event channel's port that domain peer may bind; 0, or Xen's errno. */
+int idts_alloc_unbound(u16 peer, u32 *port)
+{
+	struct evtchn_alloc_unbound op = { .dom = DOMID_SELF, .remote_dom = peer };
+	int error = HYPERVISOR_event_channel_op(EVTCHNOP_alloc_unbound, &op);
+
+	*port = op.port;
+	return error;
+}
+
+/* Closes a port that is not bound to an interrupt. */
+void idts_close_port(u32 port)
+{
+	struct evtchn_close op = { .port = port };
+
+	HYPERVISOR_event_channel_op(EVTCHNOP_close, &op);
+}
+
+/* The guest frame number of a page of idts_alloc_zeroed(). */
 unsigned long idts_gfn(void *address)
 {
 	if (is_vmalloc_addr(address))
@@ -97,10 +117,10 @@ unsigned long idts_gfn(void *address)
 }
 
 /*
- * Whole zeroed pages: side by side in memory too, if such can be had without
- * effort, or else page by page behind one mapping. No task is killed for them,
- * neither of the domain nor of a memory cgroup, which pays for them if account
- * is set.
+ * Allocates whole zeroed pages: physically contiguous if the allocator has such
+ * at hand, otherwise single pages behind one mapping. Charges them to the active
+ * memory cgroup if account is set. NULL on failure: no task of the domain or of
+ * the cgroup is killed for them.
  */
 void *idts_alloc_zeroed(size_t bytes, bool account)
 {
@@ -115,6 +135,7 @@ void *idts_alloc_zeroed(size_t bytes, bool account)
 	return base ?: __vmalloc(bytes, gfp | __GFP_RETRY_MAYFAIL);
 }
 
+/* Frees what idts_alloc_zeroed() returned for the same number of bytes. */
 void idts_free(void *base, size_t bytes)
 {
 	if (is_vmalloc_addr(base))
@@ -159,6 +180,7 @@ u64 idts_clock(void)
 	return local_clock();
 }
 
+/* Whether a task that spins should stop: for another task, or for a signal. */
 bool idts_cpu_is_wanted(void)
 {
 	return !single_task_running() || need_resched() ||
@@ -186,10 +208,10 @@ bool idts_has_waiters(struct wait_queue_head *queue)
 }
 
 /*
- * Halts until the next interrupt while *word is value, if this task is all that
- * this CPU has to run, and the CPU is the one. Between the look and the halt no
- * interrupt can come: that is why it is C. A CPU without a tick has nothing that
- * would end the halt when the task is to give up.
+ * Halts until the next interrupt, if *word is value, this CPU is cpu, and it has
+ * no other task to run. No interrupt may come between the look and the halt,
+ * which is why this is C. A CPU without a tick (nohz_full) does not halt, since
+ * no interrupt would end the halt in time for the task's timeout.
  */
 void idts_halt_while(const u32 *word, u32 value, unsigned int cpu)
 {
@@ -202,12 +224,12 @@ void idts_halt_while(const u32 *word, u32 value, unsigned int cpu)
 }
 
 /*
- * Ends such a halt: of another CPU, for on this one we are the interrupt. The task
- * is on its CPU and runs, so waking it does nothing, and the scheduler is not asked.
+ * Ends idts_halt_while() on another CPU. On this one the caller is the interrupt, or
+ * runs instead of the halt. Waking the task would do nothing, for it is running.
  *
- * A CPU goes offline by stop_machine(), which waits for each other one to schedule:
- * none goes between the look and the interrupt while this one may not be preempted.
- * One that went before has moved the task elsewhere, and with it what was halted.
+ * A CPU goes offline by stop_machine(), which waits until every other CPU schedules.
+ * So cpu stays online between the look and the interrupt while this CPU cannot be
+ * preempted. A CPU that went offline before has no task any more that halts.
  */
 void idts_kick_cpu(unsigned int cpu)
 {
@@ -217,23 +239,28 @@ void idts_kick_cpu(unsigned int cpu)
 	preempt_enable();
 }
 
+/* Whether the calling process may use privileged ports. */
 bool idts_net_bind_service(void)
 {
 	return capable(CAP_NET_BIND_SERVICE);
 }
 
-/* A process of normal priority or above, of no policy that makes it wait. */
+/*
+ * Whether this task may process messages for others: normal policy and no positive
+ * nice value, so that the scheduler does not hold it back.
+ */
 bool idts_may_help(void)
 {
 	return current->policy == SCHED_NORMAL && task_nice(current) <= 0;
 }
 
+/* A new file of /dev/idts' operations, as accept(2) has one; an ERR_PTR on failure. */
 struct file *idts_anon_file(void *private, int flags)
 {
 	return anon_inode_getfile("[idts]", &idts_fops, private, O_RDWR | flags);
 }
 
-/* The memory cgroup of this process; NULL where there are none. */
+/* A reference to the memory cgroup of this process; NULL without CONFIG_MEMCG. */
 void *idts_memcg_get(void)
 {
 	return get_mem_cgroup_from_mm(current->mm);
@@ -244,7 +271,7 @@ void idts_memcg_put(void *memcg)
 	mem_cgroup_put(memcg);
 }
 
-/* That of whatever no program asked for. */
+/* The root cgroup, which pays for memory that no program asked for. Not counted. */
 void *idts_memcg_root(void)
 {
 #ifdef CONFIG_MEMCG
@@ -254,18 +281,19 @@ void *idts_memcg_root(void)
 #endif
 }
 
-/* Has what is allocated from now on charged to a cgroup; gives who was charged. */
+/* Charges this task's allocations to memcg from now on; returns the one before. */
 void *idts_memcg_charge(void *memcg)
 {
 	return set_active_memcg(memcg);
 }
 
+/* The user who opened the file, by uid in the initial namespace. */
 u32 idts_opener(const struct file *file)
 {
 	return from_kuid(&init_user_ns, file->f_cred->fsuid);
 }
 
-/* Not having it is no event for the audit. */
+/* Whether the process has CAP_SYS_RESOURCE; a lack is not audited. */
 bool idts_sys_resource(void)
 {
 	return ns_capable_noaudit(&init_user_ns, CAP_SYS_RESOURCE);

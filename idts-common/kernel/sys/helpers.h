@@ -6,7 +6,7 @@
 #include <linux/fs.h>
 #include <linux/types.h>
 
-/* Flags that bindgen cannot read, for a cast stands before them. */
+/* Flags that bindgen cannot read, because their macros begin with a cast. */
 enum {
 	IDTS_IOCB_NOWAIT = (__force int)IOCB_NOWAIT,
 	IDTS_FMODE_READ = (__force int)FMODE_READ,
@@ -25,6 +25,8 @@ struct workqueue_struct *idts_workqueue(void);
 bool idts_has_xenbus(void);
 extern const struct file_operations idts_fops;
 unsigned int idts_grants_per_frame(void);
+int idts_alloc_unbound(u16 peer, u32 *port);
+void idts_close_port(u32 port);
 unsigned long idts_gfn(void *address);
 void *idts_alloc_zeroed(size_t bytes, bool account);
 void idts_free(void *base, size_t bytes);

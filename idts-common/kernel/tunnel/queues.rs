@@ -23,6 +23,7 @@ use crate::sys::counter::Counter;
 use crate::sys::test_override;
 use crate::sys::work;
 use crate::xen::evtchn::{self, Eoi, EventChannel, Handler};
+use crate::xen::peer::Peer;
 use crate::xen::xenbus::Device;
 
 /// Names in /proc/interrupts.
@@ -254,7 +255,8 @@ impl Tunnel {
     /// Front: makes an event channel for each queue, and says their ports.
     pub(super) fn offer_queues(self: &Arc<Self>, device: &Device) -> Result {
         for (((queue, lane), name), node) in self.lanes().zip(NAMES).zip(nodes::EVENT_CHANNELS) {
-            let (events, port) = EventChannel::offer(device, name, Ear::new(self, queue)?)?;
+            let (events, port) =
+                EventChannel::alloc_unbound(self.peer, name, Ear::new(self, queue)?)?;
             self.keep_queue(lane, events)?;
             device.write(node, port)?;
         }
@@ -263,9 +265,10 @@ impl Tunnel {
 
     /// Back: binds the event channel of each queue.
     pub(super) fn bind_queues(self: &Arc<Self>, device: &Device) -> Result {
+        let peer = Peer::from(device);
         for (((queue, lane), name), node) in self.lanes().zip(NAMES).zip(nodes::EVENT_CHANNELS) {
             let port = device.read_peer(node, 1, u32::MAX)?;
-            let events = EventChannel::bind(device, port, name, Ear::new(self, queue)?)?;
+            let events = EventChannel::bind_interdomain(&peer, port, name, Ear::new(self, queue)?)?;
             self.keep_queue(lane, events)?;
         }
         Ok(())

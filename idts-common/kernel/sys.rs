@@ -2,7 +2,9 @@
 
 //! Linux, as the kernel crate does not offer it: waiting, work items, user memory, errors.
 //!
-//! Together with `mem` and `xen` the home of what is `unsafe`.
+//! With `mem` and `xen` the home of what is `unsafe`.
+
+#![deny(clippy::missing_docs_in_private_items)]
 
 pub(crate) mod bindings;
 pub mod busy_poll;

@@ -5,6 +5,8 @@
 //! Nothing here says what the messages or nodes mean; `idts_core` does. No domain id has a
 //! meaning of its own: a peer is whatever domain xenbus says is at the other end.
 
+#![deny(clippy::missing_docs_in_private_items)]
+
 pub(crate) mod evtchn;
 pub(crate) mod grant;
 pub(crate) mod peer;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Xen's C interfaces and our C helpers, as bindgen reads them.
+//! Xen's C interfaces and the helpers of helpers.c, as bindgen reads them.
 //!
-//! Used by the wrappers of this crate alone; nothing of it leaves the crate.
-//! Types that the kernel crate has too are the kernel crate's.
+//! For wrappers of this crate alone. Types that the kernel crate has, too, are the kernel
+//! crate's, so that its methods take them.
 
 #![allow(
     clippy::all,

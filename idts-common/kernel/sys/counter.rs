@@ -4,20 +4,21 @@
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// A counter.
+/// A counter of events, monotonic, without order towards other memory.
 pub(crate) struct Counter(Atomic<i64>);
 
 impl Counter {
+    /// Creates a counter at 0.
     pub(crate) const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    /// Adds `n`.
+    /// Adds `n`. Callable in any context.
     pub(crate) fn add(&self, n: u64) {
         self.0.add(n as i64, Relaxed);
     }
 
-    /// The count.
+    /// Returns the count.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed) as u64
     }

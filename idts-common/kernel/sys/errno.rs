@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The errnos that a user of a channel can meet and that the kernel crate has
-//! no constants for. Which is given when is in PROTOCOL.md section 9
-//! and in the UAPI header.
+//! Errnos that the kernel crate has no constants for.
+//!
+//! PROTOCOL.md section 9 and the UAPI header (uapi/idts.h) say which is returned when.
 
 use idts_core::ioctl::ArgumentError;
 use idts_core::wire::Refusal;
@@ -10,42 +10,43 @@ use kernel::prelude::*;
 
 use crate::sys::bindings;
 
-/// What happened to an endpoint or its channel.
+/// An errno of an endpoint, a channel or a tunnel. `as u32` gives its number, which fits into an
+/// atomic word; 0 is none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Errno {
-    /// The peer broke the protocol.
+    /// `EPROTO`: the peer violated the protocol.
     Proto = bindings::EPROTO,
-    /// The peer closed with data unread, or its domain or driver went away.
+    /// `ECONNRESET`: the peer closed with data unread, or its domain or driver went away.
     ConnReset = bindings::ECONNRESET,
-    /// Not connected, or not any more.
+    /// `ENOTCONN`: not connected, or no longer.
     NotConn = bindings::ENOTCONN,
-    /// Nobody listens, or the backlog is full.
+    /// `ECONNREFUSED`: no endpoint listens on the port, or its backlog is full.
     ConnRefused = bindings::ECONNREFUSED,
-    /// There is no tunnel.
+    /// `ENETDOWN`: this domain has no tunnel that leads there.
     NetDown = bindings::ENETDOWN,
-    /// There is no such domain.
+    /// `EHOSTUNREACH`: no such domain or alias.
     HostUnreach = bindings::EHOSTUNREACH,
-    /// No answer in time.
+    /// `ETIMEDOUT`: no answer in time.
     TimedOut = bindings::ETIMEDOUT,
-    /// A connect without waiting has begun.
+    /// `EINPROGRESS`: a non-blocking connect has begun.
     InProgress = bindings::EINPROGRESS,
-    /// A connect is under way.
+    /// `EALREADY`: a connect is under way.
     Already = bindings::EALREADY,
-    /// Connected already.
+    /// `EISCONN`: already connected.
     IsConn = bindings::EISCONN,
-    /// The port is taken.
+    /// `EADDRINUSE`: the port or the name of the group is taken.
     AddrInUse = bindings::EADDRINUSE,
-    /// Forbidden.
+    /// `EACCES`: forbidden by policy, or a domain that a guest may not know of.
     Access = bindings::EACCES,
-    /// The record does not fit into the ring.
+    /// `EMSGSIZE`: the record is larger than a ring that it has to pass.
     MsgSize = bindings::EMSGSIZE,
-    /// No room within the limits.
+    /// `ENOSPC`: a limit is reached.
     NoSpace = bindings::ENOSPC,
 }
 
 impl Errno {
-    /// The errno of a value that `as u32` gave.
+    /// Returns the errno whose number is `value`; `None` if it is not one of these.
     pub fn from_u32(value: u32) -> Option<Self> {
         use Errno::*;
         [

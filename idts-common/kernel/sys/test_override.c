@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For the tests alone: a module that is told at its loading what another build of
- * it would be able to do, and one that stands still at a place of the code that has
- * a name, so that a race is won or lost each time. Kbuild.common leaves this file out
- * of a real module.
+ * For the tests alone: parameters that override what a module is capable of, as
+ * another build of it would be, and that delay it at a named place of the code, so
+ * that a race is won or lost each time. Kbuild.common leaves this file out of a
+ * real module.
  */
 #include <linux/delay.h>
 #include <linux/moduleparam.h>
 #include <linux/string.h>
 
 /*
- * Lowest version, highest version, features; 1 if there are no pages side by
- * side in memory.
+ * Lowest version, highest version, features; 1 if no physically contiguous pages
+ * are to be found.
  */
 static unsigned int trial[4];
 static unsigned int given;
@@ -32,7 +32,7 @@ module_param(delay_ms, uint, 0644);
 
 void idts_delay(const char *place);
 
-/* May sleep. */
+/* Sleeps at the place, each time. */
 void idts_delay(const char *place)
 {
 	if (delay_ms && !strcmp(strim(delay), place))
@@ -41,7 +41,7 @@ void idts_delay(const char *place)
 
 void idts_spin(const char *place);
 
-/* Once, without sleeping; for whom it stands still is up to the test. */
+/* Spins at the place, once. The test sees to it that the right task comes by first. */
 void idts_spin(const char *place)
 {
 	unsigned int ms = READ_ONCE(delay_ms);

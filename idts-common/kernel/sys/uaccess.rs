@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! User memory: a buffer that an ioctl names, as what read(2) and write(2) get, and
-//! faulting buffers in, with nothing held.
+//! User memory: iterators over a buffer that an ioctl names, and faulting buffers in.
+//!
+//! Copies run with page faults disabled, in an RCU section and under a channel's lock
+//! (`mem::shared`). One that came up short lets go of these, faults the buffer in here and tries
+//! again, so a buffer on userfaultfd or FUSE holds up its owner alone.
 
 use kernel::error::to_result;
 use kernel::iov::{IovIterDest, IovIterSource};
@@ -10,15 +13,22 @@ use kernel::types::Opaque;
 
 use crate::sys::bindings;
 
-/// A buffer of the calling process.
+/// A buffer of the calling process, as an iterator.
+///
+/// # Invariants
+///
+/// An initialised `iov_iter` of type ubuf, which is plain data and may be moved.
 pub(crate) struct UserBuffer(Opaque<bindings::iov_iter>);
 
 impl UserBuffer {
-    /// `len` bytes at `at`; `EFAULT` where no process has memory.
+    /// Creates an iterator over `len` bytes at `at`.
+    ///
+    /// Fails with `EFAULT` if the range is not below the end of user memory. Whether anything is
+    /// mapped there is up to the copies.
     fn new(direction: u32, at: u64, len: u32) -> Result<Self> {
         let buffer = Self(Opaque::zeroed());
-        // SAFETY: Writes the iterator, which refers to nothing but the address:
-        // that is looked at by the copies, which expect any.
+        // SAFETY: Writes the iterator, which refers to nothing but the address. The copies
+        // through it expect any address.
         to_result(unsafe {
             bindings::import_ubuf(
                 direction as i32,
@@ -27,42 +37,43 @@ impl UserBuffer {
                 buffer.0.get(),
             )
         })?;
+        // INVARIANT: `import_ubuf` succeeded.
         Ok(buffer)
     }
 
-    /// Runs `f` on a buffer to read from.
+    /// Runs `f` on a buffer of `len` bytes at `at` to read from. Fails as [`Self::new`].
     pub(crate) fn source<R>(
         at: u64,
         len: u32,
         f: impl FnOnce(&mut IovIterSource<'_>) -> R,
     ) -> Result<R> {
         let buffer = Self::new(bindings::ITER_SOURCE, at, len)?;
-        // SAFETY: Initialised above, for reading, and ours alone.
+        // SAFETY: Initialised, for reading, and used through this reference alone.
         Ok(f(unsafe { IovIterSource::from_raw(buffer.0.get()) }))
     }
 
-    /// Runs `f` on a buffer to write to.
+    /// Runs `f` on a buffer of `len` bytes at `at` to write to. Fails as [`Self::new`].
     pub(crate) fn dest<R>(
         at: u64,
         len: u32,
         f: impl FnOnce(&mut IovIterDest<'_>) -> R,
     ) -> Result<R> {
         let buffer = Self::new(bindings::ITER_DEST, at, len)?;
-        // SAFETY: Initialised above, for writing, and ours alone.
+        // SAFETY: Initialised, for writing, and used through this reference alone.
         Ok(f(unsafe { IovIterDest::from_raw(buffer.0.get()) }))
     }
 }
 
-/// A copy takes no more at once, so more of a stream's buffer need not be there.
-const AT_ONCE: u32 = 64 * 1024;
+/// The most that is faulted in of a stream's buffer: a copy takes no more at once.
+const STREAM_BYTES: u32 = 64 * 1024;
 
-/// Bytes to fault in at once, of `len`, where `need` of them must be there.
-fn fault_in(len: usize, need: u32) -> usize {
-    len.min(need.max(AT_ONCE) as usize)
+/// The number of bytes to fault in, of `len`, where `need` of them must be present.
+fn bytes_to_fault_in(len: usize, need: u32) -> usize {
+    len.min(need.max(STREAM_BYTES) as usize)
 }
 
-/// Judges what came of faulting in `want` bytes, of which `left` could not be.
-fn judge(want: usize, left: usize, need: u32) -> Result {
+/// Returns whether enough is present, after `want` bytes were faulted in but for the last `left`.
+fn check_faulted_in(want: usize, left: usize, need: u32) -> Result {
     signal_check()?;
     if want.saturating_sub(left) < want.min(need as usize) {
         return Err(EFAULT);
@@ -70,25 +81,28 @@ fn judge(want: usize, left: usize, need: u32) -> Result {
     Ok(())
 }
 
-/// Faults a destination in, of which `need` bytes must be there: a record is
-/// taken as a whole, of a stream one byte is of use. May sleep for as long as
-/// the buffer's owner likes.
+/// Faults a destination in, of which `need` bytes must be present: all of a record, one byte of a
+/// stream.
+///
+/// Fails with `EFAULT` if they are not, with `ERESTARTSYS` on a signal. Sleeps for as long as the
+/// buffer's owner likes: the caller holds nothing.
 pub(crate) fn fault_in_writable(to: &mut IovIterDest<'_>, need: u32) -> Result {
-    let want = fault_in(to.len(), need);
-    // SAFETY: The iterator is valid.
+    let want = bytes_to_fault_in(to.len(), need);
+    // SAFETY: The iterator is valid, being borrowed.
     let left = unsafe { bindings::fault_in_iov_iter_writeable(to.as_raw(), want) };
-    judge(want, left, need)
+    check_faulted_in(want, left, need)
 }
 
-/// Faults a source in, as [`fault_in_writable`].
+/// Faults a source in, otherwise as [`fault_in_writable`].
 pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, need: u32) -> Result {
-    let want = fault_in(from.len(), need);
-    // SAFETY: The iterator is valid.
+    let want = bytes_to_fault_in(from.len(), need);
+    // SAFETY: The iterator is valid, being borrowed.
     let left = unsafe { bindings::fault_in_iov_iter_readable(from.as_raw(), want) };
-    judge(want, left, need)
+    check_faulted_in(want, left, need)
 }
 
-/// A buffer that is taken away again and again must not keep a killed process.
+/// Fails with `ERESTARTSYS` if the task has a signal: a buffer that is taken away again and again
+/// must not keep a killed process.
 fn signal_check() -> Result {
     if kernel::current!().signal_pending() {
         Err(ERESTARTSYS)

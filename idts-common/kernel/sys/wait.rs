@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Wait queues: sleeping until a condition over atomics holds, and poll.
+//! Wait queues and event counts: sleeping until a condition over atomics holds, and poll.
 //!
-//! The kernel crate's `CondVar` tests before it prepares to wait, which loses
-//! wake-ups from a notifier that takes no lock; this follows `wait_event()`.
+//! The kernel crate's `CondVar` tests its condition before it prepares to wait, which loses a
+//! wake-up from a notifier that takes no lock. [`WaitQueue::wait`] follows `wait_event()`
+//! (include/linux/wait.h).
 
 use core::pin::Pin;
 
@@ -15,40 +16,43 @@ use kernel::types::Opaque;
 
 use crate::sys::bindings;
 
-/// A `wait_queue_head_t`.
+/// A `wait_queue_head_t`: tasks that sleep, and polls.
 #[pin_data]
 pub(crate) struct WaitQueue {
+    /// The C structure, initialised by [`Self::new`].
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
 }
 
-// SAFETY: The queue has its own lock; all of its functions may be called from
-// any thread, waking from interrupt context too.
+// SAFETY: The queue has its own lock. All of its functions may be called from any thread, and
+// waking from interrupt context, too.
 unsafe impl Send for WaitQueue {}
 // SAFETY: As above.
 unsafe impl Sync for WaitQueue {}
 
-/// One kind of news that some may wait for (`idts_core::event_count`).
+/// An event count for one kind of news (`idts_core::event_count` computes its word).
 ///
-/// Whoever wants to be woken notes what was [`Self::seen`], arms it, looks once
-/// more, and sleeps until [`Self::came`]. The event handler disarms without any
-/// lock.
+/// A task that wants to be woken notes [`Self::seen`], arms the word, checks its condition once
+/// more, and sleeps until [`Self::came`]. The event handler disarms without a lock.
 pub(crate) struct Armed(Atomic<u32>);
 
 impl Armed {
-    /// Nobody waits.
+    /// Creates a word on which no task waits.
     pub(crate) const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    /// How often news came: before the arming.
+    /// Returns how often waiters were notified. To be noted before [`Self::arm`].
     pub(crate) fn seen(&self) -> u32 {
         epoch(self.0.load(Relaxed))
     }
 
-    /// Somebody is about to wait. `true`: another does already.
+    /// Arms the word, with a full barrier: the caller's next look at its condition comes after.
+    ///
+    /// Returns whether another task had armed it already.
     pub(crate) fn arm(&self) -> bool {
-        // Full: armed before the look that follows.
+        // Full: pairs with the barrier in `disarm`. Either the look that follows sees the news,
+        // or the notifier sees the word armed.
         let mut word = self.0.load(Relaxed);
         loop {
             match self.0.cmpxchg(word, arm(word), Full) {
@@ -58,9 +62,11 @@ impl Armed {
         }
     }
 
-    /// There are news; `true`: somebody waits for them.
+    /// Disarms the word: news is there. Callable in any context, without a lock.
+    ///
+    /// Returns whether a task waits, which the caller then wakes.
     pub(crate) fn disarm(&self) -> bool {
-        // What is new before the look for who waits for it.
+        // The news is written before the word is read; pairs with `arm`.
         smp_mb();
         let mut word = self.0.load(Relaxed);
         while let Some(next) = notified(word) {
@@ -72,61 +78,64 @@ impl Armed {
         false
     }
 
-    /// Whether news came since they were seen.
+    /// Returns whether waiters were notified since `seen`.
     pub(crate) fn came(&self, seen: u32) -> bool {
         self.seen() != seen
     }
 
-    /// Halts this CPU until its next interrupt, if the news are to come by an
-    /// interrupt of `cpu`, this is it, and it has nothing else to run: the
-    /// process stays on the CPU, which spares falling asleep and being woken.
-    /// `true`: the news came.
+    /// Halts this CPU until its next interrupt, if it is `cpu`, whose interrupt brings the news,
+    /// and has nothing else to run. The task stays on the CPU, which spares falling asleep and
+    /// being woken.
+    ///
+    /// Returns whether the news came. The caller may sleep, and has interrupts enabled.
     pub(crate) fn halt(&self, seen: u32, cpu: u32) -> bool {
-        // SAFETY: The word lives as long as `self`; a task that may sleep, with
-        // interrupts enabled, may halt.
+        // SAFETY: The word lives as long as `self`, and C reads it by `READ_ONCE`. A task that
+        // may sleep, with interrupts enabled, may halt.
         unsafe { bindings::idts_halt_while(self.0.as_ptr(), armed_at(seen), cpu) };
         self.came(seen)
     }
 }
 
-/// News that are waited for, by somebody who saw how often they came before.
+/// A wait for news: the [`Armed`] word, and how often it was notified before the wait.
 #[derive(Clone, Copy)]
 pub(crate) struct Awaited<'a> {
+    /// The word.
     pub(crate) armed: &'a Armed,
+    /// The value of [`Armed::seen`] when the wait began.
     pub(crate) seen: u32,
 }
 
 impl<'a> Awaited<'a> {
-    /// Of what is to be armed now.
+    /// Begins a wait for `armed`, which the caller arms next.
     pub(crate) fn of(armed: &'a Armed) -> Self {
         let seen = armed.seen();
         Self { armed, seen }
     }
 
-    /// Arms them.
+    /// Begins a wait for `armed`, and arms it.
     pub(crate) fn arm(armed: &'a Armed) -> Self {
         let news = Self::of(armed);
         armed.arm();
         news
     }
 
-    /// Whether they came.
+    /// Returns whether the news came.
     pub(crate) fn came(self) -> bool {
         self.armed.came(self.seen)
     }
 }
 
-/// How a wait ended.
+/// How a wait ended that no signal interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// The condition holds.
     Ready,
-    /// The time is over.
+    /// The time is over, and the condition does not hold.
     TimedOut,
 }
 
 impl WaitQueue {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             head <- Opaque::ffi_init(|head| {
@@ -136,12 +145,12 @@ impl WaitQueue {
         })
     }
 
-    /// Wakes everyone. May be called from hard interrupt context.
+    /// Wakes all tasks and polls. Callable in hard interrupt context.
     pub(crate) fn wake_all(&self) {
         // SAFETY: The head is initialised; no key is passed.
         unsafe {
-            // A full barrier first: whoever is not in the queue yet looks once
-            // more when it is, and sees what changed.
+            // Begins with a full barrier: a task that is not in the queue yet checks its
+            // condition after it is, and sees what changed.
             if !bindings::idts_has_waiters(self.head.get()) {
                 return;
             }
@@ -154,19 +163,19 @@ impl WaitQueue {
         };
     }
 
-    /// Sleeps until `condition` holds, at most `timeout` jiffies, and no longer
-    /// than to the next signal (`ERESTARTSYS`). Whoever freezes processes lets it
-    /// sleep: a saved domain goes on where it was, without a signal.
+    /// Sleeps until `condition` holds, for at most `timeout` jiffies.
     ///
-    /// `condition` runs while the task is set to sleep: it must not sleep.
+    /// Fails with `ERESTARTSYS` on a signal. The freezer does not wake the task: a domain that
+    /// was saved goes on where it was. `condition` runs while the task is set to sleep, so it
+    /// must not sleep.
     pub(crate) fn wait(
         &self,
         timeout: Option<isize>,
         condition: impl Fn() -> bool,
     ) -> Result<Woken> {
-        let mut entry = Opaque::<bindings::wait_queue_entry>::zeroed();
+        let entry = Opaque::<bindings::wait_queue_entry>::zeroed();
         let mut left = timeout.unwrap_or(isize::MAX);
-        // SAFETY: `entry` lives on this stack until `finish_wait` below took it
+        // SAFETY: `entry` lives on this stack, unmoved, until `finish_wait` below has taken it
         // off the queue.
         unsafe { bindings::init_wait_entry(entry.get(), 0) };
         let result = loop {
@@ -195,16 +204,15 @@ impl WaitQueue {
         };
         // SAFETY: As above. This also sets the task running again.
         unsafe { bindings::finish_wait(self.head.get(), entry.get()) };
-        let _ = &mut entry;
         result
     }
 
-    /// Adds the queue to a poll.
+    /// Adds the queue to a poll, before the caller looks at its condition.
     ///
     /// # Safety
     ///
-    /// `file` and `table` are what `file_operations.poll` was called with, and
-    /// the queue outlives the file.
+    /// - `file` and `table` are what `file_operations.poll` was called with.
+    /// - The queue outlives the file.
     pub(crate) unsafe fn poll(
         self: Pin<&Self>,
         file: *mut bindings::file,

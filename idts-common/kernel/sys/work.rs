@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work items and memory as the kernel crate does not offer them: the queue that
-//! all of our work runs on, waiting for an item and its end, a box of zeroes.
+//! Work items and memory, as the kernel crate does not offer them: the module's own queue,
+//! flushing and disabling an item, a box of zeroes.
 
 use core::ptr;
 
@@ -14,22 +14,23 @@ use zerocopy::FromZeros;
 
 use crate::sys::bindings;
 
-/// The module's queue, while there is an [`OwnQueue`].
+/// The module's queue, while an [`OwnQueue`] exists.
 static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
-/// The queue that all of our work runs on: the module's own, for the mover's may
-/// run without end; unbound, for the rest is rare and short. Destroyed when
-/// dropped: by then all items are disabled, or owned by nobody.
+/// The queue that all work items of the module run on, destroyed when this value is dropped.
+///
+/// The module's own, because the relay worker may run without end; unbound, because the other
+/// items are rare and short. By the time of the drop all items are disabled, or have run.
 pub(crate) struct OwnQueue(());
 
 impl OwnQueue {
-    /// Makes the queue.
+    /// Creates the queue. Fails with `ENOMEM`.
     ///
     /// # Safety
     ///
-    /// Called once, from the module's `init`, before anything is queued.
+    /// Called once, from the module's `init`, before any item is queued.
     pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: No requirements; the result is checked.
+        // SAFETY: The function has no requirements; its result is checked next.
         let queue = unsafe { bindings::idts_workqueue() };
         if queue.is_null() {
             return Err(ENOMEM);
@@ -41,25 +42,25 @@ impl OwnQueue {
 
 impl Drop for OwnQueue {
     fn drop(&mut self) {
-        // SAFETY: Made by `new`, destroyed once. Runs what is queued, first.
+        // SAFETY: Created by `new`, destroyed once. What is queued runs first.
         unsafe { bindings::destroy_workqueue(QUEUE.load(Relaxed)) };
     }
 }
 
-/// The queue that all of our work runs on.
+/// Returns the queue that all work items of the module run on.
 pub(crate) fn queue() -> &'static Queue {
-    // SAFETY: Made before, and destroyed after, all that queues: first and last
-    // in the life of a module. The word is written before that, once.
+    // SAFETY: The module's `init` creates the queue before all that uses it, and destroys it
+    // last. The word is written once, before any use.
     unsafe { Queue::from_raw(QUEUE.load(Relaxed)) }
 }
 
-/// Ends a work item: takes it off the queue, waits until it has run if it does,
-/// and leaves it such that nobody can queue it again. May sleep.
+/// Disables a work item for good: takes it off the queue, waits for it if it runs, and lets no
+/// later queueing succeed (`disable_work_sync`). May sleep.
 pub(crate) fn disable<T, const ID: u64>(owner: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
 {
-    // SAFETY: The owner is alive, and its item initialised.
+    // SAFETY: The owner is alive, and its item is initialised.
     let queued = unsafe {
         let work = Work::raw_get(T::raw_get_work(Arc::as_ptr(owner).cast_mut()));
         bindings::disable_work_sync(work)
@@ -70,8 +71,8 @@ where
     }
 }
 
-/// As [`disable`], but if it runs it may go on.
-pub(crate) fn disable_later<T, const ID: u64>(owner: &Arc<T>)
+/// As [`disable`], without waiting for an item that runs (`disable_work`).
+pub(crate) fn disable_nosync<T, const ID: u64>(owner: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
 {
@@ -86,13 +87,13 @@ where
     }
 }
 
-/// As [`disable`], of a delayed item.
+/// As [`disable`], of a delayed item (`disable_delayed_work_sync`).
 pub(crate) fn disable_delayed<T, const ID: u64>(owner: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
 {
-    // SAFETY: The owner is alive, and its item initialised; `HasDelayedWork`
-    // promises that this work item is a delayed one's.
+    // SAFETY: The owner is alive, and its item is initialised. `HasDelayedWork` promises that
+    // the work item is embedded in a delayed one.
     let queued = unsafe {
         let work = Work::raw_get(T::raw_get_work(Arc::as_ptr(owner).cast_mut()));
         bindings::disable_delayed_work_sync(kernel::container_of!(
@@ -107,34 +108,35 @@ where
     }
 }
 
-/// The reference that a queued item owned.
+/// Returns the reference that a queued item owned.
 ///
 /// # Safety
 ///
-/// The item was taken off the queue just now, once.
+/// The item was on the queue, and the caller has taken it off, once.
 unsafe fn queued_reference<T>(owner: &Arc<T>) -> Arc<T> {
-    // SAFETY: `Queue::enqueue` gave this reference away by `Arc::into_raw`, for
-    // `run` to take, which does not run any more.
+    // SAFETY: `Queue::enqueue` gave this reference away by `Arc::into_raw`, for `run` to take.
+    // The item is off the queue, so `run` does not take it.
     unsafe { Arc::from_raw(Arc::as_ptr(owner)) }
 }
 
-/// Waits until a work item has run, if it is queued or runs. May sleep.
+/// Waits until a work item has run, if it is queued or runs (`flush_work`). May sleep.
 pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
-    // SAFETY: A `Work` is initialised when it can be borrowed.
+    // SAFETY: A `Work` that can be borrowed is initialised.
     unsafe { bindings::flush_work(Work::raw_get(work)) };
 }
 
-/// Runs a delayed work item now, if it is queued, and waits until it has. May
+/// Runs a delayed work item now, if it is queued, and waits for it (`flush_delayed_work`). May
 /// sleep.
 pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>) {
-    // SAFETY: `DelayedWork` is transparent over the C structure, which is
-    // initialised when it can be borrowed.
+    // SAFETY: `DelayedWork` is transparent over the C structure, which is initialised when it
+    // can be borrowed.
     unsafe { bindings::flush_delayed_work((&raw const *work).cast_mut().cast()) };
 }
 
-/// A box of zeroes, made in place: for what is too large for the stack.
+/// Allocates a value of zeroes in place, for types that are too large for the stack. Fails with
+/// `ENOMEM`.
 pub(crate) fn zeroed<T: FromZeros>() -> Result<KBox<T>> {
     let place = KBox::<T>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-    // SAFETY: All of it is 0, which `FromZeros` says is a value.
+    // SAFETY: All bytes are 0, which `FromZeros` says is a valid value.
     Ok(unsafe { place.assume_init() })
 }

@@ -48,7 +48,7 @@ impl Closer {
 
     /// The same, but leaves one that waits for xenstore waiting.
     pub(super) fn end_later(self: &Arc<Self>) {
-        work::disable_later::<_, 0>(self);
+        work::disable_nosync::<_, 0>(self);
     }
 }
 

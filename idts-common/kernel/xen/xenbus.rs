@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Xenbus: devices, drivers, state, and typed access to nodes.
+//! Xenbus: devices, drivers, states, and typed access to a device's nodes.
 //!
-//! Owns the C entries of a xenbus driver. What a state change means is decided
-//! by `idts_core::state` and carried out by the drivers. Modelled on
-//! rust/kernel/auxiliary.rs.
+//! Has the C entries of a xenbus driver, modelled on rust/kernel/auxiliary.rs. `idts_core::state`
+//! decides what a state means, and the drivers carry it out. PROTOCOL.md sections 3 and 4;
+//! drivers/xen/xenbus/xenbus_probe.c.
 
 use core::marker::PhantomData;
 use core::pin::Pin;
@@ -27,79 +27,85 @@ use crate::sys::errno::Errno;
 use crate::sys::work::disable_delayed;
 use crate::xen::xenstore;
 
-/// A `struct xenbus_device` that is bound to our driver: there is one while a
-/// callback of [`Driver`] runs, and no longer.
+/// A `struct xenbus_device` that is bound to our driver, lent for one callback of [`Driver`].
+///
+/// # Invariants
+///
+/// The C structure is valid, and its driver is an [`Adapter`], while a reference to this exists.
 #[repr(transparent)]
 pub struct Device(Opaque<bindings::xenbus_device>);
 
-// SAFETY: The methods call C functions that may run in any thread, and read or
-// write one aligned word by one access, as those do.
+// SAFETY: The methods call C functions that may run in any thread, and read or write one aligned
+// word by one access, as those do.
 unsafe impl Send for Device {}
 // SAFETY: As above.
 unsafe impl Sync for Device {}
 
 impl Device {
+    /// Borrows what a C entry was called with.
+    ///
     /// # Safety
     ///
     /// `dev` is valid, and bound to our driver, for `'a`.
     unsafe fn from_raw<'a>(dev: *mut bindings::xenbus_device) -> &'a Self {
-        // SAFETY: `Device` is transparent over the C structure.
+        // SAFETY: `Device` is transparent over the C structure, which is valid for `'a`.
+        // INVARIANT: As the caller guarantees.
         unsafe { &*dev.cast() }
     }
 
-    pub(crate) fn as_raw(&self) -> *mut bindings::xenbus_device {
+    /// The C structure, valid while `self` is borrowed.
+    fn as_raw(&self) -> *mut bindings::xenbus_device {
         self.0.get()
     }
 
-    /// The generic device.
+    /// The generic device, for the log.
     pub fn device(&self) -> &device::Device {
         // SAFETY: The embedded device lives as long as `self`.
         unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
-    /// The domain at the other end, as xenbus knows it.
+    /// The id of the domain at the other end. xenbus takes it from our own directory.
     pub fn peer(&self) -> u16 {
-        // SAFETY: Set before probe, written again by a restore alone: that runs
-        // between callbacks, as nothing else of the device does then.
+        // SAFETY: Set before probe and written again by a restore alone, which runs between
+        // callbacks, as nothing else of the device does then.
         unsafe { (*self.as_raw()).otherend_id as u16 }
     }
 
-    /// Our own state, as last written by us.
+    /// Our own state, as we wrote it last.
     pub fn state(&self) -> XenbusState {
-        // SAFETY: A plain word, written by `switch_state`.
+        // SAFETY: One aligned word, which C writes without a lock, too.
         XenbusState::from_wire(unsafe { (&raw const (*self.as_raw()).state).read_volatile() })
     }
 
-    /// The peer's state, read now.
+    /// Reads the peer's state from xenstore; `Unknown` if it cannot be read. Waits for xenstored.
     pub fn peer_state(&self) -> XenbusState {
-        // SAFETY: The device is bound: `otherend` is set before probe, freed after
-        // remove, and replaced by a restore, which runs between callbacks.
+        // SAFETY: The device is bound: `otherend` is set before probe, freed after remove, and
+        // replaced by a restore, which runs between callbacks.
         XenbusState::from_wire(unsafe {
             bindings::xenbus_read_driver_state(self.as_raw(), (*self.as_raw()).otherend)
         })
     }
 
-    /// Writes our state, which the peer watches.
+    /// Writes our state to xenstore, where the peer watches it.
     pub fn switch_state(&self, state: XenbusState) {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, by the invariant.
         unsafe { switch_state(self.as_raw(), state) };
     }
 
-    /// Says what went wrong: for the toolstack, in xenstore, and in the log if that may
-    /// have a line.
+    /// Reports an error to the toolstack, in xenstore's `error` directory, and to the log if `log`
+    /// says that it may have a line.
     pub fn report_error(&self, error: Error, text: &CStr, log: bool) {
         if !log {
             // SAFETY: A C string that lives as long as the device.
             let node = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
-            // Where `xenbus_dev_error` writes it. Without memory the toolstack is told
-            // less.
+            // Where `xenbus_dev_error` writes it. Without memory the toolstack is told less.
             if let Ok(dir) = CString::try_from_fmt(fmt!("error/{}", node)) {
                 let value = fmt!("{} {}", error.to_errno(), text);
                 let _ = xenstore::write(&dir, "error", value);
             }
             return;
         }
-        // SAFETY: The device is valid, and the format is of one C string.
+        // SAFETY: The device is valid, and the format takes one C string.
         unsafe {
             bindings::xenbus_dev_error(
                 self.as_raw(),
@@ -110,39 +116,39 @@ impl Device {
         };
     }
 
-    /// Tells the shutdown path that this frontend is closed, and switches to
-    /// Closed.
+    /// Tells Linux' shutdown path that this frontend is closed, and switches to Closed.
     pub fn frontend_closed(&self) {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, by the invariant.
         unsafe { bindings::xenbus_frontend_closed(self.as_raw()) };
     }
 
-    /// Forgets what we wrote last, for the nodes are gone: what is written into
+    /// Forgets which state we wrote last: after a restore the nodes are gone, and what stands in
     /// new ones of the same name is not ours.
     fn forget_state(&self) {
-        // SAFETY: One aligned word, which the kernel's own code writes without a lock,
-        // too.
+        // SAFETY: One aligned word, which C writes without a lock, too.
         unsafe {
             (&raw mut (*self.as_raw()).state)
                 .write_volatile(bindings::xenbus_state_XenbusStateUnknown)
         };
     }
 
-    /// Whether the toolstack wants the device to stay (backends).
+    /// Returns whether the toolstack wants the device to stay. For backends.
     pub fn is_online(&self) -> bool {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, by the invariant.
         unsafe { bindings::xenbus_dev_is_online(self.as_raw()) != 0 }
     }
 
-    /// Writes a number into a node of ours.
+    /// Writes a number into a node of ours. Fails with xenstored's errno.
     pub fn write(&self, node: &str, value: u32) -> Result {
         // SAFETY: `nodename` is a C string, fixed while the device lives.
         let dir = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
         xenstore::write(dir, node, value)
     }
 
-    /// Reads a number that the peer wrote, within `min` and `max`. A missing
-    /// node is `ENOENT`, anything else that is not such a number `EPROTO`.
+    /// Reads a number from `min` to `max` that the peer wrote.
+    ///
+    /// Fails with `ENOENT` if the node is missing, with `EPROTO` if it holds anything but such a
+    /// number, or with xenstored's errno.
     pub fn read_peer(&self, node: &str, min: u32, max: u32) -> Result<u32> {
         // SAFETY: `otherend` is a C string; as in `peer_state`.
         let dir = unsafe { CStr::from_char_ptr((*self.as_raw()).otherend) };
@@ -157,13 +163,18 @@ impl Device {
 ///
 /// `device` is valid.
 unsafe fn switch_state(device: *mut bindings::xenbus_device, state: XenbusState) {
-    // SAFETY: As the caller guarantees; the function looks at our own node alone. A failure is
-    // reported by xenbus itself, which then closes the device.
+    // SAFETY: As the caller guarantees. The function touches our own node alone, and on a failure
+    // it reports and closes the device itself.
     unsafe { bindings::xenbus_switch_state(device, state as c_uint) };
 }
 
-/// A counted reference to a device: it lives, but need not be bound any more. So
-/// there is less to be done with it than with a [`Device`].
+/// A counted reference to a device.
+///
+/// The device lives but need not be bound any more, so this type can do less than [`Device`].
+///
+/// # Invariants
+///
+/// The C structure is valid, and this value has one count of it.
 pub struct DeviceRef(*mut bindings::xenbus_device);
 
 // SAFETY: The device is counted and may be used from any thread.
@@ -173,26 +184,29 @@ unsafe impl Sync for DeviceRef {}
 
 impl From<&Device> for DeviceRef {
     fn from(device: &Device) -> Self {
-        // SAFETY: The embedded device is valid.
+        // SAFETY: The embedded device is valid, by the invariant.
         unsafe { bindings::get_device(&raw mut (*device.as_raw()).dev) };
+        // INVARIANT: Counted just now.
         Self(device.as_raw())
     }
 }
 
 impl Clone for DeviceRef {
     fn clone(&self) -> Self {
-        // SAFETY: Counted, so the embedded device is valid.
+        // SAFETY: Counted by `self`, so the embedded device is valid.
         unsafe { bindings::get_device(&raw mut (*self.0).dev) };
+        // INVARIANT: Counted just now.
         Self(self.0)
     }
 }
 
 impl DeviceRef {
-    pub(crate) fn as_raw(&self) -> *mut bindings::xenbus_device {
+    /// The C structure, valid while `self` lives.
+    pub(super) fn as_raw(&self) -> *mut bindings::xenbus_device {
         self.0
     }
 
-    /// Writes our state, which the peer watches.
+    /// Writes our state to xenstore, where the peer watches it.
     pub(crate) fn switch_state(&self, state: XenbusState) {
         // SAFETY: Counted by `self`.
         unsafe { switch_state(self.0, state) };
@@ -201,20 +215,20 @@ impl DeviceRef {
 
 impl Drop for DeviceRef {
     fn drop(&mut self) {
-        // SAFETY: Counted once by `self`.
+        // SAFETY: Counted by `self`, and given back once.
         unsafe { bindings::put_device(&raw mut (*self.0).dev) };
     }
 }
 
-/// What is to be done after a callback has returned, when nothing borrows the
-/// driver's data any more.
+/// The next step after a callback of [`Driver`] has returned, when nothing borrows the driver's
+/// data any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Nothing.
     Stay,
-    /// Calls [`Driver::peer_changed`] again in so many milliseconds.
+    /// Call [`Driver::peer_changed`] again in so many milliseconds.
     Again(u32),
-    /// Unregister the device; this drops the driver's data.
+    /// Unregister the device, which drops the driver's data.
     Unregister,
 }
 
@@ -229,31 +243,34 @@ pub enum End {
 
 /// A xenbus driver for devices of type `idts`.
 ///
-/// `peer_changed` runs on the one xenwatch thread of the domain, where it never
-/// waits for a process or for the peer, and, where it asked for that, on a work
-/// queue: the two may come at once.
+/// `peer_changed` runs on the domain's one xenwatch thread, where it must wait neither for a
+/// process nor for the peer. If it asked for that by [`Next::Again`], it runs on a work queue as
+/// well, and the two calls may overlap.
 pub trait Driver: 'static {
-    /// Which end.
+    /// Which end of the device the driver is for.
     const END: End;
-    /// What belongs to a bound device.
+    /// The driver's data of a bound device.
     type Data: Send + Sync + 'static;
 
-    /// Binds a device. The peer's state is reported right after this.
+    /// Binds a device. Right after this the peer's state is reported.
     fn probe(device: &Device) -> Result<Self::Data>;
-    /// The peer's state is `state`; it may be reported more than once.
+    /// Reports the peer's state, which may be the same as before.
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next;
-    /// Gives everything back; xenbus writes Closed after this.
+    /// Gives everything back. After this xenbus writes Closed.
     fn unbind(device: &Device, data: &Self::Data);
-    /// The domain was restored: the peer, its memory and its events are another
-    /// domain's past. No process runs, and xenstore does not answer yet.
+    /// Reports that the domain was restored: the peer, its memory and its events belong to what
+    /// was saved. No process runs, and xenstore does not answer yet.
     fn restored(data: &Self::Data);
 }
 
 /// A bound device: the driver's data, and the call that it asked for.
 #[pin_data]
 pub struct Bound<T: Driver> {
+    /// The driver's data.
     data: T::Data,
+    /// The device, bound for as long as `again` is not disabled.
     device: DeviceRef,
+    /// Calls [`Driver::peer_changed`].
     #[pin]
     again: DelayedWork<Bound<T>>,
 }
@@ -263,6 +280,7 @@ impl_has_delayed_work! {
 }
 
 impl<T: Driver> Bound<T> {
+    /// Binds `data` to a device. Fails with `ENOMEM`.
     fn new(device: &Device, data: T::Data) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -274,10 +292,10 @@ impl<T: Driver> Bound<T> {
         )
     }
 
-    /// Has the driver look at the peer again.
+    /// Schedules a call of the driver in `ms` milliseconds, unless one is scheduled.
     fn call_again(self: &Arc<Self>, ms: u32) {
-        // Freezable, for it looks at what a restore replaces. One that is to come
-        // already comes no later.
+        // Freezable, because it looks at what a restore replaces. A call that is scheduled
+        // already comes no later than it would have.
         let queue = workqueue::system_freezable();
         let _ = queue.enqueue_delayed(self.clone(), msecs_to_jiffies(ms));
     }
@@ -287,12 +305,11 @@ impl<T: Driver> WorkItem for Bound<T> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        // SAFETY: Still bound: `remove_callback` waits for this, and nobody
-        // queues it after that.
+        // SAFETY: Still bound: `remove_callback` waits for this, and disables the item.
         let device = unsafe { Device::from_raw(this.device.as_raw()) };
         match T::peer_changed(device, &this.data, device.peer_state()) {
-            // What makes it so is yet to be told on xenwatch, which does it; from
-            // here it would wait for its own end.
+            // Unregistering from here would wait for this item. The state that leads to it is
+            // reported on xenwatch, too, which does it.
             Next::Stay | Next::Unregister => {}
             Next::Again(ms) => this.call_again(ms),
         }
@@ -309,6 +326,7 @@ struct Ids([bindings::xenbus_device_id; 2]);
 // SAFETY: Never written.
 unsafe impl Sync for Ids {}
 
+/// The table that xenbus matches devices by.
 #[allow(clippy::indexing_slicing)] // Evaluated by the compiler.
 static IDS: Ids = {
     let name = nodes::DEVICE.as_bytes();
@@ -339,7 +357,7 @@ unsafe impl<T: Driver> RegistrationOps for Adapter<T> {
         module: &'static ThisModule,
     ) -> Result {
         let driver = reg.get();
-        // SAFETY: Fields may be set until the driver is registered.
+        // SAFETY: `reg` is valid, and no other thread sees it before it is registered.
         unsafe {
             (*driver).name = nodes_device_name();
             (*driver).ids = IDS.0.as_ptr();
@@ -349,7 +367,7 @@ unsafe impl<T: Driver> RegistrationOps for Adapter<T> {
             (*driver).otherend_changed = Some(Self::changed_callback);
             (*driver).driver.pm = Self::PM;
         }
-        // SAFETY: `reg` stays pinned until `unregister`.
+        // SAFETY: `reg` stays pinned until `unregister`, as the caller guarantees.
         to_result(unsafe {
             match T::END {
                 End::Front => bindings::__xenbus_register_frontend(
@@ -376,8 +394,8 @@ fn nodes_device_name() -> *const c_char {
 }
 
 impl<T: Driver> Adapter<T> {
-    /// The bus has operations of its own for the phases freeze, thaw and
-    /// restore; the phase before, restore_early, it leaves to drivers.
+    /// The bus has operations of its own for the phases freeze, thaw and restore. The phase
+    /// before restore, restore_early, is the driver's.
     const PM: &'static bindings::dev_pm_ops = &bindings::dev_pm_ops {
         restore_early: Some(Self::restored_callback),
         ..pin_init::zeroed()
@@ -387,22 +405,23 @@ impl<T: Driver> Adapter<T> {
     ///
     /// # Safety
     ///
-    /// Between a successful probe and the end of remove.
+    /// Called between a successful probe and the end of remove.
     unsafe fn bound(device: &Device) -> Pin<&Arc<Bound<T>>> {
-        // SAFETY: The generic device is embedded in ours; the context type is
-        // the one of bus callbacks.
+        // SAFETY: The generic device is embedded in ours. The type of context is that of bus
+        // callbacks.
         let generic = unsafe {
             &*(&raw const (*device.as_raw()).dev).cast::<device::Device<device::CoreInternal<'_>>>()
         };
-        // SAFETY: `probe_callback` stored one.
+        // SAFETY: `probe_callback` stored one, as the caller guarantees.
         unsafe { generic.drvdata_borrow::<Arc<Bound<T>>>() }
     }
 
+    /// `xenbus_driver.probe`.
     extern "C" fn probe_callback(
         raw: *mut bindings::xenbus_device,
         _id: *const bindings::xenbus_device_id,
     ) -> c_int {
-        // SAFETY: xenbus calls this with a valid device.
+        // SAFETY: xenbus calls this with a valid device, which it is binding.
         let device = unsafe { Device::from_raw(raw) };
         // SAFETY: As in `bound`.
         let generic =
@@ -414,12 +433,13 @@ impl<T: Driver> Adapter<T> {
         })
     }
 
+    /// `xenbus_driver.otherend_changed`.
     extern "C" fn changed_callback(
         raw: *mut bindings::xenbus_device,
         state: bindings::xenbus_state,
     ) {
-        // SAFETY: xenbus calls this with a valid, bound device, and never at the
-        // same time as probe or remove.
+        // SAFETY: xenbus calls this with a valid, bound device: it watches the peer after probe,
+        // and waits for this call when it ends the watch before remove.
         let device = unsafe { Device::from_raw(raw) };
         // The borrow ends before `device_unregister`.
         let next = {
@@ -432,14 +452,15 @@ impl<T: Driver> Adapter<T> {
             next
         };
         if next == Next::Unregister {
-            // SAFETY: The device is registered; nothing borrows its data.
+            // SAFETY: The device is registered, and nothing borrows its data.
             unsafe { bindings::device_unregister(&raw mut (*raw).dev) };
         }
     }
 
+    /// `dev_pm_ops.restore_early`.
     extern "C" fn restored_callback(raw: *mut bindings::device) -> c_int {
-        // SAFETY: Called for devices that our driver is bound to, and these are
-        // embedded in xenbus devices. Neither probe nor remove runs.
+        // SAFETY: Called for devices that our driver is bound to, which are embedded in xenbus
+        // devices. Neither probe nor remove runs: the device's lock is held.
         let device =
             unsafe { Device::from_raw(kernel::container_of!(raw, bindings::xenbus_device, dev)) };
         device.forget_state();
@@ -449,6 +470,7 @@ impl<T: Driver> Adapter<T> {
         0
     }
 
+    /// `xenbus_driver.remove`.
     extern "C" fn remove_callback(raw: *mut bindings::xenbus_device) {
         // SAFETY: xenbus calls this with a valid, bound device.
         let device = unsafe { Device::from_raw(raw) };

@@ -255,8 +255,11 @@ impl Tunnel {
     /// Front: makes an event channel for each queue, and says their ports.
     pub(super) fn offer_queues(self: &Arc<Self>, device: &Device) -> Result {
         for (((queue, lane), name), node) in self.lanes().zip(NAMES).zip(nodes::EVENT_CHANNELS) {
+            // The toolstack reads there why the device does not come up.
             let (events, port) =
-                EventChannel::alloc_unbound(self.peer, name, Ear::new(self, queue)?)?;
+                EventChannel::alloc_unbound(self.peer, name, Ear::new(self, queue)?).inspect_err(
+                    |error| device.report_error(*error, c"allocating an event channel", false),
+                )?;
             self.keep_queue(lane, events)?;
             device.write(node, port)?;
         }

@@ -100,7 +100,7 @@ impl Device {
             let node = unsafe { CStr::from_char_ptr((*self.as_raw()).nodename) };
             // Where `xenbus_dev_error` writes it. Without memory the toolstack is told less.
             if let Ok(dir) = CString::try_from_fmt(fmt!("error/{}", node)) {
-                let value = fmt!("{} {}", error.to_errno(), text);
+                let value = fmt!("{} {}", error.to_errno().wrapping_neg(), text);
                 let _ = xenstore::write(&dir, "error", value);
             }
             return;

@@ -29,15 +29,15 @@ pub const RULES_MAX: usize = 16;
 /// Largest length of a value: rules with a name, two ports and their separators.
 pub const TEXT_MAX: usize = RULES_MAX * (NAME_MAX + ":4294967295-4294967295,".len());
 /// Smallest limit of a data region, in bytes.
-pub const MEMORY_MIN: u64 = (wire::FIRST_WINDOWS * wire::WINDOW) as u64;
+const MEMORY_MIN: u64 = (wire::FIRST_WINDOWS * wire::WINDOW) as u64;
 /// Largest limit of a data region, in bytes.
-pub const MEMORY_MAX: u64 = wire::SEGMENTS as u64 * wire::RING_MAX as u64;
+const MEMORY_MAX: u64 = wire::SEGMENTS as u64 * wire::RING_MAX as u64;
 /// Default limit of a data region, in bytes: 16 MiB of rings, and 1 MiB for lines.
-pub const MEMORY_DEFAULT: u64 = 17 << 20;
+const MEMORY_DEFAULT: u64 = 17 << 20;
 /// Default limit of what one other domain may request of a data region, in percent.
-pub const PEER_DEFAULT: u32 = 75;
+const PEER_DEFAULT: u32 = 75;
 /// Largest number of channels of a tunnel.
-pub const CHANNELS_MAX: u64 = wire::CHANNELS as u64 - 1;
+const CHANNELS_MAX: u64 = wire::CHANNELS as u64 - 1;
 
 /// Words with a meaning of their own, which cannot be names.
 const RESERVED: [&[u8]; 3] = [ALL, NONE, BACKEND];

@@ -9,6 +9,27 @@
  * which io_uring submits without waiting. sendfile sends into a channel, and out
  * of one into a pipe. What a descriptor was not opened for is EBADF.
  *
+ * read, readv: bytes, 0 at the end of the stream (and at once for no bytes).
+ *	EAGAIN: O_NONBLOCK, and nothing is there. EINTR: a signal came before a
+ *	byte did. ECONNRESET: the peer broke the channel off, or the tunnel
+ *	or the right to it went. ENOTCONN: not connected. EBADF: a publisher,
+ *	or not opened to read. EFAULT: a buffer that is not there.
+ * write, writev: bytes, fewer than asked for if a signal or O_NONBLOCK ended
+ *	the call after the first; a record goes whole. EPIPE: the peer, or this end by
+ *	IDTS_IOC_SHUTDOWN, ended the direction. No SIGPIPE is sent, ever.
+ *	EMSGSIZE: a record longer than the ring takes. EAGAIN, EINTR,
+ *	ECONNRESET, ENOTCONN, EBADF (a subscriber), EFAULT: as above.
+ * poll, epoll (level and edge): POLLIN: a read gives something, or the end,
+ *	or a connection waits for accept. POLLOUT: there is room for as much as
+ *	a write last wanted, and a quarter of the ring; or a write fails at once;
+ *	or a connect has ended, either way. POLLRDHUP: the peer ended its
+ *	direction. POLLHUP: both have ended, or the channel is broken.
+ *	POLLERR: it is broken, or the connect failed. Idle: POLLOUT, POLLHUP.
+ * Threads: any number may wait in any call on one descriptor, and all of them
+ *	go on as if alone; of two reads (or writes) at once each gets (or sends)
+ *	a piece, and of records whole ones. close(2) in one thread ends no
+ *	call of another, IDTS_IOC_SHUTDOWN does; a listener has none.
+ *
  * Every structure has fixed-size members, no padding, and the same layout for
  * 32-bit and 64-bit callers. The size that an ioctl number carries is the size
  * of the caller's structure: a kernel that knows a longer one fills the rest
@@ -41,7 +62,8 @@
 
 /**
  * struct idts_addr - one end of a channel.
- * @domid: Xen domain id; 0 is dom0.
+ * @domid: Xen domain id; 0 is dom0. In IDTS_IOC_BIND it is a filter: the domain
+ *	that may connect, or IDTS_DOMID_ANY; 0 lets dom0 alone in.
  * @reserved: 0.
  * @port: 1 and up; 0 asks for an ephemeral port (bind) or means none (info).
  */
@@ -271,7 +293,10 @@ struct idts_info {
 #define IDTS_IOC_MAGIC		'I'
 
 #define IDTS_IOC_VERSION	_IOR(IDTS_IOC_MAGIC, 0x10, struct idts_version)
-/* The peer domain in @domid, or IDTS_DOMID_ANY, is who may connect. */
+/*
+ * @domid is a filter, not an own address as bind(2) has it: the domain that may
+ * connect, or IDTS_DOMID_ANY. @port is this end's own.
+ */
 #define IDTS_IOC_BIND		_IOW(IDTS_IOC_MAGIC, 0x11, struct idts_addr)
 #define IDTS_IOC_LISTEN		_IOW(IDTS_IOC_MAGIC, 0x12, struct idts_listen)
 #define IDTS_IOC_ACCEPT		_IOWR(IDTS_IOC_MAGIC, 0x13, struct idts_accept)

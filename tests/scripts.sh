@@ -133,9 +133,8 @@ fills() {
 
 # A program from Rust's registry is had in the version that is named, and in no other.
 tools() {
-	mkdir -p "$WORK/cache/tools/bin"
-	printf '#!/bin/sh\necho "cargo-x 1.2.3"\n' >"$WORK/cache/tools/bin/cargo-x"
-	chmod 755 "$WORK/cache/tools/bin/cargo-x"
+	mkdir -p "$WORK/cache/tools"
+	printf '[v1]\n"cargo-x 1.2.3 (registry)" = ["cargo-x"]\n' >"$WORK/cache/tools/.crates.toml"
 	[ -z "$(with log cache -- 'cache_tool echo cargo-x 1.2.3' 2>&1)" ] || wrong "what is there is installed again"
 	[[ $(with log cache -- 'cache_tool echo cargo-x 1.2.4' 2>&1) == *'--version 1.2.4 cargo-x' ]] || wrong "another version is taken"
 }

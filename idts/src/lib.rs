@@ -54,6 +54,9 @@ mod connect;
 mod descriptor;
 mod endpoint;
 mod error;
+#[cfg(feature = "output")]
+#[doc(hidden)]
+pub mod figure;
 mod group;
 mod info;
 mod listener;

@@ -171,7 +171,7 @@ Keys:
   RULES is all, none, or up to 16 of dom0 and DOM:PORTS with commas between;
   DOM is a domain id, an alias, or dom0; PORTS is a port, a range A-B, or *.
   GROUPS is all, none, or up to 16 names, or beginnings of names with * behind.
-  SIZE is a number, or one with K, M or G behind.
+  SIZE is a number, or one with K, M, G or T behind, in steps of 1024.
 
 A settings file is TOML. A name is its giver's word: who may name domains may
 choose their table.

@@ -16,7 +16,6 @@ mod promise;
 mod say;
 mod settings;
 mod signals;
-mod size;
 mod store;
 mod sweep;
 mod text;

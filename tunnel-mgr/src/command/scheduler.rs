@@ -2,14 +2,16 @@
 //! `tunnel-mgr scheduler`: the policy and the total cap of all domains.
 
 use anyhow::{bail, Context, Result};
+use idts::figure;
 use idts_core::policy::{scheduler_policy, scheduler_rate, Key, SCHEDULER_POLICY, SCHEDULER_RATE};
 use idts_core::sched::Policy;
 
 use super::Manager;
 use crate::cli::Scheduler;
+use crate::say;
+use crate::settings::value;
 use crate::store::{read, transact};
 use crate::text::escape;
-use crate::{say, size};
 
 pub fn run(manager: &mut Manager<'_>, args: &Scheduler) -> Result<()> {
     let changes: Vec<_> = args
@@ -37,11 +39,11 @@ fn change(text: &str) -> Result<(&'static str, String)> {
     }
     let Some(rate) = text.strip_prefix("rate=") else {
         let policies = Policy::ALL.map(Policy::name).join(", ");
-        bail!("`{text}` is neither a policy ({policies}) nor rate=BYTES");
+        bail!("`{text}` is neither a policy ({policies}) nor rate=SIZE");
     };
-    let rate = size::parse(rate).map(|rate| rate.to_string());
+    let rate = figure::parse(rate).map(|rate| rate.to_string());
     let rate = rate.filter(|rate| scheduler_rate(rate.as_bytes()).is_some());
-    let rate = rate.with_context(|| format!("`{text}`: not {}", Key::Rate.grammar()))?;
+    let rate = rate.with_context(|| format!("`{text}`: not {}", value::grammar(Key::Rate)))?;
     Ok((SCHEDULER_RATE, rate))
 }
 
@@ -55,7 +57,7 @@ fn show(manager: &mut Manager<'_>, dir: &str) -> Result<String> {
         text += &match value {
             Some(value) => {
                 let text = escape(&value);
-                let text = size::show(&text).unwrap_or(text);
+                let text = text.parse().map_or(text, figure::show);
                 format!("{key}={text}\n")
             }
             None => format!("{key}={default}  (default)\n"),

@@ -2,9 +2,10 @@
 //! Keys and values as people write them, on the command line and in the file.
 
 use anyhow::{bail, Context, Result};
+use idts::figure;
 use idts_core::policy::Key;
 
-use crate::{size, store};
+use crate::store;
 
 /// The key of that name.
 pub fn key(name: &str) -> Result<Key> {
@@ -19,16 +20,12 @@ pub fn key(name: &str) -> Result<Key> {
 
 /// The value of a key that a text means: sizes are bytes in xenstore.
 pub fn value(key: Key, text: &str) -> Result<String> {
-    let value = match size::parse(text).filter(|_| is_size(key)) {
+    let value = match figure::parse(text).filter(|_| is_size(key)) {
         Some(bytes) => bytes.to_string(),
         None => text.into(),
     };
     if !key.accepts(value.as_bytes()) {
-        let sizes = match is_size(key) {
-            true => ", K, M or G may be behind it",
-            false => "",
-        };
-        bail!("not {}{sizes}", key.grammar());
+        bail!("not {}", grammar(key));
     }
     if key == Key::Connect {
         refuse_nobody(&value)?;
@@ -49,10 +46,22 @@ fn refuse_nobody(rules: &str) -> Result<()> {
     Ok(())
 }
 
+/// What is allowed for a key, for messages.
+pub fn grammar(key: Key) -> String {
+    let (least, most) = match key.range() {
+        Some((least, most, _)) if is_size(key) => (figure::show(least), figure::show(most)),
+        _ => return key.grammar().into(),
+    };
+    let none = if key == Key::Rate { " (no cap)" } else { "" };
+    let allowed = figure::ALLOWED;
+    format!("a size, {least}{none} to {most}; {allowed}")
+}
+
 /// A value for people.
 pub fn shown(key: Key, value: &str) -> String {
-    let size = is_size(key).then(|| size::show(value)).flatten();
-    size.unwrap_or_else(|| crate::text::escape(value.as_bytes()))
+    let size = value.parse().ok().filter(|_| is_size(key));
+    size.map(figure::show)
+        .unwrap_or_else(|| crate::text::escape(value.as_bytes()))
 }
 
 fn is_size(key: Key) -> bool {

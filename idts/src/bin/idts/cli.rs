@@ -102,7 +102,7 @@ pub struct Recv {
     pub file: PathBuf,
     #[command(flatten)]
     pub only: Only,
-    /// Refuse a file of more bytes; K, M, G and T after the number are units of 1024
+    /// Refuse a file of more bytes; K, M, G or T after a number are units of 1024
     /// and its powers [default: what is free in the folder, or what the device holds]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max: Option<u64>,

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use idts::Address;
+use idts::{figure, Address};
 use idts_core::uapi::{RING_MAX, RING_MIN};
 
 pub fn seconds(text: &str) -> Result<Duration, String> {
@@ -14,19 +14,18 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// A ring's size: bytes, or with K or M units of 1024 or 1024 * 1024.
+/// A ring's size.
 pub fn ring(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1 << 10),
-        None => match text.strip_suffix(['m', 'M']) {
-            Some(digits) => (digits, 1 << 20),
-            None => (text, 1),
-        },
-    };
-    let size = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    let size = figure::parse(text).and_then(|size| u32::try_from(size).ok());
     match size {
         Some(size) if size.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&size) => Ok(size),
-        _ => Err("not a power of two from 4K to 4M".into()),
+        _ => {
+            let (least, most) = (figure::show(RING_MIN.into()), figure::show(RING_MAX.into()));
+            let allowed = figure::ALLOWED;
+            Err(format!(
+                "not a power of two from {least} to {most}; {allowed}"
+            ))
+        }
     }
 }
 
@@ -38,18 +37,9 @@ pub fn some_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Bytes, or with K, M, G or T units of 1024 and its powers.
+/// A number of bytes.
 pub fn size(text: &str) -> Result<u64, String> {
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units
-        .iter()
-        .find_map(|(letter, shift)| Some((text.strip_suffix(*letter)?, *shift)));
-    let (digits, shift) = unit.unwrap_or((text, 0));
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse::<u64>().ok().filter(|_| is_number);
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "not a number of bytes, or one with K, M, G or T after it".into())
+    figure::parse(text).ok_or_else(|| format!("not a number of bytes; {}", figure::ALLOWED))
 }
 
 /// A file's mode, octal: what its owner, its group and all others may.
@@ -154,7 +144,7 @@ mod tests {
         assert_eq!(size("0"), Ok(0));
         assert_eq!(size("17M"), Ok(17 << 20));
         assert_eq!(size("1T"), Ok(1 << 40));
-        for text in ["", "K", "-1", "+1", "1k", "1KB", "1.5M", "16777216T"] {
+        for text in ["", "K", "-1", "+1", "1KB", "1.5M", "16777216T"] {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!((mode("600"), mode("0644")), (Ok(0o600), Ok(0o644)));

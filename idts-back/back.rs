@@ -2,13 +2,15 @@
 
 //! idts_back.ko: the backend, in dom0.
 
-use idts_kernel::hub::parameter;
-use idts_kernel::loaded::Loaded;
-use idts_kernel::payer::bound;
+use idts_kernel::module::{parameter, Loaded};
 use idts_kernel::sys::busy_poll::WaitParams;
+use idts_kernel::tunnel::payer::bound;
 use kernel::prelude::*;
 
+mod broker;
 mod driver;
+
+use self::broker::Broker;
 
 struct IdtsBack {
     _loaded: Loaded<driver::Back>,
@@ -31,7 +33,7 @@ impl kernel::Module for IdtsBack {
             parameter(module_parameters::setup_ms.value()),
         );
         // SAFETY: Once, here.
-        let loaded = unsafe { Loaded::new(name, module, waiting)? };
+        let loaded = unsafe { Loaded::new(name, module, waiting, Broker::router)? };
         Ok(Self { _loaded: loaded })
     }
 }

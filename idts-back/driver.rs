@@ -5,10 +5,10 @@
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
 use idts_core::token_bucket::TokenBucket;
-use idts_kernel::hub::Hub;
+use idts_kernel::context::Context;
 use idts_kernel::sys::clock::clock;
 use idts_kernel::sys::errno::Errno;
-use idts_kernel::tunnel::{self, Tunnel};
+use idts_kernel::tunnel::{negotiate, Tunnel};
 use idts_kernel::xen::xenbus::{Device, Driver, End, Next};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -43,7 +43,8 @@ const NS_PER_MS: u64 = 1_000_000;
 const FULL: &CStr = c"255 domains have a tunnel, which is the most";
 const _: () = assert!(FLOWS == 256);
 
-struct Link {
+struct Session {
+    context: Arc<Context>,
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
     /// When the bucket of set-ups is full. Only time and a new device fill it.
@@ -53,23 +54,22 @@ struct Link {
     /// The log has it that the front can offer nothing.
     refused: bool,
     /// The log has it that the device was connected. What the front causes after
-    /// that is for [`Hub::may_say`].
+    /// that is for [`Services::may_log`].
     connected: bool,
 }
 
 /// A bound device. The lock keeps xenwatch and the work queue apart.
 #[pin_data]
 pub(crate) struct Bound {
-    hub: Arc<Hub>,
     #[pin]
-    link: Mutex<Link>,
+    session: Mutex<Session>,
 }
 
-impl Link {
+impl Session {
     /// Marks the tunnel dead and unmaps everything, newest first.
     fn unmap(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
-            tunnel.stop(Errno::ConnReset);
+            self.context.stop(&tunnel, Errno::ConnReset);
             tunnel.give_back();
         }
         self.phase = Phase::Down;
@@ -77,11 +77,11 @@ impl Link {
 
     /// Says what we can and waits for the front, who may set up once then; or
     /// stays closed until it may.
-    fn announce(&mut self, device: &Device, hub: &Hub) -> Result {
+    fn announce(&mut self, device: &Device) -> Result {
         let Some(full_at) = pace().take(self.full_at, clock()) else {
             self.held = true;
             device.switch_state(XenbusState::Closed);
-            if hub.may_say(device.peer()) {
+            if self.context.services.may_log(device.peer()) {
                 dev_warn!(
                     device.device(),
                     "domain {} sets its tunnel up too often and has to wait\n",
@@ -92,7 +92,7 @@ impl Link {
         };
         self.full_at = full_at;
         self.held = false;
-        tunnel::announce(device)?;
+        negotiate::announce(device)?;
         device.switch_state(XenbusState::InitWait);
         Ok(())
     }
@@ -120,26 +120,22 @@ impl Link {
         back(self.phase, waiting, online, state)
     }
 
-    fn step(
-        &mut self,
-        device: &Device,
-        bound: &Bound,
-        (state, step): (XenbusState, BackStep),
-    ) -> Result<Next> {
+    fn step(&mut self, device: &Device, (state, step): (XenbusState, BackStep)) -> Result<Next> {
         match step {
             BackStep::Stay => {
                 // Once: a front that closes again and again must not fill the log.
                 let down = self.phase == Phase::Down && !self.held;
                 let closed = state == XenbusState::Closed && down;
-                self.refused = self.refused || closed && tunnel::was_refused(device, &bound.hub);
+                self.refused = self.refused
+                    || closed && negotiate::was_refused(device, &self.context.services);
             }
-            BackStep::Announce => self.announce(device, &bound.hub)?,
+            BackStep::Announce => self.announce(device)?,
             BackStep::Map => {
-                let tunnel = Tunnel::map(device, &bound.hub)?;
+                let tunnel = Tunnel::map(device, &self.context.services, self.context.clone())?;
                 self.tunnel = Some(tunnel.clone());
                 self.phase = Phase::Up;
                 self.refused = false;
-                tunnel.start()?;
+                self.context.start(&tunnel)?;
                 device.switch_state(XenbusState::Connected);
                 if !core::mem::replace(&mut self.connected, true) {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
@@ -160,7 +156,7 @@ impl Link {
                 if !device.is_online() {
                     return Ok(Next::Unregister);
                 }
-                self.announce(device, &bound.hub)?;
+                self.announce(device)?;
             }
             BackStep::Unregister => {
                 self.unmap();
@@ -176,11 +172,11 @@ impl Driver for Back {
     type Data = Arc<Bound>;
 
     fn probe(device: &Device) -> Result<Self::Data> {
-        let hub = Hub::current()?;
+        let context = Context::current()?;
         let bound = Arc::pin_init(
             pin_init!(Bound {
-                hub,
-                link <- new_mutex!(Link {
+                session <- new_mutex!(Session {
+                    context,
                     phase: Phase::Down,
                     tunnel: None,
                     full_at: 0,
@@ -191,32 +187,36 @@ impl Driver for Back {
             }),
             GFP_KERNEL,
         )?;
-        bound.link.lock().announce(device, &bound.hub)?;
+        bound.session.lock().announce(device)?;
         Ok(bound)
     }
 
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
-        let mut link = data.link.lock();
+        let mut session = data.session.lock();
         let mut state = state;
         loop {
-            let step = link.decide(device, state);
-            match link.step(device, data, (state, step)) {
+            let step = session.decide(device, state);
+            match session.step(device, (state, step)) {
                 Ok(Next::Unregister) => return Next::Unregister,
                 // The front may have gone on while we unmapped, or while it had
                 // to wait.
-                Ok(_) if matches!(step, BackStep::Reset | BackStep::Announce) && !link.held => {
+                Ok(_) if matches!(step, BackStep::Reset | BackStep::Announce) && !session.held => {
                     state = device.peer_state();
                 }
-                Ok(_) if link.held => return Next::Again(link.wait_ms()),
+                Ok(_) if session.held => return Next::Again(session.wait_ms()),
                 Ok(next) => return next,
                 Err(error) => {
                     // It is mapped, and the scheduler has no place for it.
-                    if error == ENOSPC && link.phase == Phase::Up {
-                        device.report_error(error, FULL, data.hub.may_say(device.peer()));
-                    } else if data.hub.may_say(device.peer()) {
+                    if error == ENOSPC && session.phase == Phase::Up {
+                        device.report_error(
+                            error,
+                            FULL,
+                            session.context.services.may_log(device.peer()),
+                        );
+                    } else if session.context.services.may_log(device.peer()) {
                         dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                     }
-                    link.unmap();
+                    session.unmap();
                     device.switch_state(XenbusState::Closing);
                     return Next::Stay;
                 }
@@ -226,15 +226,15 @@ impl Driver for Back {
 
     fn unbind(device: &Device, data: &Self::Data) {
         device.switch_state(XenbusState::Closing);
-        data.link.lock().unmap();
+        data.session.lock().unmap();
     }
 
     fn restored(data: &Self::Data) {
-        let mut link = data.link.lock();
-        if let Some(tunnel) = link.tunnel.take() {
-            tunnel.lose(Errno::ConnReset);
+        let mut session = data.session.lock();
+        if let Some(tunnel) = session.tunnel.take() {
+            session.context.lose(&tunnel, Errno::ConnReset);
             tunnel.give_back();
         }
-        link.phase = Phase::Down;
+        session.phase = Phase::Down;
     }
 }

@@ -3,7 +3,7 @@
 //! The frontend's life on xenbus: carries out what `idts_core::state` decides.
 
 use idts_core::state::{front, FrontStep, Phase, XenbusState};
-use idts_kernel::hub::Hub;
+use idts_kernel::context::Context;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xen::xenbus::{Device, Driver, End, Next};
@@ -13,50 +13,54 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// The frontend driver.
 pub(crate) struct Front;
 
-struct Link {
+struct Session {
+    context: Arc<Context>,
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
     /// The log has it that the device was connected. What the back causes after
-    /// that is for [`Hub::may_say`].
+    /// that is for the limiter of log lines.
     connected: bool,
 }
 
 /// A bound device. The callbacks never overlap; the lock says so to Rust.
 #[pin_data]
 pub(crate) struct Bound {
-    hub: Arc<Hub>,
     #[pin]
-    link: Mutex<Link>,
+    session: Mutex<Session>,
 }
 
-impl Link {
+impl Session {
     /// Marks the tunnel dead and wakes everyone.
     fn stop(&self) {
         if let Some(tunnel) = &self.tunnel {
-            tunnel.stop(Errno::ConnReset);
+            self.context.stop(tunnel, Errno::ConnReset);
         }
     }
 
     /// Ends the grants, after the back unmapped them or went away.
     fn release(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
-            tunnel.stop(Errno::ConnReset);
+            self.context.stop(&tunnel, Errno::ConnReset);
             tunnel.give_back();
         }
         self.phase = Phase::Down;
     }
 
-    fn step(&mut self, device: &Device, bound: &Bound, step: FrontStep) -> Result {
+    fn step(&mut self, device: &Device, step: FrontStep) -> Result {
         match step {
             FrontStep::Stay => {}
             FrontStep::Offer => {
-                self.tunnel = Some(Tunnel::offer(device, &bound.hub)?);
+                self.tunnel = Some(Tunnel::offer(
+                    device,
+                    &self.context.services,
+                    self.context.clone(),
+                )?);
                 self.phase = Phase::Offered;
                 device.switch_state(XenbusState::Initialised);
             }
             FrontStep::Connect => {
                 if let Some(tunnel) = &self.tunnel {
-                    tunnel.start()?;
+                    self.context.start(tunnel)?;
                 }
                 self.phase = Phase::Up;
                 device.switch_state(XenbusState::Connected);
@@ -83,25 +87,29 @@ impl Driver for Front {
     type Data = Arc<Bound>;
 
     fn probe(_device: &Device) -> Result<Self::Data> {
-        let hub = Hub::current()?;
+        let context = Context::current()?;
         Arc::pin_init(
             pin_init!(Bound {
-                hub,
-                link <- new_mutex!(Link { phase: Phase::Down, tunnel: None, connected: false }),
+                session <- new_mutex!(Session {
+                    context,
+                    phase: Phase::Down,
+                    tunnel: None,
+                    connected: false,
+                }),
             }),
             GFP_KERNEL,
         )
     }
 
     fn peer_changed(device: &Device, data: &Self::Data, state: XenbusState) -> Next {
-        let mut link = data.link.lock();
+        let mut session = data.session.lock();
         let mut state = state;
         loop {
-            let was = link.phase;
+            let was = session.phase;
             let step = front(was, state);
             if was == Phase::Offered && matches!(state, XenbusState::Closing | XenbusState::Closed)
             {
-                if data.hub.may_say(device.peer()) {
+                if session.context.services.may_log(device.peer()) {
                     dev_err!(
                         device.device(),
                         "domain {} closed the tunnel before it stood; if it refused it, its log says why\n",
@@ -109,11 +117,11 @@ impl Driver for Front {
                     );
                 }
             }
-            if let Err(error) = link.step(device, data, step) {
-                if data.hub.may_say(device.peer()) {
+            if let Err(error) = session.step(device, step) {
+                if session.context.services.may_log(device.peer()) {
                     dev_err!(device.device(), "{:?} failed: {:?}\n", step, error);
                 }
-                link.release();
+                session.release();
                 if device.state() == XenbusState::Closed {
                     // The back looks when that changes.
                     device.switch_state(XenbusState::Initialising);
@@ -131,24 +139,25 @@ impl Driver for Front {
     }
 
     fn unbind(device: &Device, data: &Self::Data) {
-        let mut link = data.link.lock();
-        link.stop();
-        // The back unmaps on this; the reaper ends the grants then. Nothing
+        let mut session = data.session.lock();
+        session.stop();
+        // The back unmaps on this; the grants end then. Nothing
         // waits here: this may be the xenwatch thread.
         device.switch_state(XenbusState::Closing);
-        link.release();
+        session.release();
     }
 
     fn restored(data: &Self::Data) {
         // The new domain's grant table is empty, and its events are unbound:
         // ending ours finds that out, and touches nobody else's.
-        let mut link = data.link.lock();
-        if let Some(tunnel) = link.tunnel.take() {
-            tunnel.lose(Errno::ConnReset);
+        let mut session = data.session.lock();
+        if let Some(tunnel) = session.tunnel.take() {
+            session.context.lose(&tunnel, Errno::ConnReset);
             tunnel.give_back();
         }
-        link.phase = Phase::Down;
-        drop(link);
-        data.hub.restored();
+        session.phase = Phase::Down;
+        let context = session.context.clone();
+        drop(session);
+        context.router.restored();
     }
 }

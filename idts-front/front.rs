@@ -2,14 +2,16 @@
 
 //! idts_front.ko: the frontend, one in each guest.
 
-use idts_kernel::hub::parameter;
-use idts_kernel::loaded::Loaded;
-use idts_kernel::opening::keep_idle;
-use idts_kernel::payer::bound;
+use idts_kernel::module::{parameter, Loaded};
 use idts_kernel::sys::busy_poll::WaitParams;
+use idts_kernel::tunnel::keep_idle;
+use idts_kernel::tunnel::payer::bound;
 use kernel::prelude::*;
 
 mod driver;
+mod on_demand;
+
+use self::on_demand::OnDemand;
 
 struct IdtsFront {
     _loaded: Loaded<driver::Front>,
@@ -29,7 +31,11 @@ impl kernel::Module for IdtsFront {
             halt: parameter(module_parameters::halt.value()) != 0,
         };
         // SAFETY: Once, here.
-        let loaded = unsafe { Loaded::new(name, module, waiting)? };
+        let loaded = unsafe {
+            Loaded::new(name, module, waiting, |_, registry| {
+                OnDemand::router(registry)
+            })?
+        };
         Ok(Self { _loaded: loaded })
     }
 }

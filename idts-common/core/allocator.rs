@@ -25,6 +25,8 @@ struct LinePage {
     page: u32,
     /// A bit for each pair in use; 0: the entry is unused.
     used: u32,
+    /// Not 0: no other pair is allocated on the page.
+    alone: u32,
 }
 
 /// The pages of one segment.
@@ -97,6 +99,16 @@ const fn pair_bit(offset: u32) -> u32 {
     1u32.wrapping_shl(offset / line::PAIR)
 }
 
+/// The page on which a pair of lines is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinePlacement {
+    /// With the pairs of other channels.
+    Shared,
+    /// On a page of its own, so that whoever may see the page sees no other channel's
+    /// indices. The back need not know: 5.4 allows it.
+    OwnPage,
+}
+
 /// Position of a pair of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinesAt {
@@ -152,6 +164,7 @@ impl SliceAllocator {
                 segment: 0,
                 page: 0,
                 used: 0,
+                alone: 0,
             }; LINE_PAGES],
             lines_end: 0,
         }
@@ -285,9 +298,10 @@ impl SliceAllocator {
     }
 
     /// Front: allocates a pair of lines. `None`: there is no room.
-    pub fn alloc_lines(&mut self) -> Option<LinesAt> {
-        let partly = |l: &&mut LinePage| l.used != 0 && l.used != u32::MAX;
-        if let Some(entry) = self.used_lines().find(partly) {
+    pub fn alloc_lines(&mut self, placement: LinePlacement) -> Option<LinesAt> {
+        let alone = placement == LinePlacement::OwnPage;
+        let partly = |l: &&mut LinePage| l.used != 0 && l.used != u32::MAX && l.alone == 0;
+        if let Some(entry) = self.used_lines().find(|l| !alone && partly(l)) {
             let pair = entry.used.trailing_ones();
             entry.used |= 1u32.wrapping_shl(pair);
             return Some(LinesAt {
@@ -306,6 +320,7 @@ impl SliceAllocator {
             segment: slice.segment,
             page: slice.offset / PAGE,
             used: 1,
+            alone: alone.into(),
         });
         Some(LinesAt {
             segment: slice.segment,
@@ -349,6 +364,7 @@ impl SliceAllocator {
             segment: at.segment,
             page,
             used: bit,
+            alone: 0,
         });
         Ok(())
     }

@@ -6,8 +6,7 @@
 //! carries out the result. Records, rings, timers and names of groups are the caller's.
 //! PROTOCOL.md sections 8.3 and 3.2.
 //!
-//! The tests run this; the drivers have the bounds from here, and the rules in code of
-//! their own still.
+//! The broker and the tests run this.
 
 use super::wire::{group, Kind, Refusal};
 

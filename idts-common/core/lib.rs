@@ -11,8 +11,8 @@
 //! - the wire: [`error`], [`wire`], [`role`];
 //! - shared memory: [`mem`], [`index`], [`ring`], [`record`], [`doorbell`], [`queues`],
 //!   [`spurious`], [`control`];
-//! - the data region and channels: [`allocator`], [`reassembly`], [`life`], [`opening`], [`group`];
-//! - a tunnel: [`state`], [`nodes`], [`negotiation`];
+//! - the data region and channels: [`allocator`], [`reassembly`], [`opening`], [`group`];
+//! - a tunnel: [`state`], [`nodes`], [`negotiation`], [`registry`];
 //! - applications: [`uapi`], [`ioctl`], [`event_count`], [`busy_poll`];
 //! - policy and fairness: [`policy`], [`sched`], [`quota`], [`usage`], [`token_bucket`],
 //!   [`log_limit`].
@@ -39,7 +39,6 @@ pub mod event_count;
 pub mod group;
 pub mod index;
 pub mod ioctl;
-pub mod life;
 pub mod log_limit;
 pub mod mem;
 pub mod negotiation;
@@ -50,6 +49,7 @@ pub mod queues;
 pub mod quota;
 pub mod reassembly;
 pub mod record;
+pub mod registry;
 pub mod ring;
 pub mod role;
 pub mod sched;

@@ -7,10 +7,9 @@
 //! handle the slices of a channel; [`Placement`] decides what the front tries if there is no room.
 //! PROTOCOL.md sections 8.1 and 8.2.
 //!
-//! The tests, the fuzz target and the hostile peer run this; the drivers take and
-//! give back slices by it, and have the other rules in code of their own still.
+//! The drivers, the models, the fuzz target and the hostile peer all run this.
 
-use super::allocator::{LinesAt, SliceAllocator};
+use super::allocator::{LinePlacement, LinesAt, SliceAllocator};
 use super::error::Violation;
 use super::reassembly::NameAssembler;
 use super::wire::{
@@ -280,7 +279,7 @@ pub const fn lines_of(open: &Open) -> LinesAt {
 /// Front: allocates the slices of a channel with rings of these sizes, all or none. The caller
 /// fills in the rest of the OPEN. `None`: there is no room.
 pub fn allocate(slices: &mut SliceAllocator, front_size: u32, back_size: u32) -> Option<Open> {
-    let lines = slices.alloc_lines()?;
+    let lines = slices.alloc_lines(LinePlacement::Shared)?;
     let Some(front_ring) = slices.alloc(front_size) else {
         slices.free_lines(lines);
         return None;

@@ -3,19 +3,22 @@
 //! The kernel side of IDTS that both modules share.
 //!
 //! The floors, lowest first, each using only what is below it; `idts-common/floors.txt` is the
-//! table, with the files that are still to move:
+//! table:
 //!
 //! - [`sys`], [`mem`], [`xen`]: wrappers of Linux, of memory that a peer can write, and of Xen;
 //!   most of what is `unsafe`.
-//! - [`link`] with [`stats`] and [`accounts`]; [`region`]: the memory that channels lie in.
-//! - [`channel`].
-//! - [`tunnel`] with [`opening`], [`help`], [`home`], [`payer`], [`asks`].
-//! - [`hub`]; [`endpoint`]; [`dev`]; a module is [`loaded`].
-//! - For the back: [`mover`] with [`relay`] and [`groups`], [`policy`]; for a guest: [`wish`].
+//! - [`link`]: doorbells, events and their waiters; [`region`]: the memory that channels lie in.
+//! - [`channel`]: one connection.
+//! - [`tunnel`]: one peer.
+//! - [`context`]: what a module has once.
+//! - [`endpoint`]: an open file; [`dev`]: the device; [`module`]: registrations.
 //!
-//! [`reaper`] serves several of them. The protocol itself is `idts_core`; the two
-//! drivers see what is `pub` here.
+//! The protocol itself is `idts_core`. Relays, groups, policy and scheduling are the back's
+//! (`idts-back/broker`), a tunnel on demand is the front's (`idts-front/on_demand.rs`): both
+//! implement [`context::router::Router`].
 
+// A constructor is `const` where it can be, which `Default` is not.
+#![allow(clippy::new_without_default)]
 #![deny(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -27,27 +30,14 @@
 /// Prefix of `pr_*!` lines, which `module!` defines for a module's own crate.
 const __LOG_PREFIX: &[u8] = b"idts\0";
 
-mod accounts;
-mod asks;
-mod channel;
+pub mod channel;
+pub mod context;
 mod dev;
 mod endpoint;
-mod groups;
-mod help;
-mod home;
-pub mod hub;
-mod link;
-pub mod loaded;
+pub mod link;
 mod mem;
-mod mover;
-pub mod opening;
-pub mod payer;
-mod policy;
-mod reaper;
+pub mod module;
 mod region;
-mod relay;
-mod stats;
 pub mod sys;
 pub mod tunnel;
-mod wish;
 pub mod xen;

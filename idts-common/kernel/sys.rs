@@ -9,9 +9,12 @@
 pub(crate) mod bindings;
 pub mod busy_poll;
 pub mod clock;
-pub(crate) mod counter;
+pub mod counter;
+pub mod cpu;
 pub mod errno;
-pub(crate) mod test_override;
+pub(crate) mod rcu;
+pub mod ready_list;
+pub mod test_override;
 pub(crate) mod uaccess;
-pub(crate) mod wait;
-pub(crate) mod work;
+pub mod wait;
+pub mod work;

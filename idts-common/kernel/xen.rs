@@ -7,8 +7,10 @@
 
 #![deny(clippy::missing_docs_in_private_items)]
 
+pub(crate) mod closer;
 pub(crate) mod evtchn;
 pub(crate) mod grant;
 pub(crate) mod peer;
+pub(crate) mod reclaim;
 pub mod xenbus;
-pub(crate) mod xenstore;
+pub mod xenstore;

@@ -19,12 +19,13 @@ mutants_groups() {
 		doorbell queues negotiation: control hostile queues spec
 		event_count: shuttle
 		quota usage: quota
-		life reassembly: life reassembly
+		reassembly: reassembly
 		log_limit: log_limit
 		nodes policy: fuzz policy
 		group: group
 		spurious: spurious
 		opening: opening
+		registry: registry
 		token_bucket: token_bucket
 		busy_poll: busy_poll
 		allocator: fuzz allocator

@@ -8,7 +8,7 @@
 # The tests of the crate that are about what a peer sends.
 RULES_TESTS=(
 	--test ring --test record --test allocator --test spec --test hostile
-	--test life --test reassembly
+	--test opening --test reassembly
 )
 
 # rules_each COMMAND: calls COMMAND NAME FILE FROM TO for each rule of the table.

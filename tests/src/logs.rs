@@ -39,7 +39,7 @@ const STOOD_STILL: [(&str, &str); 1] = [
     // 7.2 is the scheduler's server of fair tasks. While its callback stands still before the run
     // queue's lock, another CPU charges the server, cannot cancel the timer (update_curr_dl_se) and
     // queues it for 950 ms later; dl_server_timer, if it goes on after that, finds a new deadline and
-    // forwards. We have one timer, the mover's, which does not forward itself; who halts in place is
+    // forwards. We have one timer, the broker's, which does not forward itself; who halts in place is
     // a running task as any other, and touches no timer.
     ("kernel/time/hrtimer.c", "hrtimer_forward"),
 ];

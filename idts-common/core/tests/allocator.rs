@@ -8,7 +8,7 @@
 
 #![cfg(not(loom))]
 
-use idts_core::allocator::{LinesAt, SliceAllocator};
+use idts_core::allocator::{LinePlacement, LinesAt, SliceAllocator};
 use idts_core::error::Violation;
 use idts_core::wire::{
     line, Slice, PAGE, RING_MAX, SEGMENTS, SEGMENT_WINDOWS, WINDOW, WINDOW_PAGES,
@@ -203,7 +203,7 @@ impl Sides {
     }
 
     fn alloc_lines(&mut self) {
-        if let Some(at) = self.front.alloc_lines() {
+        if let Some(at) = self.front.alloc_lines(LinePlacement::Shared) {
             assert_eq!(self.model.fits_lines(at), Ok(()));
             assert_eq!(self.back.reserve_lines(at), Ok(()));
             self.model.take_lines(at);
@@ -375,6 +375,37 @@ fn no_page_of_lines_is_taken_that_the_book_cannot_keep() {
         len: PAGE,
     };
     region.reserve(ring).unwrap();
-    let pairs = std::iter::from_fn(|| region.alloc_lines()).count();
+    let pairs = std::iter::from_fn(|| region.alloc_lines(LinePlacement::Shared)).count();
     assert_eq!(pairs, 256 * 31);
+}
+
+#[test]
+fn a_pair_that_wants_a_page_of_its_own_shares_it_with_none() {
+    let (mut front, mut back) = (SliceAllocator::new(), SliceAllocator::new());
+    for book in [&mut front, &mut back] {
+        book.add_segment(0, 1).unwrap();
+    }
+    let pages: Vec<u32> = [
+        LinePlacement::OwnPage,
+        LinePlacement::Shared,
+        LinePlacement::OwnPage,
+        LinePlacement::Shared,
+    ]
+    .into_iter()
+    .map(|placement| {
+        let at = front.alloc_lines(placement).unwrap();
+        // The peer takes it as it takes any.
+        assert_eq!(back.reserve_lines(at), Ok(()));
+        at.offset / PAGE
+    })
+    .collect();
+    assert_eq!(pages, [0, 1, 2, 1]);
+    // Its page is anybody's once it is freed.
+    let own = LinesAt {
+        segment: 0,
+        offset: 0,
+    };
+    front.free_lines(own);
+    back.free_lines(own);
+    assert_eq!(front.alloc(PAGE).map(|ring| ring.offset), Some(0));
 }

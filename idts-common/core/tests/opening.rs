@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use idts_core::allocator::SliceAllocator;
+use idts_core::allocator::{LinePlacement, SliceAllocator};
 use idts_core::error::Violation;
 use idts_core::opening::{
     allocate, back_message, check_open, free, front_message, reserve, windows_for, Action, Actions,
@@ -435,7 +435,7 @@ fn room(slices: &SliceAllocator) -> (usize, usize) {
     let (mut pages, mut pairs) = (slices.clone(), slices.clone());
     (
         std::iter::from_fn(|| pages.alloc(PAGE)).count(),
-        std::iter::from_fn(|| pairs.alloc_lines()).count(),
+        std::iter::from_fn(|| pairs.alloc_lines(LinePlacement::Shared)).count(),
     )
 }
 

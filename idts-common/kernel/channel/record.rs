@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single tries of reading and writing a record, as [`crate::channel`] has them
-//! for a stream. How a record stands in a ring is `idts_core::record`'s.
+//! Single tries of reading and writing a record. How a record stands in a ring is `idts_core::record`'s.
 
 use idts_core::index::Untrusted;
 use idts_core::record::{check, framed, longest, HEADER};
 use idts_core::ring::Consumer;
 use kernel::iov::{IovIterDest, IovIterSource};
 
-use crate::channel::{Channel, Got, Reader, Stop};
+use super::channel::{Channel, Stop};
+use super::stream::Arm;
+use super::stream::Got;
 use crate::mem::revocable::AccessGuard;
 
 impl Channel {
     /// Length of the next record, 0 if there is none. What is read of it is
     /// checked; a lie breaks the channel.
-    pub(crate) fn next_record(&self, ring: &Consumer, live: &AccessGuard) -> Result<u32, Stop> {
+    pub(super) fn next_record(&self, ring: &Consumer, live: &AccessGuard) -> Result<u32, Stop> {
         let available = ring.available_seen();
         if available == 0 {
             return Ok(0);
@@ -24,14 +25,10 @@ impl Channel {
     }
 
     /// Reads the next record, or its beginning, into the user's buffer.
-    pub(crate) fn try_read_record(
-        &self,
-        to: &mut IovIterDest<'_>,
-        reader: Reader<'_>,
-    ) -> Result<Got, Stop> {
+    pub(super) fn read_record(&self, to: &mut IovIterDest<'_>, arm: Arm) -> Result<Got, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
-        self.refill_or_arm(&mut rx.ring, &live, reader)?;
+        self.refill_or_arm(&mut rx.ring, &live, arm)?;
         let len = self.next_record(&rx.ring, &live)?;
         let want = len.min(to.len().min(u32::MAX as usize) as u32);
         let mut done = 0u32;
@@ -52,7 +49,7 @@ impl Channel {
         rx.bytes = rx.bytes.wrapping_add(len.into());
         rx.truncated = rx.truncated.wrapping_add((want < len).into());
         self.notify(&live, notify);
-        self.tunnel.stats.rx_bytes.add(len.into());
+        self.link.stats.rx_bytes.add(len.into());
         Ok(Got {
             given: want,
             taken: len,
@@ -60,7 +57,7 @@ impl Channel {
     }
 
     /// Writes the user's buffer as one record.
-    pub(crate) fn try_write_record(&self, from: &mut IovIterSource<'_>) -> Result<u32, Stop> {
+    pub(super) fn write_record(&self, from: &mut IovIterSource<'_>) -> Result<u32, Stop> {
         let mut tx = self.tx.lock();
         let live = self.enter_to_write()?;
         if from.len() > longest(tx.ring.size()) as usize {
@@ -95,7 +92,7 @@ impl Channel {
         tx.want = 0;
         tx.bytes = tx.bytes.wrapping_add(len.into());
         self.notify(&live, notify);
-        self.tunnel.stats.tx_bytes.add(len.into());
+        self.link.stats.tx_bytes.add(len.into());
         Ok(len)
     }
 }

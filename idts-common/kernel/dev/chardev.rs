@@ -21,11 +21,11 @@ use kernel::types::{ForeignOwnable, Opaque};
 use kernel::uaccess::{UserPtr, UserSlice};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::context::Context;
 use crate::endpoint::Endpoint;
-use crate::hub::Hub;
-use crate::payer::Payer;
 use crate::sys::bindings;
 use crate::sys::errno::invalid;
+use crate::tunnel::payer::Payer;
 
 /// `FIONREAD` (asm-generic/ioctls.h).
 const FIONREAD: u32 = 0x541b;
@@ -153,10 +153,10 @@ unsafe fn transfer<'a>(iocb: *mut bindings::kiocb) -> (ArcBorrow<'a, Endpoint>, 
 /// Called by the VFS, on a file of ours.
 #[no_mangle]
 unsafe extern "C" fn idts_open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    let made = Hub::current().and_then(|hub| {
+    let made = Context::current().and_then(|context| {
         // SAFETY: The VFS passes a file that this process is opening.
-        let payer = unsafe { Payer::current(file, &hub.users)? };
-        Endpoint::open(hub, &payer)
+        let payer = unsafe { Payer::current(file, &context.services.users)? };
+        Endpoint::open(context, &payer)
     });
     match made {
         Ok(endpoint) => {
@@ -305,7 +305,7 @@ fn dispatch(
         nr::TRANSACT => return transact(&endpoint, arg, mode),
         nr::VERSION => arg.write(&uapi::Version {
             uapi: uapi::UAPI_VERSION,
-            role: Hub::current()?.role_number(),
+            role: Context::current()?.router.role(),
             features: uapi::FEATURES,
         }),
         nr::BIND => {

@@ -5,7 +5,7 @@
 use idts_core::uapi;
 use kernel::sync::atomic::Relaxed;
 
-use super::{Endpoint, State};
+use super::endpoint::{Endpoint, State};
 
 impl Endpoint {
     /// The result of a connect that was not waited for, then 0.
@@ -29,7 +29,7 @@ impl Endpoint {
         {
             let inner = self.inner.lock();
             info.local = uapi::Addr {
-                domid: self.hub.own_domid(),
+                domid: self.context.router.own_domid(),
                 reserved: 0,
                 port: inner.port,
             };
@@ -61,7 +61,7 @@ impl Endpoint {
                 false => 0,
             };
             info.error = channel.error();
-            if info.error != 0 || channel.tunnel.gate.is_revoked() {
+            if info.error != 0 || !channel.link.is_open() {
                 info.state = uapi::STATE_BROKEN;
             }
         }

@@ -7,10 +7,11 @@ use idts_core::wire::{Refusal, RING_MAX};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::{Endpoint, State};
+use super::endpoint::{Endpoint, State};
 use crate::channel::Channel;
-use crate::payer;
 use crate::sys::wait::Awaited;
+use crate::tunnel::host::Acceptor;
+use crate::tunnel::payer::Payer;
 
 impl Endpoint {
     /// Binds to `port` for connections from `peer`.
@@ -19,8 +20,8 @@ impl Endpoint {
         if !matches!(inner.state, State::Idle) {
             return Err(EINVAL);
         }
-        let bind = || self.hub.bind(port, peer, self);
-        inner.port = payer::charge(self.payer().map(|p| &**p), bind)?;
+        let bind = || self.context.bind(port, peer, self.clone());
+        inner.port = self.payer().charge(bind)?;
         inner.bound = true;
         inner.state = State::Bound;
         Ok(())
@@ -46,7 +47,7 @@ impl Endpoint {
                     kind: wanted.kind,
                     max_ring: wanted.max_ring,
                     backlog,
-                    queue: payer::charge(self.payer().map(|p| &**p), queue)?,
+                    queue: self.payer().charge(queue)?,
                     refused: 0,
                 }
             }
@@ -55,29 +56,20 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The largest ring that it takes.
-    pub(crate) fn max_ring(&self) -> u32 {
-        match self.inner.lock().state {
-            State::Listening { max_ring, .. } => max_ring,
-            _ => RING_MAX,
-        }
-    }
-
-    /// The end of a channel that came in, at the cost of whoever listens.
-    pub(crate) fn child(&self, channel: &Arc<Channel>) -> Result<Arc<Endpoint>, Refusal> {
-        let payer = self.payer().ok_or(Refusal::Refused)?;
+    /// The end of a channel that came in, at the listener's cost.
+    fn child(&self, channel: &Arc<Channel>) -> Result<Arc<Endpoint>, Refusal> {
         // Whoever handles the message cannot wait for room.
-        let seat = payer.seat(|| ()).map_err(|_| Refusal::NoSpace)?;
-        let make = || Endpoint::accepted(self.hub.clone(), channel.clone(), seat);
-        payer.charge(make).map_err(|error| {
-            payer.got_none(error);
+        let seat = self.payer().seat(|| ()).map_err(|_| Refusal::NoSpace)?;
+        let make = || Endpoint::accepted(self.context.clone(), channel.clone(), seat);
+        self.payer().charge(make).map_err(|error| {
+            self.payer().got_none(error);
             Refusal::NoSpace
         })
     }
 
     /// Queues a connected endpoint for accept. Gives it back if nobody listens
     /// or the backlog is full.
-    pub(crate) fn offer(&self, child: Arc<Endpoint>) -> Result<(), Arc<Endpoint>> {
+    fn enqueue(&self, child: Arc<Endpoint>) -> Result<(), Arc<Endpoint>> {
         {
             let mut inner = self.inner.lock();
             let State::Listening {
@@ -124,5 +116,23 @@ impl Endpoint {
             }
             self.wait_change(change, None)?;
         }
+    }
+}
+
+impl Acceptor for Endpoint {
+    fn payer(&self) -> Option<&Arc<Payer>> {
+        Some(Endpoint::payer(self))
+    }
+
+    fn max_ring(&self) -> u32 {
+        match self.inner.lock().state {
+            State::Listening { max_ring, .. } => max_ring,
+            _ => RING_MAX,
+        }
+    }
+
+    fn offer(&self, channel: &Arc<Channel>) -> Result<(), Refusal> {
+        let child = self.child(channel)?;
+        self.enqueue(child).map_err(|_| Refusal::Refused)
     }
 }

@@ -6,7 +6,7 @@ use core::pin::Pin;
 
 use kernel::sync::atomic::Relaxed;
 
-use super::{Endpoint, State};
+use super::endpoint::{Endpoint, State};
 use crate::channel::{Channel, Readiness};
 use crate::sys::bindings;
 

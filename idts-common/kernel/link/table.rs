@@ -4,10 +4,11 @@
 //!
 //! The table owns what it points to. The handler reads without locks, so what is taken
 //! out is dropped only after all handlers that may have seen it are done (RCU): it
-//! comes out as [`Unlisted`], which [`crate::reaper`] drops.
+//! comes out as [`Unlisted`].
 
 use core::ptr;
 
+use idts_core::doorbell::each_bit;
 use idts_core::spurious::StrayMarks;
 use idts_core::wire::CHANNELS;
 use kernel::prelude::*;
@@ -96,6 +97,15 @@ impl Table {
         self.word(id)?.begin_anew(id, false);
         // SAFETY: As the invariant of a place says, and it is out of it now.
         Some(Unlisted(unsafe { Arc::from_raw(old.cast_const()) }))
+    }
+
+    /// Calls `f` with each waiter that there is.
+    pub(crate) fn each(&self, f: impl Fn(&Waiter)) {
+        for word in 0..CHANNELS / 64 {
+            each_bit(self.open(word), |bit| {
+                self.with(word.wrapping_mul(64).wrapping_add(bit), &f);
+            });
+        }
     }
 
     /// Calls `f` with the waiter of a number, if it has one.

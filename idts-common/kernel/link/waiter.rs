@@ -11,17 +11,35 @@ use crate::mem::revocable::AccessGuard;
 use crate::mem::shared::SharedSlice;
 use crate::sys::wait::Armed;
 
-/// Who is woken by news.
-pub(crate) trait Wake: Send + Sync {
-    /// Wakes everyone. Called in hard interrupt context, too.
-    fn wake(self: ArcBorrow<'_, Self>);
+/// The reason of a wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Woken {
+    /// There may be something to read, or an end.
+    pub read: bool,
+    /// There may be room to write, or an end.
+    pub write: bool,
+}
+
+impl Woken {
+    /// Any reason.
+    pub const ALL: Self = Self {
+        read: true,
+        write: true,
+    };
+}
+
+/// Somebody to wake. The event handler and [`Waiter::kick`] call; an open file, a relay's
+/// end, and a tunnel for its control ring implement it.
+pub trait Wake: Send + Sync {
+    /// Wakes everyone who waits for `why`. Called in hard interrupt context, too.
+    fn wake(self: ArcBorrow<'_, Self>, why: Woken);
 }
 
 /// Who waits for what at one end of a channel.
 ///
 /// Whoever wants to be told arms a word, looks once more, and waits until it is
 /// disarmed, which takes no lock.
-pub(crate) struct Waiter {
+pub struct Waiter {
     /// For something to read.
     pub(crate) read: Armed,
     /// For room to write.
@@ -53,7 +71,7 @@ impl Waiter {
     }
 
     /// Has news told to `whom`, from now on and for ever.
-    pub(crate) fn belongs_to(&self, whom: Arc<dyn Wake>) {
+    pub fn belongs_to(&self, whom: Arc<dyn Wake>) {
         self.whom.populate(whom);
     }
 
@@ -64,44 +82,52 @@ impl Waiter {
         // after that, too.
         let news = self.watch.compare(&self.lines.words(live));
         if !news.is_none() {
-            self.tell_of(news.flags);
+            self.tell_of(news.data || news.flags, news.room || news.flags, news.flags);
         }
         news.worth
     }
 
-    /// There may be news: wakes who waits for some.
-    pub(crate) fn tell(&self) {
-        self.tell_of(true);
+    /// Whether the peer published something that this side has not taken.
+    pub(crate) fn has_unread(&self, live: &AccessGuard) -> bool {
+        self.watch.has_unread(&self.lines.words(live))
     }
 
-    fn tell_of(&self, ends: bool) {
-        let read = self.read.disarm();
-        let write = self.write.disarm();
+    /// There may be news: wakes who waits for some.
+    pub(crate) fn tell(&self) {
+        self.tell_of(true, true, true);
+    }
+
+    fn tell_of(&self, data: bool, room: bool, ends: bool) {
+        let read = data && self.read.disarm();
+        let write = room && self.write.disarm();
         let ends = ends && self.ends.disarm();
         if read || write || ends {
-            self.wake();
+            self.wake(Woken {
+                read: read || ends,
+                write: write || ends,
+            });
         }
     }
 
     /// It is the tunnel's turn: wakes who waits for that.
     pub(crate) fn tell_turn(&self) {
         if self.turn.disarm() {
-            self.wake();
+            self.wake(Woken::ALL);
         }
     }
 
     /// Wakes everyone, whatever they wait for.
-    pub(crate) fn kick(&self) {
+    pub fn kick(&self) {
         self.read.disarm();
         self.write.disarm();
         self.ends.disarm();
         self.turn.disarm();
-        self.wake();
+        self.wake(Woken::ALL);
     }
 
-    fn wake(&self) {
+    fn wake(&self, why: Woken) {
         if let Some(whom) = self.whom.as_ref() {
-            whom.as_arc_borrow().wake();
+            whom.as_arc_borrow().wake(why);
         }
     }
 }

@@ -56,6 +56,14 @@ impl Watch {
         words.load(self.lines.peer.wrapping_add(line::PROD)) != self.cons.load(Relaxed)
     }
 
+    /// Whether a ring of `size` bytes that this side writes has `want` bytes of room. An
+    /// index that cannot be so counts as room: the writer finds the violation.
+    pub(crate) fn has_room<M: SharedMem>(&self, words: &M, size: u32, want: u32) -> bool {
+        let cons = words.load(self.lines.peer.wrapping_add(line::CONS));
+        let used = self.prod.load(Relaxed).wrapping_sub(cons);
+        used > size || size.wrapping_sub(used) >= want
+    }
+
     /// What is new in the peer's line. By the handler alone.
     pub(crate) fn compare<M: SharedMem>(&self, words: &M) -> Change {
         let peer = |field| words.load_acquire(self.lines.peer.wrapping_add(field));

@@ -9,7 +9,7 @@
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::rcu;
 
-use crate::sys::bindings;
+use crate::sys::rcu::synchronize_expedited;
 
 /// The permission to access shared memory, until it is revoked once and for all.
 ///
@@ -65,10 +65,7 @@ impl Revocable {
 /// Memory of a part of a region, which nothing leads to any more, needs this before it is given
 /// back while the rest stays accessible.
 pub(crate) fn wait_for_readers() {
-    // Expedited, since the caller may be the xenwatch thread, which all devices of the domain
-    // share, or may hold up a tunnel's messages.
-    // SAFETY: The function requires nothing but a context that may sleep, as documented above.
-    unsafe { bindings::synchronize_rcu_expedited() };
+    synchronize_expedited();
 }
 
 /// Proof that access was not revoked, and that revoking waits for this value.

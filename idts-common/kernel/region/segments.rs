@@ -10,9 +10,10 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::mem::local::LocalPages;
+use crate::mem::revocable::Revocable;
 use crate::mem::shared::{RingMemory, SharedSlice};
-use crate::reaper::Reaper;
 use crate::xen::grant::{GrantedPages, MappedPages};
+use crate::xen::reclaim::Reclaim;
 
 /// The pages of a window, or the control page, by who else has them.
 pub(crate) enum Pages {
@@ -38,9 +39,9 @@ impl Pages {
     ///
     /// No access is possible any more: it was revoked, or `wait_for_readers` has returned since
     /// the last channel there went.
-    pub(crate) fn give_back(self, reaper: &Arc<Reaper>) {
+    pub(crate) fn give_back(self, reclaim: &Arc<Reclaim>) {
         match self {
-            Self::Granted(pages) => reaper.end([pages]),
+            Self::Granted(pages) => reclaim.end([pages]),
             Self::Mapped(pages) => drop(pages),
             Self::Local(pages) => drop(pages),
         }
@@ -60,6 +61,8 @@ struct Segment {
 
 /// The segments of a region that have memory, by number.
 pub(crate) struct Segments {
+    /// Keeps accesses to the region and teardown apart.
+    gate: Arc<Revocable>,
     /// The segments.
     segments: [Option<Segment>; SEGMENTS as usize],
     /// The serial of the next one that comes.
@@ -67,12 +70,18 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Creates a region without memory.
-    pub(crate) const fn new() -> Self {
+    /// Creates a region without memory, behind `gate`.
+    pub(crate) const fn new(gate: Arc<Revocable>) -> Self {
         Self {
+            gate,
             segments: [const { None }; SEGMENTS as usize],
             next_serial: 0,
         }
+    }
+
+    /// Returns the gate of the region, which channels that lie in it hold, too.
+    pub(crate) fn gate(&self) -> &Arc<Revocable> {
+        &self.gate
     }
 
     /// Returns the number of windows of all segments.
@@ -173,8 +182,8 @@ pub(crate) fn grant_windows(peer: u16, count: u32) -> Result<Windows> {
 }
 
 /// Gives windows back, newest first, as [`Pages::give_back`].
-pub(crate) fn give_back(mut windows: Windows, reaper: &Arc<Reaper>) {
+pub(crate) fn give_back(mut windows: Windows, reclaim: &Arc<Reclaim>) {
     while let Some(window) = windows.pop() {
-        window.give_back(reaper);
+        window.give_back(reclaim);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn set(params: WaitParams) {
 /// Adaptive state of one kind of wait: how long to spin, whether to halt in place.
 ///
 /// Several tasks may share it. Its words are hints, so an update that gets lost costs nothing.
-pub(crate) struct BusyPoll {
+pub struct BusyPoll {
     /// How long the next wait spins, in nanoseconds, before [`MAX_NS`] caps it.
     spin_ns: Atomic<u32>,
     /// Whether the last wait was over within a tick.
@@ -57,7 +57,7 @@ pub(crate) struct BusyPoll {
 
 impl BusyPoll {
     /// Creates one that knows nothing: it spins for the shortest time.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             spin_ns: Atomic::new(MIN_NS),
             is_short: Atomic::new(false),
@@ -70,7 +70,7 @@ impl BusyPoll {
     /// else or the task has a signal.
     ///
     /// Returns whether it became ready. The caller should hold no lock: others would spin, too.
-    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+    pub fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
         let ns = self.spin_ns.load(Relaxed).min(MAX_NS.load(Relaxed));
         if ns == 0 {
             return false;
@@ -98,12 +98,7 @@ impl BusyPoll {
     ///
     /// The caller has armed `awaited` and found nothing since. May return early, as `sleep` may:
     /// the caller looks again. Fails as `sleep` does.
-    pub(crate) fn block(
-        &self,
-        awaited: Awaited<'_>,
-        cpu: u32,
-        sleep: impl FnOnce() -> Result,
-    ) -> Result {
+    pub fn block(&self, awaited: Awaited<'_>, cpu: u32, sleep: impl FnOnce() -> Result) -> Result {
         let max = MAX_NS.load(Relaxed);
         if max == 0 {
             return self.halt_or_sleep(awaited, cpu, sleep);
@@ -134,17 +129,17 @@ impl BusyPoll {
     }
 
     /// Returns whether the next wait may halt in place before it sleeps.
-    pub(crate) fn may_halt(&self) -> bool {
+    pub fn may_halt(&self) -> bool {
         HALT.load(Relaxed) && self.is_short.load(Relaxed)
     }
 
     /// Returns whether the next wait spins at all.
-    pub(crate) fn may_spin(&self) -> bool {
+    pub fn may_spin(&self) -> bool {
         self.spin_ns.load(Relaxed).min(MAX_NS.load(Relaxed)) > 0
     }
 
     /// Records that a worker goes idle; [`Self::idle_end`] measures the time.
-    pub(crate) fn idle_begin(&self) {
+    pub fn idle_begin(&self) {
         self.idle_since_ticks.store(ticks().max(1), Relaxed);
         if MAX_NS.load(Relaxed) > 0 {
             self.idle_since.store(clock().max(1), Relaxed);
@@ -152,7 +147,7 @@ impl BusyPoll {
     }
 
     /// Records that an idle worker runs again, and learns from how long it was idle.
-    pub(crate) fn idle_end(&self) {
+    pub fn idle_end(&self) {
         let since = self.idle_since.xchg(0, Relaxed);
         if since != 0 {
             self.learn(clock().wrapping_sub(since), MAX_NS.load(Relaxed));

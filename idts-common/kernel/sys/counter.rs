@@ -5,7 +5,7 @@
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// A counter of events, monotonic, without order towards other memory.
-pub(crate) struct Counter(Atomic<i64>);
+pub struct Counter(Atomic<i64>);
 
 impl Counter {
     /// Creates a counter at 0.
@@ -14,12 +14,12 @@ impl Counter {
     }
 
     /// Adds `n`. Callable in any context.
-    pub(crate) fn add(&self, n: u64) {
+    pub fn add(&self, n: u64) {
         self.0.add(n as i64, Relaxed);
     }
 
     /// Returns the count.
-    pub(crate) fn get(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         self.0.load(Relaxed) as u64
     }
 }

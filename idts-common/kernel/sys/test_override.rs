@@ -24,11 +24,11 @@ pub(crate) fn built(which: u32, real: u32) -> u32 {
 /// The caller may sleep, and holds no lock but those that the test is about.
 #[cfg(not(idts_trial))]
 #[inline(always)]
-pub(crate) fn delay(_place: &core::ffi::CStr) {}
+pub fn delay(_place: &core::ffi::CStr) {}
 
 /// As above, in a module for the tests.
 #[cfg(idts_trial)]
-pub(crate) fn delay(place: &core::ffi::CStr) {
+pub fn delay(place: &core::ffi::CStr) {
     unsafe extern "C" {
         fn idts_delay(place: *const core::ffi::c_char);
     }

@@ -18,7 +18,7 @@ use crate::sys::bindings;
 
 /// A `wait_queue_head_t`: tasks that sleep, and polls.
 #[pin_data]
-pub(crate) struct WaitQueue {
+pub struct WaitQueue {
     /// The C structure, initialised by [`Self::new`].
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
@@ -34,23 +34,23 @@ unsafe impl Sync for WaitQueue {}
 ///
 /// A task that wants to be woken notes [`Self::seen`], arms the word, checks its condition once
 /// more, and sleeps until [`Self::came`]. The event handler disarms without a lock.
-pub(crate) struct Armed(Atomic<u32>);
+pub struct Armed(Atomic<u32>);
 
 impl Armed {
     /// Creates a word on which no task waits.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
     /// Returns how often waiters were notified. To be noted before [`Self::arm`].
-    pub(crate) fn seen(&self) -> u32 {
+    pub fn seen(&self) -> u32 {
         epoch(self.0.load(Relaxed))
     }
 
     /// Arms the word, with a full barrier: the caller's next look at its condition comes after.
     ///
     /// Returns whether another task had armed it already.
-    pub(crate) fn arm(&self) -> bool {
+    pub fn arm(&self) -> bool {
         // Full: pairs with the barrier in `disarm`. Either the look that follows sees the news,
         // or the notifier sees the word armed.
         let mut word = self.0.load(Relaxed);
@@ -65,7 +65,7 @@ impl Armed {
     /// Disarms the word: news is there. Callable in any context, without a lock.
     ///
     /// Returns whether a task waits, which the caller then wakes.
-    pub(crate) fn disarm(&self) -> bool {
+    pub fn disarm(&self) -> bool {
         // The news is written before the word is read; pairs with `arm`.
         smp_mb();
         let mut word = self.0.load(Relaxed);
@@ -79,7 +79,7 @@ impl Armed {
     }
 
     /// Returns whether waiters were notified since `seen`.
-    pub(crate) fn came(&self, seen: u32) -> bool {
+    pub fn came(&self, seen: u32) -> bool {
         self.seen() != seen
     }
 
@@ -88,7 +88,7 @@ impl Armed {
     /// being woken.
     ///
     /// Returns whether the news came. The caller may sleep, and has interrupts enabled.
-    pub(crate) fn halt(&self, seen: u32, cpu: u32) -> bool {
+    pub fn halt(&self, seen: u32, cpu: u32) -> bool {
         // SAFETY: The word lives as long as `self`, and C reads it by `READ_ONCE`. A task that
         // may sleep, with interrupts enabled, may halt.
         unsafe { bindings::idts_halt_while(self.0.as_ptr(), armed_at(seen), cpu) };
@@ -98,7 +98,7 @@ impl Armed {
 
 /// A wait for news: the [`Armed`] word, and how often it was notified before the wait.
 #[derive(Clone, Copy)]
-pub(crate) struct Awaited<'a> {
+pub struct Awaited<'a> {
     /// The word.
     pub(crate) armed: &'a Armed,
     /// The value of [`Armed::seen`] when the wait began.
@@ -127,7 +127,7 @@ impl<'a> Awaited<'a> {
 
 /// How a wait ended that no signal interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Woken {
+pub enum Woken {
     /// The condition holds.
     Ready,
     /// The time is over, and the condition does not hold.
@@ -136,7 +136,7 @@ pub(crate) enum Woken {
 
 impl WaitQueue {
     /// Creates an empty queue.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             head <- Opaque::ffi_init(|head| {
                 // SAFETY: `head` is valid for writing and stays pinned.
@@ -146,7 +146,7 @@ impl WaitQueue {
     }
 
     /// Wakes all tasks and polls. Callable in hard interrupt context.
-    pub(crate) fn wake_all(&self) {
+    pub fn wake_all(&self) {
         // SAFETY: The head is initialised; no key is passed.
         unsafe {
             // Begins with a full barrier: a task that is not in the queue yet checks its
@@ -168,11 +168,7 @@ impl WaitQueue {
     /// Fails with `ERESTARTSYS` on a signal. The freezer does not wake the task: a domain that
     /// was saved goes on where it was. `condition` runs while the task is set to sleep, so it
     /// must not sleep.
-    pub(crate) fn wait(
-        &self,
-        timeout: Option<isize>,
-        condition: impl Fn() -> bool,
-    ) -> Result<Woken> {
+    pub fn wait(&self, timeout: Option<isize>, condition: impl Fn() -> bool) -> Result<Woken> {
         let entry = Opaque::<bindings::wait_queue_entry>::zeroed();
         let mut left = timeout.unwrap_or(isize::MAX);
         // SAFETY: `entry` lives on this stack, unmoved, until `finish_wait` below has taken it

@@ -48,7 +48,7 @@ impl Drop for OwnQueue {
 }
 
 /// Returns the queue that all work items of the module run on.
-pub(crate) fn queue() -> &'static Queue {
+pub fn queue() -> &'static Queue {
     // SAFETY: The module's `init` creates the queue before all that uses it, and destroys it
     // last. The word is written once, before any use.
     unsafe { Queue::from_raw(QUEUE.load(Relaxed)) }
@@ -56,7 +56,7 @@ pub(crate) fn queue() -> &'static Queue {
 
 /// Disables a work item for good: takes it off the queue, waits for it if it runs, and lets no
 /// later queueing succeed (`disable_work_sync`). May sleep.
-pub(crate) fn disable<T, const ID: u64>(owner: &Arc<T>)
+pub fn disable<T, const ID: u64>(owner: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
 {
@@ -88,7 +88,7 @@ where
 }
 
 /// As [`disable`], of a delayed item (`disable_delayed_work_sync`).
-pub(crate) fn disable_delayed<T, const ID: u64>(owner: &Arc<T>)
+pub fn disable_delayed<T, const ID: u64>(owner: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
 {
@@ -120,14 +120,14 @@ unsafe fn queued_reference<T>(owner: &Arc<T>) -> Arc<T> {
 }
 
 /// Waits until a work item has run, if it is queued or runs (`flush_work`). May sleep.
-pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
+pub fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
     // SAFETY: A `Work` that can be borrowed is initialised.
     unsafe { bindings::flush_work(Work::raw_get(work)) };
 }
 
 /// Runs a delayed work item now, if it is queued, and waits for it (`flush_delayed_work`). May
 /// sleep.
-pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>) {
+pub fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>) {
     // SAFETY: `DelayedWork` is transparent over the C structure, which is initialised when it
     // can be borrowed.
     unsafe { bindings::flush_delayed_work((&raw const *work).cast_mut().cast()) };
@@ -135,7 +135,7 @@ pub(crate) fn flush_delayed<T: ?Sized, const ID: u64>(work: &DelayedWork<T, ID>)
 
 /// Allocates a value of zeroes in place, for types that are too large for the stack. Fails with
 /// `ENOMEM`.
-pub(crate) fn zeroed<T: FromZeros>() -> Result<KBox<T>> {
+pub fn zeroed<T: FromZeros>() -> Result<KBox<T>> {
     let place = KBox::<T>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
     // SAFETY: All bytes are 0, which `FromZeros` says is a valid value.
     Ok(unsafe { place.assume_init() })

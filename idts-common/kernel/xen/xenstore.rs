@@ -23,7 +23,7 @@ pub(crate) fn is_available() -> bool {
 }
 
 /// Writes a node of a directory. Waits for xenstored, and fails with its errno, or `ENOMEM`.
-pub(crate) fn write(dir: &CStr, node: &str, value: impl kernel::fmt::Display) -> Result {
+pub fn write(dir: &CStr, node: &str, value: impl kernel::fmt::Display) -> Result {
     let node = CString::try_from_fmt(fmt!("{node}"))?;
     let value = CString::try_from_fmt(fmt!("{value}"))?;
     // SAFETY: All pointers are valid C strings.
@@ -39,7 +39,7 @@ pub(crate) fn write(dir: &CStr, node: &str, value: impl kernel::fmt::Display) ->
 
 /// Reads a node of a directory. Waits for xenstored, and fails with its errno (`ENOENT` if there
 /// is no such node), or `ENOMEM`.
-pub(crate) fn read(dir: &CStr, node: &str) -> Result<KVec<u8>> {
+pub fn read(dir: &CStr, node: &str) -> Result<KVec<u8>> {
     let node = CString::try_from_fmt(fmt!("{node}"))?;
     let mut len: c_uint = 0;
     // SAFETY: The strings are valid C strings, and `len` is valid for writing.
@@ -71,7 +71,7 @@ pub(crate) fn read(dir: &CStr, node: &str) -> Result<KVec<u8>> {
 /// long after this module is loaded, and a request before would wait for it and have xenbus
 /// believe that it runs.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Watch {
+pub struct Watch {
     /// The C structure of the watch.
     #[pin]
     raw: Opaque<bindings::xenbus_watch>,
@@ -97,7 +97,7 @@ impl Watch {
     ///
     /// Fails with `ENOMEM`, or with xenbus' errno if xenstored runs already. If it does not, a
     /// later failure is in the log alone.
-    pub(crate) fn new(path: &'static CStr, function: fn(&[u8])) -> Result<Pin<KBox<Self>>> {
+    pub fn new(path: &'static CStr, function: fn(&[u8])) -> Result<Pin<KBox<Self>>> {
         let watch = KBox::pin_init(
             pin_init!(Self {
                 raw: Opaque::zeroed(),

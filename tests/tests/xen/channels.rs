@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Many channels in one tunnel, and the data region that grows and shrinks with them.
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{ensure, Result};
 
 use crate::lab::{Guest, Lab, FIRST_PAGES};
 use crate::run::expect;
@@ -44,10 +44,7 @@ pub fn region(lab: &Lab, guest: &Guest) -> Result<()> {
         let args = ["connect", &address, "--ring", &ring, "--hold", "1"];
         let mut holder = lab.exercise(client, &args)?;
         let held = holder.wait_line("holding")?;
-        if held != "holding 1" {
-            holder.tell("enough")?;
-            bail!("{client}: {held}: {:?}", holder.report()?);
-        }
+        ensure!(held == "holding 1", "{client}: {held}");
         for (domain, peer) in ways(guest) {
             let pages = lab.counter(domain, peer, "region_pages")?;
             ensure!(

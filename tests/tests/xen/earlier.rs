@@ -117,7 +117,7 @@ fn records(lab: &Lab, guest: &Guest, idts: &str) -> Result<()> {
     Ok(())
 }
 
-/// From the guest to dom0 and, by dom0's mover, to the other guest.
+/// From the guest to dom0 and, by dom0's relay, to the other guest.
 fn group(lab: &Lab, guest: &Guest, idts: &str) -> Result<()> {
     let there = other(guest);
     with_setting(lab, guest.name, ("publish", "news"), || {

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The broker: dom0's router, with a tunnel to each guest.
+//!
+//! It says who may reach whom ([`policy`]), joins channels between guests ([`relay`]) and
+//! groups ([`group`]), and shares the CPU among them: [`worker`] runs [`job`]s in the order
+//! of the scheduler, [`throttle`] holds this domain's own programs to it. A guest's module
+//! has none of this.
+
+mod group;
+mod job;
+mod policy;
+mod relay;
+mod relay_end;
+mod report;
+mod throttle;
+mod worker;
+
+use idts_core::policy::{affected, Affected, DomainSettings};
+use idts_core::sched::Params;
+use idts_core::uapi;
+use idts_core::wire::{Name, Open, Refusal};
+use idts_kernel::channel::Channel;
+use idts_kernel::context::registry::Registry;
+use idts_kernel::context::router::{Address, Destination, Router};
+use idts_kernel::link::throttle::Throttle;
+use idts_kernel::sys::errno::Errno;
+use idts_kernel::tunnel::host::{Carrier, Host, LocalMember};
+use idts_kernel::tunnel::services::Services;
+use idts_kernel::tunnel::Tunnel;
+use idts_kernel::xen::xenstore::Watch;
+use kernel::debugfs;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use self::group::{Asker, Groups, Joining};
+use self::job::RelayEnd;
+use self::policy::Policies;
+use self::relay::Relay;
+use self::report::SchedulerReport;
+use self::worker::Worker;
+
+/// This domain's id: the module runs in dom0. Peers call it by the same number on the wire,
+/// wherever it runs.
+const OWN: u16 = 0;
+
+/// The broker of the module.
+#[pin_data]
+pub(crate) struct Broker {
+    services: Arc<Services>,
+    registry: Arc<Registry>,
+    policies: Arc<Policies>,
+    groups: Arc<Groups>,
+    worker: Arc<Worker>,
+    /// The debugfs file of the scheduler.
+    _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
+    /// The tunnel of this domain with itself.
+    #[pin]
+    home: Mutex<Option<Arc<Tunnel>>>,
+    /// Told of what the administrator sets.
+    #[pin]
+    watch: Mutex<Option<Pin<KBox<Watch>>>>,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `Broker::new`, before any other use.
+    unsafe(uninit) static CURRENT: Mutex<Option<Arc<Broker>>> = None;
+}
+
+impl Broker {
+    /// The broker of the module. Called once, from the module's `init`.
+    pub(crate) fn router(
+        services: &Arc<Services>,
+        registry: &Arc<Registry>,
+    ) -> Result<Arc<dyn Router>> {
+        let worker = Worker::new()?;
+        let report = Ok(SchedulerReport(worker.clone()));
+        let report = registry
+            .debugfs()
+            .read_only_file::<_, Error>(c"scheduler", report);
+        let report = KBox::pin_init(report, GFP_KERNEL).ok();
+        let (services, registry) = (services.clone(), registry.clone());
+        let (policies, groups) = (Policies::new()?, Groups::new()?);
+        let broker = Arc::pin_init(
+            pin_init!(Self {
+                services,
+                registry,
+                policies,
+                groups,
+                worker,
+                _scheduler: report,
+                home <- new_mutex!(None),
+                watch <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: Called once, before any other use.
+        unsafe { CURRENT.init() };
+        *CURRENT.lock() = Some(broker.clone());
+        Ok(broker)
+    }
+
+    /// Obeys what is set for one domain, or, with none, for all.
+    fn obey(&self, domid: Option<u16>) {
+        if domid.is_none() {
+            let (policy, rate) = policy::scheduler();
+            self.worker.set_policy(policy, rate);
+        }
+        self.registry.for_each(|tunnel| {
+            if domid.is_none_or(|d| d == tunnel.peer) {
+                self.apply_policy(tunnel);
+            }
+        });
+        // An alias is in the rules of others.
+        self.registry.for_each(|tunnel| tunnel.end_unrightful());
+    }
+
+    /// Reads what is set for a tunnel's peer, and obeys it.
+    fn apply_policy(&self, tunnel: &Arc<Tunnel>) {
+        let _obeying = self.policies.one_at_a_time();
+        // None: it is being connected, or went away.
+        let Some(throttle) = tunnel.link.throttle() else {
+            return;
+        };
+        let numbers = self.policies.load(&self.services, tunnel.peer);
+        if !tunnel.link.is_open() {
+            // It is being stopped, and may have been forgotten already.
+            self.policies.forget(tunnel.peer);
+        }
+        let flow = throttle.flow();
+        self.worker.set(flow, numbers.params);
+        tunnel.link.set_capped(self.worker.is_capped(flow));
+    }
+
+    /// Puts a tunnel's link under the scheduler.
+    fn schedule(&self, tunnel: &Arc<Tunnel>, params: Params) -> Result {
+        let throttle = self.worker.join(&tunnel.link, params)?;
+        let flow = throttle.flow();
+        tunnel.link.set_throttle(throttle);
+        tunnel.link.set_capped(self.worker.is_capped(flow));
+        Ok(())
+    }
+
+    fn end(&self, channel: &Arc<Channel>) -> Result<Arc<RelayEnd>, Refusal> {
+        RelayEnd::accepted(self.worker.clone(), channel).map_err(|_| Refusal::NoSpace)
+    }
+
+    /// Has an end join a group; the worker does the rest.
+    fn begin_to_join(&self, end: Arc<RelayEnd>, joining: Joining) -> Result<(), Refusal> {
+        let joining = Arc::new(joining, GFP_KERNEL_ACCOUNT).map_err(|_| Refusal::NoSpace)?;
+        end.serve(joining);
+        end.kick();
+        Ok(())
+    }
+}
+
+/// Something below [`idts_core::policy::DIR`] changed: `path` says what.
+fn changed(path: &[u8]) {
+    let Some(broker) = CURRENT.lock().clone() else {
+        return;
+    };
+    match affected(path) {
+        Affected::All => broker.obey(None),
+        Affected::One(domid) => broker.obey(Some(domid)),
+        Affected::None => {}
+    }
+}
+
+impl Router for Broker {
+    fn role(&self) -> u32 {
+        uapi::ROLE_BACK
+    }
+
+    fn own_domid(&self) -> u16 {
+        OWN
+    }
+
+    fn start(&self, host: Arc<dyn Host>) -> Result {
+        let home = Tunnel::loopback(OWN, &self.services, host)?;
+        self.schedule(&home, Params::DEFAULT)?;
+        *self.home.lock() = Some(home);
+        let watch = Watch::new(c"idts", changed)?;
+        *self.watch.lock() = Some(watch);
+        Ok(())
+    }
+
+    fn finish(&self) {
+        let watch = self.watch.lock().take();
+        drop(watch);
+        let home = self.home.lock().take();
+        if let Some(home) = home {
+            self.down(&home);
+            home.stop(Errno::ConnReset);
+            home.give_back();
+        }
+        self.worker.finish();
+        self.groups.finish();
+        *CURRENT.lock() = None;
+    }
+
+    fn address(&self, destination: Destination) -> Result<Address> {
+        let (domid, name) = match destination {
+            Destination::Domain(domid) => (domid, None),
+            Destination::Alias(name) => {
+                let domid = self.policies.named(&name);
+                (domid.ok_or(Errno::HostUnreach)?, None)
+            }
+            Destination::Group(name) => (OWN, Some(name)),
+        };
+        // It asks in its own name.
+        let domain = OWN.into();
+        Ok(Address {
+            domid,
+            domain,
+            name,
+        })
+    }
+
+    fn route(&self, address: &Address) -> Result<Option<Arc<dyn Carrier>>> {
+        if address.domid == OWN {
+            let home = self.home.lock().clone();
+            let home: Arc<dyn Carrier> = home.ok_or(Errno::NetDown)?;
+            return Ok(Some(home));
+        }
+        let tunnel = self.registry.tunnel(address.domid);
+        let tunnel: Arc<dyn Carrier> = tunnel.ok_or(Errno::HostUnreach)?;
+        Ok(Some(tunnel))
+    }
+
+    fn up(&self, tunnel: &Arc<Tunnel>) -> Result {
+        // Of what changes from here on, the tunnel is told by its being in the registry.
+        let _obeying = self.policies.one_at_a_time();
+        self.registry.add(tunnel)?;
+        let numbers = self.policies.load(&self.services, tunnel.peer);
+        self.schedule(tunnel, numbers.params)
+    }
+
+    fn down(&self, tunnel: &Arc<Tunnel>) {
+        if let Some(throttle) = tunnel.link.throttle() {
+            self.worker.leave(throttle.flow());
+        }
+    }
+
+    fn gone(&self, peer: u16) {
+        self.policies.forget(peer);
+    }
+
+    fn limits(&self, peer: u16) -> DomainSettings {
+        self.policies.numbers(peer)
+    }
+
+    fn alias(&self, alias: &Name) -> Option<u16> {
+        self.policies.named(alias)
+    }
+
+    fn may_open(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool {
+        let policies = &self.policies;
+        match group {
+            Some(name) => policies.may_join(peer, open.kind, name.text()),
+            None => policies.may_connect(peer, open.domain as u16, open.ports.target),
+        }
+    }
+
+    fn lost_right(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool {
+        let policies = &self.policies;
+        match group {
+            Some(name) => policies.ends_join(peer, open.kind, name.text()),
+            None => policies.ends_connect(peer, open.domain as u16, open.ports.target),
+        }
+    }
+
+    fn broker(
+        &self,
+        tunnel: Arc<dyn Carrier>,
+        channel: &Arc<Channel>,
+        open: &Open,
+        group: Option<Name>,
+    ) -> Result<(), Refusal> {
+        let end = self.end(channel)?;
+        let Some(name) = group else {
+            let no_space = |_| Refusal::NoSpace;
+            let target = RelayEnd::new(self.worker.clone()).map_err(no_space)?;
+            return Relay::begin(
+                &self.registry,
+                (tunnel, channel.link.clone()),
+                (end, target),
+                open,
+            )
+            .map_err(no_space);
+        };
+        let joining = Joining {
+            groups: self.groups.clone(),
+            name,
+            kind: open.kind,
+            options: open.ports.source,
+            asker: Asker::Peer {
+                tunnel,
+                peer: channel.link.peer,
+                id: open.channel,
+                policies: self.policies.clone(),
+            },
+        };
+        self.begin_to_join(end, joining)
+    }
+
+    fn join(&self, far: &Arc<Channel>, member: LocalMember) -> Result<(), Refusal> {
+        let end = self.end(far)?;
+        let joining = Joining {
+            groups: self.groups.clone(),
+            name: member.name,
+            kind: member.kind,
+            options: member.options,
+            asker: Asker::Local(member),
+        };
+        self.begin_to_join(end, joining)
+    }
+}

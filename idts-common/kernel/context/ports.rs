@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ports of a module, and their acceptors.
+
+use idts_core::uapi;
+use idts_core::wire::Refusal;
+use kernel::prelude::*;
+use kernel::rbtree::{RBTree, RBTreeNode};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use crate::sys::errno::Errno;
+use crate::tunnel::host::Acceptor;
+use crate::tunnel::payer::Users;
+
+/// Ports that may be bound at once, by all users together.
+const PORTS_MAX: usize = 4096;
+
+struct Port {
+    /// The domain that may connect, or `DOMID_ANY`.
+    peer: u16,
+    acceptor: Arc<dyn Acceptor>,
+}
+
+struct Bound {
+    ports: RBTree<u32, Port>,
+    count: usize,
+    next_ephemeral: u32,
+}
+
+/// The ports that are bound.
+pub(crate) struct Ports {
+    users: Arc<Users>,
+    bound: Pin<KBox<Mutex<Bound>>>,
+}
+
+impl Ports {
+    /// No ports.
+    pub(super) fn new(users: Arc<Users>) -> Result<Self> {
+        let bound = Bound {
+            ports: RBTree::new(),
+            count: 0,
+            next_ephemeral: uapi::PORT_EPHEMERAL,
+        };
+        let bound = KBox::pin_init(new_mutex!(bound), GFP_KERNEL)?;
+        Ok(Self { users, bound })
+    }
+
+    /// Whether any port is bound.
+    pub(super) fn any(&self) -> bool {
+        self.bound.lock().count > 0
+    }
+
+    /// Binds an acceptor to a port; 0 asks for one. Returns the port.
+    pub(super) fn bind(&self, port: u32, peer: u16, acceptor: Arc<dyn Acceptor>) -> Result<u32> {
+        let mut bound = self.bound.lock();
+        if bound.count >= PORTS_MAX {
+            self.users.no_port.add(1);
+            return Err(Errno::NoSpace.into());
+        }
+        let taken = |bound: &Bound, n| bound.ports.get(&n).is_some();
+        let number = if port != 0 {
+            if taken(&bound, port) {
+                return Err(Errno::AddrInUse.into());
+            }
+            port
+        } else {
+            loop {
+                let n = bound.next_ephemeral;
+                bound.next_ephemeral = n.wrapping_add(1) | uapi::PORT_EPHEMERAL;
+                if !taken(&bound, n) {
+                    break n;
+                }
+            }
+        };
+        let port = Port { peer, acceptor };
+        let node = RBTreeNode::new(number, port, GFP_KERNEL_ACCOUNT)?;
+        bound.ports.insert(node);
+        bound.count = bound.count.wrapping_add(1);
+        Ok(number)
+    }
+
+    /// Frees a port.
+    pub(super) fn unbind(&self, port: u32) {
+        let mut bound = self.bound.lock();
+        let entry = bound.ports.remove(&port);
+        if entry.is_some() {
+            bound.count = bound.count.saturating_sub(1);
+        }
+        drop(bound);
+        drop(entry);
+    }
+
+    /// The acceptor at `port` for a channel from domain `peer`, the larger ring of which
+    /// has `ring` bytes.
+    ///
+    /// # Errors
+    /// Nobody listens there, or not for so large a ring.
+    pub(super) fn listener(
+        &self,
+        port: u32,
+        peer: u16,
+        ring: u32,
+    ) -> Result<Arc<dyn Acceptor>, Refusal> {
+        let acceptor = {
+            let bound = self.bound.lock();
+            let port = bound.ports.get(&port);
+            let port = port.filter(|p| p.peer == uapi::DOMID_ANY || p.peer == peer);
+            port.map(|p| p.acceptor.clone()).ok_or(Refusal::Refused)?
+        };
+        if ring > acceptor.max_ring() {
+            self.users.rings_too_large.add(1);
+            return Err(Refusal::NoSpace);
+        }
+        Ok(acceptor)
+    }
+}

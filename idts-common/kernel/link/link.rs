@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The link to one peer, as a whole.
+
+use idts_core::error::Violation;
+use idts_core::queues::Queues;
+use idts_core::role::Role;
+use idts_core::wire::{BROKEN_MAX, QUEUES};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::{Arc, SetOnce};
+
+use super::accounts::Account;
+use super::queue::{Queue, NO_CPU};
+use super::stats::Stats;
+use super::table::Table;
+use super::throttle::Throttle;
+use super::waiter::Waiter;
+use crate::mem::revocable::{AccessGuard, Revocable};
+use crate::mem::shared::{SharedSlice, SharedWords};
+use crate::xen::evtchn;
+
+/// The number of the control ring in the [`Table`].
+pub(crate) const CONTROL: u32 = 0;
+
+/// The peer of a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Another domain, over doorbells and event channels.
+    Domain,
+    /// This domain: the numbers of a channel's two ends differ in the lowest bit.
+    Loopback,
+}
+
+/// The link to one peer.
+///
+/// # Invariants
+///
+/// While [`Self::gate`] is open, `page` and the memory of all channels in [`Self::table`]
+/// stay mapped, and the event channels stay bound whose interrupts the queues know.
+#[pin_data]
+pub struct Link {
+    /// The side of the link that this is.
+    pub(crate) role: Role,
+    /// The peer's domain id.
+    pub peer: u16,
+    reach: Reach,
+    /// Keeps accesses to the control page and index blocks, and sending events, apart from
+    /// teardown.
+    pub(crate) gate: Arc<Revocable>,
+    /// Counters.
+    pub stats: Stats,
+    /// The peer's account, across its tunnels.
+    pub(crate) account: Arc<Account>,
+    /// The channels, for the event handlers.
+    pub(crate) table: Table,
+    /// The control page, with the doorbells.
+    page: SharedSlice,
+    pub(super) spread: Queues,
+    queues: [Queue; QUEUES as usize],
+    /// Set once in a module that schedules.
+    throttle: SetOnce<Arc<dyn Throttle>>,
+    /// This domain's programs must charge what they move.
+    is_capped: Atomic<bool>,
+    /// Channels that the peer broke, and the last rule that it broke with one.
+    broken_channels: Atomic<u32>,
+    last_violation: Atomic<u32>,
+}
+
+impl Link {
+    /// A link over the control page `page`, without event channels.
+    pub(crate) fn new(
+        (role, reach): (Role, Reach),
+        peer: u16,
+        account: Arc<Account>,
+        page: SharedSlice,
+        gate: Arc<Revocable>,
+        spread: Queues,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                role,
+                peer,
+                reach,
+                gate,
+                stats: Stats::new(),
+                account,
+                table: Table::new(),
+                page,
+                spread,
+                queues: [const { Queue::new() }; QUEUES as usize],
+                throttle: SetOnce::new(),
+                is_capped: Atomic::new(false),
+                broken_channels: Atomic::new(0),
+                last_violation: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether both ends are in this domain.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.reach == Reach::Loopback
+    }
+
+    /// Whether the link still carries anything.
+    pub fn is_open(&self) -> bool {
+        !self.gate.is_revoked()
+    }
+
+    /// The words of the control page.
+    pub(crate) fn words<'a>(&'a self, live: &'a AccessGuard) -> SharedWords<'a> {
+        self.page.words(live)
+    }
+
+    /// Queue `queue`.
+    pub(crate) fn queue(&self, queue: u32) -> Option<&Queue> {
+        self.queues.get(queue as usize)
+    }
+
+    /// The queues in use, by number.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (u32, &Queue)> {
+        (0..self.spread.count()).zip(self.queues.iter())
+    }
+
+    /// The CPU that handles the events of channel `id`, as far as that is known.
+    pub(crate) fn event_cpu(&self, id: u32) -> u32 {
+        self.queue(self.spread.of(id))
+            .map_or(NO_CPU, |queue| queue.cpu())
+    }
+
+    /// Rings the doorbell of channel `id` and sends the event.
+    pub(crate) fn notify(&self, live: &AccessGuard, id: u32) {
+        if self.reach == Reach::Loopback {
+            self.table.with(id ^ 1, Waiter::tell);
+            return;
+        }
+        let number = self.spread.of(id);
+        self.role.tx_doorbell(number).ring(&self.words(live), id);
+        if let Some(queue) = self.queue(number) {
+            queue.sent.add(1);
+            evtchn::notify(live, queue.irq());
+        }
+    }
+
+    /// Tells whoever waits at the other end of channel `id` that this end is gone, where no
+    /// message can: both ends are in this domain.
+    pub(crate) fn tell_other_end(&self, id: u32) {
+        self.table.with(id ^ 1, Waiter::kick);
+    }
+
+    /// Whether the log may have a line now that the peer caused.
+    pub(crate) fn may_log(&self) -> bool {
+        self.account.may_say()
+    }
+
+    /// Counts a violation by the peer.
+    pub(crate) fn violated(&self, violation: Violation) {
+        self.stats.violations.add(1);
+        self.account.violated(violation);
+    }
+
+    /// The peer broke a channel. With one too many, whoever reads the control ring is
+    /// woken, and finds [`Self::too_many_broken`]. Inside the gate, so that this comes
+    /// before the link's end.
+    pub(crate) fn channel_broken(&self, violation: Violation) {
+        self.violated(violation);
+        self.last_violation.store(violation as u32, Relaxed);
+        let before = self.broken_channels.fetch_add(1, Full);
+        if before.wrapping_add(1) == BROKEN_MAX {
+            self.table.with(CONTROL, Waiter::kick);
+        }
+    }
+
+    /// The rule that the peer broke last, with one channel too many.
+    pub(crate) fn too_many_broken(&self) -> Option<Violation> {
+        if self.broken_channels.load(Acquire) < BROKEN_MAX {
+            return None;
+        }
+        let index = self.last_violation.load(Relaxed) as usize;
+        Violation::ALL.get(index).copied()
+    }
+}
+
+/// The throttle.
+impl Link {
+    /// Gives the link its throttle, once.
+    pub fn set_throttle(&self, throttle: Arc<dyn Throttle>) {
+        self.throttle.populate(throttle);
+    }
+
+    /// Sets whether this domain's programs must charge what they move.
+    pub fn set_capped(&self, is_capped: bool) {
+        self.is_capped.store(is_capped, Relaxed);
+    }
+
+    /// The throttle, if there is one.
+    pub fn throttle(&self) -> Option<&Arc<dyn Throttle>> {
+        self.throttle.as_ref()
+    }
+
+    /// The throttle, while this domain's programs must charge what they move.
+    #[inline]
+    pub(crate) fn cap(&self) -> Option<&Arc<dyn Throttle>> {
+        if self.is_capped.load(Relaxed) {
+            self.throttle.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// Tells whoever polls for a turn, at each channel, that there was one.
+    pub fn tell_turn(&self) {
+        self.table.each(Waiter::tell_turn);
+    }
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The granter: it alone gives channels numbers and slices, and grows the region that they
+//! lie in. The front, on the wire.
+
+use idts_core::error::Violation;
+use idts_core::opening::{allocate, windows_for, Event, Placement};
+use idts_core::quota::Requester;
+use idts_core::uapi::DOMID_ANY;
+use idts_core::wire::{
+    BackMessage, ChannelId, FrontMessage, Open, Refusal, Request, FIRST_WINDOWS, SEGMENTS,
+    SEGMENT_WINDOWS, WINDOW_REFS,
+};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+use kernel::time::msecs_to_jiffies;
+use kernel::workqueue::WorkItem;
+
+use super::channels::{ChannelEntry, Costs, PendingOpen};
+use super::host::{Attempt, OpenRequest};
+use super::payer::{self, Payer, Rings};
+use super::role::{Growing, Role};
+use super::tunnel::{Inner, Tunnel};
+use crate::mem::revocable::wait_for_readers;
+use crate::region::segments::{self, Pages, Windows};
+use crate::sys::clock::clock;
+use crate::sys::errno::Errno;
+use crate::sys::work;
+
+/// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
+/// channels do not mean many segments, and leave room for large rings.
+const AHEAD_MAX: usize = 16;
+
+/// Between two looks at idle segments.
+const TRIM_MS: u32 = 100;
+
+/// How long a segment stays idle before it is given back, in milliseconds.
+static IDLE_MS: Atomic<u32> = Atomic::new(0);
+
+/// Sets how long this module's segments stay idle.
+pub fn keep_idle(ms: u32) {
+    IDLE_MS.store(ms, Relaxed);
+}
+
+/// Opening channels.
+impl Tunnel {
+    /// Begins to open a channel for an attempt of this domain.
+    pub(super) fn ask_mapper(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        attempt: &Attempt,
+        request: OpenRequest,
+    ) -> Result<(), Errno> {
+        let payer = attempt.payer();
+        let asker = payer.map_or(Requester::Domain(0), |payer| Requester::User(payer.uid()));
+        let costs = Costs {
+            question: Some(self.ask(inner, asker)?),
+            rings: self.charge_rings(payer, request.bytes())?,
+            share: None,
+        };
+        let pending = PendingOpen {
+            attempt: Some(attempt.clone()),
+            request: Request {
+                tag: 0,
+                ports: request.ports,
+                front_size: request.tx,
+                back_size: request.rx,
+                domain: request.domain,
+                kind: request.kind,
+            },
+            name: request.name,
+            costs,
+        };
+        self.pend(inner, pending)?;
+        self.place_all(inner);
+        Ok(())
+    }
+
+    pub(super) fn hear_mapper(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        message: BackMessage,
+    ) -> Result<(), Violation> {
+        match message {
+            BackMessage::Segment { segment, mapped } => self.segment(inner, segment, mapped),
+            BackMessage::Retired { segment } => self.retired(inner, segment),
+            BackMessage::Request(request) => {
+                self.requested(inner, request);
+                Ok(())
+            }
+            BackMessage::Opened(id) => self.answered(inner, id, None),
+            BackMessage::Refused { channel, why } => self.answered(inner, channel, Some(why)),
+            BackMessage::Closed(id) => self.peer_closed(inner, id),
+        }
+    }
+
+    fn refuse(&self, inner: &mut Inner, tag: u32, why: Refusal) {
+        self.link.stats.refused.add(1);
+        self.post(inner, FrontMessage::Refuse { tag, why }.encode());
+    }
+
+    /// Places what waits, in order, as far as there is room; asks for more room, or
+    /// refuses, where there is none.
+    pub(super) fn place_all(self: &Arc<Self>, inner: &mut Inner) {
+        self.go_on_placing(inner, Placement::Allocate);
+    }
+
+    /// Goes on with the first opening that waits, and then with the next ones.
+    fn go_on_placing(self: &Arc<Self>, inner: &mut Inner, mut next: Placement) {
+        while let Some(pending) = inner.channels.pending.first() {
+            let Request {
+                front_size,
+                back_size,
+                ..
+            } = pending.request;
+            let is_done = match next {
+                Placement::Allocate => {
+                    let slices = allocate(&mut inner.book, front_size, back_size);
+                    let is_there = slices.is_some();
+                    if let Some(open) = slices {
+                        let Ok(pending) = inner.channels.pending.remove(0) else {
+                            return;
+                        };
+                        self.place(inner, pending, open);
+                    }
+                    is_there
+                }
+                Placement::Grow => {
+                    let need = windows_for(front_size, back_size);
+                    self.grow(inner, need).is_ok()
+                }
+                Placement::Shrink => self.make_room(inner),
+                Placement::Refuse => {
+                    let Ok(pending) = inner.channels.pending.remove(0) else {
+                        return;
+                    };
+                    self.turn_down(inner, pending, Refusal::NoSpace);
+                    true
+                }
+                Placement::Wait => return,
+            };
+            let growing = inner.role.as_granter().is_some_and(|g| g.growing.is_some());
+            next = next.after(is_done, growing);
+        }
+    }
+
+    /// The mapper asks for a channel, for whoever listens here.
+    fn requested(self: &Arc<Self>, inner: &mut Inner, request: Request) {
+        match self.take_request(inner, request) {
+            Err(why) => self.refuse(inner, request.tag, why),
+            Ok(()) => self.place_all(inner),
+        }
+    }
+
+    fn take_request(&self, inner: &mut Inner, request: Request) -> Result<(), Refusal> {
+        let Request { ports, domain, .. } = request;
+        let sizes = [request.front_size, request.back_size];
+        let rings = self.charge_acceptor(ports, domain, sizes)?;
+        let no_space = |_| Refusal::NoSpace;
+        // Askers in the mapper's own domain were counted there, by user.
+        let question = match domain {
+            0 => None,
+            domain => Some(self.ask(inner, Requester::Domain(domain as u16))),
+        };
+        let costs = Costs {
+            rings: Some(rings),
+            question: question.transpose().map_err(no_space)?,
+            ..Costs::default()
+        };
+        let asked = PendingOpen {
+            attempt: None,
+            request,
+            name: None,
+            costs,
+        };
+        self.pend(inner, asked).map_err(no_space)
+    }
+
+    /// Ends an opening that cannot be placed.
+    fn turn_down(&self, inner: &mut Inner, pending: PendingOpen, why: Refusal) {
+        if why == Refusal::NoSpace {
+            self.link.stats.no_space.add(1);
+        }
+        if pending.request.tag != 0 {
+            self.refuse(inner, pending.request.tag, why);
+        } else if let Some(attempt) = pending.attempt {
+            attempt.refused(why.into());
+        }
+    }
+
+    /// Opens a channel on allocated slices.
+    fn place(self: &Arc<Self>, inner: &mut Inner, pending: PendingOpen, mut open: Open) {
+        let Request {
+            tag,
+            ports,
+            domain,
+            kind,
+            ..
+        } = pending.request;
+        open = Open {
+            tag,
+            ports,
+            domain,
+            kind,
+            ..open
+        };
+        let far = match pending.name {
+            Some(_) => DOMID_ANY,
+            None => open.domain as u16,
+        };
+        let payer = pending.costs.rings.as_ref().map(Rings::payer);
+        let user = payer.map(Payer::uid);
+        let channel = inner.channels.next_id().and_then(|id| {
+            open.channel = id;
+            payer::charge(payer, || self.make_channel(inner, &open, far))
+        });
+        let Ok(channel) = channel else {
+            inner.free(&open);
+            self.trim_later(inner);
+            self.turn_down(inner, pending, Refusal::NoSpace);
+            return;
+        };
+        if let Some(live) = self.link.gate.try_access() {
+            channel.reset_lines(&live);
+        }
+        self.list(&channel);
+        let mut costs = pending.costs;
+        let (event, attempt) = if tag == 0 {
+            (Event::Connect, pending.attempt)
+        } else if let Err(why) = self.hand_over(&channel, &open, user) {
+            self.unlist(&channel);
+            inner.free(&open);
+            self.trim_later(inner);
+            self.refuse(inner, tag, why);
+            return;
+        } else {
+            self.link.stats.opened.add(1);
+            costs.question = None;
+            (Event::AnswerRequest, None)
+        };
+        let entry = ChannelEntry {
+            open,
+            channel,
+            group: None,
+            attempt,
+            costs,
+        };
+        inner.channels.begin(entry, event);
+        if let Some(name) = pending.name {
+            self.post(inner, FrontMessage::Name(name).encode());
+        }
+        self.post(inner, FrontMessage::Open(open).encode());
+    }
+
+    /// The mapper's answer to an opening of ours.
+    fn answered(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        id: ChannelId,
+        refusal: Option<Refusal>,
+    ) -> Result<(), Violation> {
+        let (event, count) = match refusal {
+            None => (Event::RecvOpened, &self.link.stats.opened),
+            Some(_) => (Event::RecvRefused, &self.link.stats.refused),
+        };
+        let actions = inner.channels.hear(id, event)?;
+        count.add(1);
+        if let Some(entry) = inner.channels.last(id.id) {
+            entry.costs.question = None;
+        }
+        self.carry_out_all(inner, id, actions, refusal);
+        Ok(())
+    }
+}
+
+/// Growing and shrinking the region.
+impl Tunnel {
+    /// As the granter: offers the first segment. Not before both sides are connected: a
+    /// mapper that starts anew before finds an unused control page.
+    pub(super) fn grow_first(&self) -> Result {
+        let mut inner = self.inner.lock();
+        match inner.role {
+            Role::Granter(_) => self.grow(&mut inner, FIRST_WINDOWS),
+            _ => Ok(()),
+        }
+    }
+
+    /// Grows the region by `need` windows or more.
+    fn grow(&self, inner: &mut Inner, need: u32) -> Result {
+        let ahead = inner
+            .segments
+            .newest_windows()
+            .wrapping_mul(2)
+            .min(AHEAD_MAX);
+        let result = self.grow_by(inner, need, need.max(ahead as u32));
+        match result {
+            Err(_) if ahead > need as usize => self.grow_by(inner, need, need),
+            result => result,
+        }
+    }
+
+    /// Grants a segment of `count` windows and offers it to the mapper.
+    fn grow_by(&self, inner: &mut Inner, need: u32, count: u32) -> Result {
+        let number = inner.segments.vacant().ok_or(ENOSPC)?;
+        if count > SEGMENT_WINDOWS {
+            return Err(ENOSPC);
+        }
+        let windows = segments::grant_windows(self.peer, count)?;
+        for (window, memory) in (0..count).zip(windows.iter()) {
+            let Pages::Granted(pages) = memory else {
+                continue;
+            };
+            for (half, refs) in (0..2).zip(pages.refs().chunks_exact(WINDOW_REFS)) {
+                let message = FrontMessage::Window {
+                    segment: number,
+                    windows: count,
+                    window,
+                    half,
+                    refs: refs.try_into().map_err(|_| EINVAL)?,
+                };
+                self.post(inner, message.encode());
+            }
+        }
+        inner.segments.put(number, windows)?;
+        if let Some(granter) = inner.role.as_granter() {
+            granter.growing = Some(Growing { number, need });
+        }
+        self.flush(inner);
+        Ok(())
+    }
+
+    /// The mapper mapped the new segment, or could not.
+    fn segment(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        number: u32,
+        mapped: bool,
+    ) -> Result<(), Violation> {
+        let granter = inner.role.as_granter().ok_or(Violation::Segment)?;
+        let growing = granter.growing.take_if(|g| g.number == number);
+        let Growing { need, .. } = growing.ok_or(Violation::Segment)?;
+        let windows = inner.segments.get(number).map_or(0, |w| w.len()) as u32;
+        if mapped {
+            self.link.stats.grown.add(1);
+            inner.book.add_segment(number, windows)?;
+            if let Some(granter) = inner.role.as_granter() {
+                granter.used_now(number);
+            }
+            self.place_all(inner);
+            // Who wanted it may have given up.
+            self.trim_later(inner);
+            return Ok(());
+        }
+        if let Some(windows) = inner.segments.take(number) {
+            segments::give_back(windows, &self.services.reclaim);
+        }
+        let waits = !inner.channels.pending.is_empty();
+        let next = match Placement::after_unmapped(waits, windows, need) {
+            // Not more than is needed: asking for as much again would fail again.
+            Placement::Grow => {
+                Placement::Grow.after(self.grow_by(inner, need, need).is_ok(), false)
+            }
+            next => next,
+        };
+        self.go_on_placing(inner, next);
+        Ok(())
+    }
+
+    /// Has segments looked at that are idle. They are kept for a while, so that opening
+    /// and closing in turns costs no grants.
+    pub(super) fn trim_later(self: &Arc<Self>, inner: &mut Inner) {
+        let idle = (1..SEGMENTS).any(|n| inner.book.is_idle(n));
+        let Some(granter) = inner.role.as_granter() else {
+            return;
+        };
+        if idle && !granter.trims {
+            granter.trims = true;
+            self.trim_soon();
+        }
+    }
+
+    fn trim_soon(self: &Arc<Self>) {
+        let delay = msecs_to_jiffies(TRIM_MS);
+        let _ = work::queue().enqueue_delayed::<_, 2>(self.clone(), delay);
+    }
+
+    /// Gives segments back that have been idle for long. Says whether others may become so.
+    fn trim(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let age = u64::from(IDLE_MS.load(Relaxed)).saturating_mul(1_000_000);
+        let more = self.link.is_open() && self.shrink(&mut inner, age);
+        if let Some(granter) = inner.role.as_granter() {
+            granter.trims = more;
+        }
+        self.flush(&mut inner);
+        more
+    }
+
+    /// Gives back all segments but the first that have been idle for `age`
+    /// nanoseconds. Says whether idle ones are left.
+    fn shrink(&self, inner: &mut Inner, age: u64) -> bool {
+        let now = clock();
+        let mut left = false;
+        for number in (1..SEGMENTS).rev() {
+            let Some(granter) = inner.role.as_granter() else {
+                return false;
+            };
+            if !inner.book.is_idle(number) {
+                continue;
+            }
+            if granter.age(number, now) < age || inner.book.remove_segment(number).is_err() {
+                left = true;
+                continue;
+            }
+            granter.retiring = granter.retiring.wrapping_add(1);
+            self.post(inner, FrontMessage::Retire { segment: number }.encode());
+        }
+        left
+    }
+
+    /// Gives idle segments back at once, for something else needs their room. Says whether
+    /// some of it will be there.
+    fn make_room(&self, inner: &mut Inner) -> bool {
+        self.shrink(inner, 0);
+        inner.role.as_granter().is_some_and(|g| g.retiring > 0)
+    }
+
+    /// The mapper unmapped a segment.
+    fn retired(self: &Arc<Self>, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
+        let granter = inner.role.as_granter().ok_or(Violation::Segment)?;
+        // What the book has is in use, and what is growing was not mapped yet.
+        let growing = granter.growing.as_ref().map(|g| g.number);
+        if inner.book.has_segment(segment) || growing == Some(segment) {
+            return Err(Violation::Segment);
+        }
+        let windows = inner.segments.take(segment).ok_or(Violation::Segment)?;
+        granter.retiring = granter.retiring.saturating_sub(1);
+        self.drop_windows(windows);
+        self.link.stats.shrunk.add(1);
+        self.place_all(inner);
+        Ok(())
+    }
+
+    /// Gives back a segment in which no slice is in use. Its channels are in the
+    /// table no more, but an event handler that found one there may still look at its
+    /// lines, for the gate is open.
+    pub(super) fn drop_windows(&self, windows: Windows) {
+        wait_for_readers();
+        segments::give_back(windows, &self.services.reclaim);
+    }
+}
+
+impl WorkItem<2> for Tunnel {
+    type Pointer = Arc<Tunnel>;
+
+    fn run(this: Arc<Tunnel>) {
+        if this.trim() {
+            this.trim_soon();
+        }
+    }
+}

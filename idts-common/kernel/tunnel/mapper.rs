@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mapper: it checks every placement against its own book, then the rights of the
+//! granter's domain, and finds whoever is to take the channel. The back, on the wire.
+
+use idts_core::error::Violation;
+use idts_core::opening::{self, Event};
+use idts_core::quota::{percent_of, Requester};
+use idts_core::reassembly;
+use idts_core::wire::{
+    BackMessage, ChannelId, FrontMessage, Name, Open, Refusal, Request, WINDOW, WINDOW_PAGES,
+    WINDOW_REFS,
+};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use super::channels::{ChannelEntry, Costs, PendingOpen};
+use super::host::{Attempt, OpenRequest};
+use super::payer::{self, Payer, Rings};
+use super::role::Incoming;
+use super::shares::Share;
+use super::tunnel::{Inner, Tunnel};
+use crate::region::segments::Pages;
+use crate::sys::errno::Errno;
+use crate::xen::grant::{MapError, MappedPages};
+
+/// Opening channels.
+impl Tunnel {
+    /// Begins to open a channel for an attempt of this domain, or of another one.
+    pub(super) fn ask_granter(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        attempt: &Attempt,
+        request: OpenRequest,
+    ) -> Result<(), Errno> {
+        let payer = attempt.payer();
+        let domain = request.domain as u16;
+        let asker = payer.map_or(Requester::Domain(domain), |payer| {
+            Requester::User(payer.uid())
+        });
+        let question = Some(self.ask(inner, asker)?);
+        let share = self.share(inner, domain, request.bytes());
+        let costs = Costs {
+            rings: self.charge_rings(payer, request.bytes())?,
+            share: Some(share?),
+            question,
+        };
+        let pending = &inner.channels.pending;
+        let is_used = |tag| pending.iter().any(|p| p.request.tag == tag);
+        let tags = inner.role.as_mapper().map(|mapper| &mut mapper.tags);
+        let request = Request {
+            tag: tags.map_or(0, |tags| tags.next(is_used)),
+            ports: request.ports,
+            front_size: request.rx,
+            back_size: request.tx,
+            domain: request.domain,
+            kind: request.kind,
+        };
+        let pending = PendingOpen {
+            attempt: Some(attempt.clone()),
+            request,
+            name: None,
+            costs,
+        };
+        self.pend(inner, pending)?;
+        self.post(inner, BackMessage::Request(request).encode());
+        Ok(())
+    }
+
+    /// A domain takes a part of the granter's region.
+    fn share(&self, inner: &Inner, by: u16, bytes: u32) -> Result<Share, Errno> {
+        let limits = self.host.limits(self.peer);
+        let most = percent_of(limits.memory, limits.peer);
+        inner.shares.share(by, bytes, most).ok_or_else(|| {
+            self.link.stats.no_share.add(1);
+            self.link.stats.no_space.add(1);
+            Errno::NoSpace
+        })
+    }
+
+    pub(super) fn hear_granter(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        message: FrontMessage,
+    ) -> Result<(), Violation> {
+        match message {
+            FrontMessage::Window {
+                segment,
+                windows,
+                window,
+                half,
+                refs,
+            } => self.window(inner, (segment, windows, window, half), &refs),
+            FrontMessage::Retire { segment } => self.retire(inner, segment),
+            FrontMessage::Open(open) => self.open(inner, open),
+            FrontMessage::Refuse { tag, why } => self.not_met(inner, tag, why),
+            FrontMessage::Closed(id) => self.peer_closed(inner, id),
+            FrontMessage::Name(name) => match inner.role.as_mapper() {
+                Some(mapper) => mapper.naming.push(name),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The granter opens a channel: checks it, and finds whoever is to take it.
+    fn open(self: &Arc<Self>, inner: &mut Inner, open: Open) -> Result<(), Violation> {
+        let id = open.channel.id;
+        if inner.channels.reserve(id).is_err() {
+            return self.give_up();
+        }
+        let opening = inner.channels.opening(id)?;
+        let pending = &inner.channels.pending;
+        let find = |tag| {
+            let mut requests = pending.iter().map(|pending| pending.request);
+            requests.find(|request| request.tag == tag)
+        };
+        let Some(mapper) = inner.role.as_mapper() else {
+            return Ok(());
+        };
+        let name = opening::check_open(&opening, &mut mapper.naming, find, &mut inner.book, &open)?;
+        let (open, group) = self.resolve(open, name);
+        let mut pending = match open.tag {
+            0 => None,
+            tag => Some(inner.channels.take_pending(tag)?),
+        };
+        let event = match &pending {
+            None => Event::RecvOpen,
+            Some(pending) if pending.attempt.is_some() => Event::RecvAnswer,
+            Some(_) => Event::RecvLateAnswer,
+        };
+        let actions = inner.channels.hear(open.channel, event)?;
+        let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
+        let Ok(kept) = kept else {
+            self.decline(inner, &open, Refusal::NoSpace);
+            return Ok(());
+        };
+        let costs = match &mut pending {
+            Some(pending) => Costs {
+                question: None,
+                ..core::mem::take(&mut pending.costs)
+            },
+            None => match self.may_open(inner, &open, group) {
+                Ok(rings) => Costs {
+                    rings,
+                    ..Costs::default()
+                },
+                Err(why) => {
+                    self.decline(inner, &open, why);
+                    return Ok(());
+                }
+            },
+        };
+        let payer = costs.rings.as_ref().map(Rings::payer);
+        let user = payer.map(Payer::uid);
+        let make = || self.make_channel(inner, &open, self.peer);
+        let Ok(channel) = payer::charge(payer, make) else {
+            return match pending {
+                None => {
+                    self.decline(inner, &open, Refusal::NoSpace);
+                    Ok(())
+                }
+                // An answer to us cannot be declined.
+                Some(_) => self.give_up(),
+            };
+        };
+        self.list(&channel);
+        if pending.is_none() {
+            let taken = match is_for_us(&open, group) {
+                true => self.hand_over(&channel, &open, user),
+                false => self.host.broker(self.clone(), &channel, &open, group),
+            };
+            if let Err(why) = taken {
+                self.unlist(&channel);
+                self.decline(inner, &open, why);
+                return Ok(());
+            }
+        }
+        inner.channels.insert(ChannelEntry {
+            open,
+            channel,
+            group: kept,
+            attempt: pending.and_then(|pending| pending.attempt),
+            costs,
+        });
+        if open.tag != 0 {
+            self.link.stats.opened.add(1);
+            self.carry_out_all(inner, open.channel, actions, None);
+        } else if is_for_us(&open, group) {
+            self.accept(inner, open.channel);
+        }
+        // Otherwise the broker answers.
+        Ok(())
+    }
+
+    /// Without memory a tunnel cannot go on; it is closed.
+    fn give_up(&self) -> Result<(), Violation> {
+        if self.link.may_log() {
+            pr_err!("domain {}: out of memory\n", self.peer);
+        }
+        self.switch_closing();
+        Ok(())
+    }
+
+    /// The group that an OPEN is about; of one that names a domain by its alias,
+    /// the OPEN with that domain's id. An unknown alias is that of a domain that cannot be,
+    /// so it is refused as policy would refuse it.
+    fn resolve(&self, open: Open, name: Option<Name>) -> (Open, Option<Name>) {
+        match name {
+            Some(alias) if !open.kind.is_group() => {
+                let domain = self.host.resolve(&alias).unwrap_or(u16::MAX).into();
+                (Open { domain, ..open }, None)
+            }
+            group => (open, group),
+        }
+    }
+
+    /// The granter cannot meet a request of ours.
+    fn not_met(&self, inner: &mut Inner, tag: u32, why: Refusal) -> Result<(), Violation> {
+        let pending = inner.channels.take_pending(tag)?;
+        self.link.stats.refused.add(1);
+        if let Some(attempt) = pending.attempt {
+            attempt.refused(why.into());
+        }
+        Ok(())
+    }
+
+    /// Whether policy and limits let the granter open a channel. An acceptor here pays for
+    /// its rings.
+    fn may_open(
+        &self,
+        inner: &Inner,
+        open: &Open,
+        group: Option<Name>,
+    ) -> Result<Option<Rings>, Refusal> {
+        if !self.host.may_open(self.peer, open, group.as_ref()) {
+            return Err(Refusal::Forbidden);
+        }
+        let limit = self.host.limits(self.peer).channels as usize;
+        if inner.channels.count() >= limit {
+            self.link.stats.no_space.add(1);
+            return Err(Refusal::NoSpace);
+        }
+        if !is_for_us(open, group) {
+            return Ok(None);
+        }
+        let rings = [open.front_ring.len, open.back_ring.len];
+        let charged = self.charge_acceptor(open.ports, self.peer.into(), rings);
+        charged.map(Some).inspect_err(|why| {
+            if *why == Refusal::NoSpace {
+                self.link.stats.no_space.add(1);
+            }
+        })
+    }
+
+    /// Gives the granter the answer that the broker owes it.
+    pub(super) fn answer_granter(self: &Arc<Self>, id: ChannelId, refusal: Option<Refusal>) {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.channels.entry(id) else {
+            return;
+        };
+        match refusal {
+            None => self.accept(&mut inner, id),
+            Some(why) => {
+                // Its memory is the granter's again: nobody writes last words.
+                entry.channel.fail(Errno::ConnRefused);
+                let (open, channel) = (entry.open, entry.channel.clone());
+                self.unlist(&channel);
+                self.decline(&mut inner, &open, why);
+            }
+        }
+        self.flush(&mut inner);
+    }
+
+    /// Tells the granter that its channel is open.
+    fn accept(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
+        let actions = inner.channels.act(id, Event::Accept);
+        self.carry_out_all(inner, id, actions, None);
+    }
+
+    /// Refuses a channel that the granter opened; its number and slices are free
+    /// again.
+    fn decline(&self, inner: &mut Inner, open: &Open, why: Refusal) {
+        let channel = open.channel;
+        if inner.channels.act(channel, Event::Refuse).is_empty() {
+            return;
+        }
+        inner.channels.remove(channel.id);
+        inner.free(open);
+        self.link.stats.refused.add(1);
+        self.post(inner, BackMessage::Refused { channel, why }.encode());
+    }
+
+    /// Ends the channels that the granter's domain has no right to any more, for both
+    /// ends.
+    ///
+    /// An OPEN is judged under the tunnel's lock, and its entry is there before the lock is
+    /// given up. Whoever has changed the policy and then calls this finds all channels that
+    /// were judged by the old one.
+    pub fn end_unrightful(&self) {
+        for entry in self.inner.lock().channels.entries() {
+            // One with a tag was asked for by others, who need no right of this domain.
+            let (open, group) = (&entry.open, entry.group.as_deref());
+            if open.tag == 0 && self.host.lost_right(self.peer, open, group) {
+                entry.channel.revoke();
+            }
+        }
+    }
+}
+
+/// Whether a channel is for an acceptor of this domain, not for the broker.
+fn is_for_us(open: &Open, group: Option<Name>) -> bool {
+    group.is_none() && open.domain == 0
+}
+
+/// The granter's memory.
+impl Tunnel {
+    /// A segment that begins to come in.
+    fn expect_segment(&self, inner: &Inner, segment: u32, windows: u32) -> Incoming {
+        let total = inner.segments.windows().wrapping_add(windows as usize);
+        let bytes = (total as u64).saturating_mul(WINDOW.into());
+        Incoming {
+            order: reassembly::SegmentAssembler::new(segment, windows),
+            refs: [0; WINDOW_PAGES as usize],
+            mapped: KVec::new(),
+            failed: bytes > self.host.limits(self.peer).memory,
+        }
+    }
+
+    /// Half of the grant references of a window.
+    fn window(
+        &self,
+        inner: &mut Inner,
+        (segment, windows, window, half): (u32, u32, u32, u32),
+        refs: &[u32; WINDOW_REFS],
+    ) -> Result<(), Violation> {
+        let is_new = (inner.role.as_mapper()).is_some_and(|m| m.incoming.is_none());
+        let expected = match is_new {
+            true if inner.segments.get(segment).is_some() => return Err(Violation::Segment),
+            true => Some(self.expect_segment(inner, segment, windows)),
+            false => None,
+        };
+        let Some(mapper) = inner.role.as_mapper() else {
+            return Ok(());
+        };
+        if expected.is_some() {
+            mapper.incoming = expected;
+        }
+        let Some(incoming) = mapper.incoming.as_mut() else {
+            return Ok(());
+        };
+        let whole = incoming.order.push((segment, windows), (window, half))?;
+        let at = (half as usize).wrapping_mul(WINDOW_REFS);
+        for (to, from) in incoming.refs.iter_mut().skip(at).zip(refs) {
+            *to = *from;
+        }
+        if !whole {
+            return Ok(());
+        }
+        if !incoming.failed {
+            let Some(peer) = &self.device else {
+                return Ok(());
+            };
+            match MappedPages::new(peer, &mut incoming.refs) {
+                Ok(mapped) => {
+                    let kept = incoming.mapped.push(Pages::Mapped(mapped), GFP_KERNEL);
+                    incoming.failed = kept.is_err();
+                }
+                // xenbus has closed the device.
+                Err(MapError::Refused) => return Err(Violation::Segment),
+                Err(MapError::OverBudget | MapError::Local(_)) => incoming.failed = true,
+            }
+        }
+        let Some(incoming) = mapper.incoming.take_if(|i| i.order.is_complete()) else {
+            return Ok(());
+        };
+        let mapped = !incoming.failed && inner.segments.put(segment, incoming.mapped).is_ok();
+        if mapped {
+            inner.book.add_segment(segment, windows)?;
+            self.link.stats.grown.add(1);
+        } else {
+            self.link.stats.no_space.add(1);
+        }
+        self.post(inner, BackMessage::Segment { segment, mapped }.encode());
+        Ok(())
+    }
+
+    /// The granter wants a segment back.
+    fn retire(&self, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
+        inner.book.remove_segment(segment)?;
+        if let Some(windows) = inner.segments.take(segment) {
+            self.drop_windows(windows);
+        }
+        self.link.stats.shrunk.add(1);
+        self.post(inner, BackMessage::Retired { segment }.encode());
+        Ok(())
+    }
+}

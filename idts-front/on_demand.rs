@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest's router: every domain is behind its backend, to which there may be no tunnel.
+//!
+//! dom0 may take a tunnel down that nobody uses, and set it up again when the
+//! domain asks. It says so in a node, and the domain answers in one of its own
+//! (PROTOCOL.md section 3.1). A work item writes that: nobody waits for
+//! xenstore with a lock held. Any program can cause it, so it is done at most
+//! so often; in between, what was read last holds, and what changes is written
+//! once.
+
+use idts_core::nodes;
+use idts_core::token_bucket::TokenBucket;
+use idts_core::{uapi, wire};
+use idts_kernel::context::registry::Registry;
+use idts_kernel::context::router::{Address, Destination, Router};
+use idts_kernel::sys::clock::clock;
+use idts_kernel::sys::errno::Errno;
+use idts_kernel::sys::work::{self, disable_delayed, flush_delayed};
+use idts_kernel::tunnel::host::{Attempt, Carrier, Host, OpenRequest};
+use idts_kernel::tunnel::Tunnel;
+use idts_kernel::xen::xenstore;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::time::msecs_to_jiffies;
+use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
+
+/// Connects that may wait for a tunnel.
+const WAITING_MAX: usize = 256;
+
+/// How often xenstore is read, and how often it is written.
+const PACE: TokenBucket = TokenBucket {
+    burst: 16,
+    interval_ns: 1_000_000_000,
+};
+const NS_PER_MS: u64 = 1_000_000;
+
+/// The domain that a group is told to be in: the backend's own, on the wire.
+const OF_GROUPS: u16 = 0;
+
+/// A connect that waits for a tunnel.
+struct Waiting {
+    attempt: Attempt,
+    request: OpenRequest,
+}
+
+struct State {
+    /// Ports are bound: the tunnel is to stay.
+    listens: bool,
+    /// There is no tunnel, and one is wanted.
+    asks: bool,
+    waiting: KVec<Waiting>,
+    /// The content of our node, if that is known.
+    told: Option<&'static str>,
+    /// Whether dom0 set tunnels up on demand when that was read last.
+    enabled: bool,
+    /// When reads and writes are free again.
+    reads: u64,
+    writes: u64,
+}
+
+impl State {
+    /// The content that our node is to have.
+    fn word(&self) -> &'static str {
+        match (self.asks, self.listens) {
+            (true, _) => nodes::REQUEST_ATTACH,
+            (false, true) => nodes::REQUEST_KEEP,
+            (false, false) => "",
+        }
+    }
+}
+
+/// The router, with the connects that wait for a tunnel.
+pub(crate) struct OnDemand {
+    registry: Arc<Registry>,
+    shared: Arc<Demand>,
+}
+
+/// The part of the router that its work item needs.
+#[pin_data]
+struct Demand {
+    #[pin]
+    work: DelayedWork<Demand>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Demand { self.work }
+}
+
+impl OnDemand {
+    /// A router that nobody waits for.
+    pub(crate) fn router(registry: &Arc<Registry>) -> Result<Arc<dyn Router>> {
+        let shared = Arc::pin_init(
+            pin_init!(Demand {
+                work <- new_delayed_work!("idts_on_demand"),
+                state <- new_mutex!(State {
+                    listens: false,
+                    asks: false,
+                    waiting: KVec::new(),
+                    told: Some(""),
+                    enabled: false,
+                    reads: 0,
+                    writes: 0,
+                }),
+            }),
+            GFP_KERNEL,
+        )?;
+        let registry = registry.clone();
+        Ok(Arc::new(Self { registry, shared }, GFP_KERNEL)?)
+    }
+
+    /// Whether dom0 sets a tunnel up when it is asked for one.
+    fn is_enabled(&self) -> bool {
+        {
+            let mut state = self.shared.state.lock();
+            match PACE.take(state.reads, clock()) {
+                Some(next) => state.reads = next,
+                None => return state.enabled,
+            }
+        }
+        let (dir, node) = nodes::ON_DEMAND;
+        let enabled = CString::try_from_fmt(fmt!("{dir}"))
+            .and_then(|dir| xenstore::read(&dir, node))
+            .is_ok_and(|text| text.as_slice() == nodes::ON_DEMAND_ENABLED.as_bytes());
+        self.shared.state.lock().enabled = enabled;
+        enabled
+    }
+
+    /// There is a tunnel: the connects that wait go on with it.
+    fn tunnel_up(&self, tunnel: Arc<dyn Carrier>) {
+        let waiting = {
+            let mut state = self.shared.state.lock();
+            state.asks = false;
+            if state.listens {
+                // Who took the last one down by hand took our node away.
+                state.told = None;
+            }
+            self.shared.tell(&state);
+            core::mem::take(&mut state.waiting)
+        };
+        for Waiting { attempt, request } in waiting {
+            attempt.go_on(&tunnel, request);
+        }
+    }
+}
+
+impl Demand {
+    fn tell(self: &Arc<Self>, state: &State) {
+        if state.told != Some(state.word()) {
+            // Already scheduled is fine: the work looks at what is to be told.
+            let ms = PACE.wait(state.writes, clock()).div_ceil(NS_PER_MS);
+            let delay = msecs_to_jiffies(ms.try_into().unwrap_or(u32::MAX));
+            let _ = work::queue().enqueue_delayed(self.clone(), delay);
+        }
+    }
+}
+
+impl Router for OnDemand {
+    fn role(&self) -> u32 {
+        uapi::ROLE_FRONT
+    }
+
+    fn own_domid(&self) -> u16 {
+        uapi::DOMID_ANY
+    }
+
+    fn start(&self, _: Arc<dyn Host>) -> Result {
+        Ok(())
+    }
+
+    fn finish(&self) {
+        // What is to be told yet is told.
+        flush_delayed(&self.shared.work);
+        disable_delayed::<_, 0>(&self.shared);
+    }
+
+    fn restored(&self) {
+        let mut state = self.shared.state.lock();
+        state.told = None;
+        state.asks = state.listens || !state.waiting.is_empty();
+        self.shared.tell(&state);
+    }
+
+    fn address(&self, destination: Destination) -> Result<Address> {
+        Ok(match destination {
+            Destination::Domain(domid) => Address {
+                domid,
+                domain: domid.into(),
+                name: None,
+            },
+            // The backend alone knows it.
+            Destination::Alias(name) => Address {
+                domid: uapi::DOMID_ANY,
+                domain: 0,
+                name: Some(name),
+            },
+            Destination::Group(name) => Address {
+                domid: OF_GROUPS,
+                domain: 0,
+                name: Some(name),
+            },
+        })
+    }
+
+    fn route(&self, address: &Address) -> Result<Option<Arc<dyn Carrier>>> {
+        if address.name.is_none() && address.domain >= wire::DOMAINS {
+            return Err(Errno::Access.into());
+        }
+        if let Some(tunnel) = self.registry.default_peer() {
+            return Ok(Some(tunnel));
+        }
+        match self.is_enabled() {
+            true => Ok(None),
+            false => Err(Errno::NetDown.into()),
+        }
+    }
+
+    fn wait(&self, attempt: &Attempt, request: OpenRequest) -> Result {
+        {
+            let mut state = self.shared.state.lock();
+            if state.waiting.len() >= WAITING_MAX {
+                return Err(Errno::NoSpace.into());
+            }
+            let attempt = attempt.clone();
+            let waiting = Waiting { attempt, request };
+            state.waiting.push(waiting, GFP_KERNEL)?;
+            state.asks = true;
+            self.shared.tell(&state);
+        }
+        // It may have come in the meantime.
+        if let Some(tunnel) = self.registry.default_peer() {
+            self.tunnel_up(tunnel);
+        }
+        Ok(())
+    }
+
+    fn abandon(&self, attempt: &Attempt) {
+        let mut state = self.shared.state.lock();
+        state.waiting.retain(|w| !w.attempt.is(attempt));
+        if state.waiting.is_empty() && !state.listens {
+            state.asks = false;
+        }
+        self.shared.tell(&state);
+    }
+
+    fn ports_changed(&self, any: bool) {
+        let has_tunnel = self.registry.default_peer().is_some();
+        let mut state = self.shared.state.lock();
+        state.listens = any;
+        if any && !has_tunnel {
+            state.asks = true;
+        } else if !any && state.waiting.is_empty() {
+            state.asks = false;
+        }
+        self.shared.tell(&state);
+    }
+
+    fn up(&self, tunnel: &Arc<Tunnel>) -> Result {
+        self.registry.add(tunnel)?;
+        self.tunnel_up(tunnel.clone());
+        Ok(())
+    }
+}
+
+impl WorkItem for Demand {
+    type Pointer = Arc<Demand>;
+
+    fn run(this: Arc<Demand>) {
+        let word = {
+            let mut state = this.state.lock();
+            let word = state.word();
+            if state.told == Some(word) {
+                return;
+            }
+            state.told = Some(word);
+            let now = clock();
+            state.writes = PACE.take(state.writes, now).unwrap_or(state.writes);
+            word
+        };
+        let (dir, node) = nodes::REQUEST;
+        let written =
+            CString::try_from_fmt(fmt!("{dir}")).and_then(|dir| xenstore::write(&dir, node, word));
+        if let Err(error) = written {
+            pr_warn!("cannot write {}/{}: {:?}\n", dir, node, error);
+            // The next change tries again.
+            this.state.lock().told = None;
+        }
+    }
+}

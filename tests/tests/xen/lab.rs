@@ -425,9 +425,17 @@ impl Lab {
         self.tb.load_module_with(domain, parameters_of(domain))
     }
 
-    /// Unloads a domain's module: unbinds its devices, which hold it, and rmmod.
+    /// Unloads a domain's module: unbinds its devices, which hold it, and rmmod. An object that
+    /// is left over keeps the module's folder in debugfs, the files of which lead nowhere then.
     pub fn rmmod(&self, domain: &str) -> Result<()> {
-        self.tb.unload_module(domain)
+        self.tb.unload_module(domain)?;
+        let left = "ls -d /sys/kernel/debug/idts 2>/dev/null || true";
+        let left = self.tb.sh(domain, left)?;
+        ensure!(
+            left.stdout_text().is_empty(),
+            "{domain}: the module is gone, and an object of its is not"
+        );
+        Ok(())
     }
 
     /// The sysfs folder of a domain's driver, and the name of the device of the tunnel of `guest`.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A channel: two ring ends over the shared memory of a link, and the error that ended it.
+//! One end of a channel: two rings in the shared memory of a link, and the error that ended it.
 //!
-//! All calls are single tries, which never sleep but for a mutex that nobody holds while
-//! sleeping. An [`crate::endpoint`] waits, a [`crate::tunnel`] opens and closes.
+//! All calls are single attempts. They sleep for nothing but a mutex, which is never held across
+//! a sleep. An [`crate::endpoint`] waits, a [`crate::tunnel`] opens and closes channels.
 //!
 //! - [`stream`], [`record`]: reading and writing;
-//! - [`readiness`]: poll, and arming for the next event;
-//! - [`close`]: ends of directions, and of the channel;
-//! - [`splice`]: moving from one channel into another.
+//! - [`readiness`]: the state for poll, and arming for the next event;
+//! - [`close`]: shutdown of a direction, and of the channel;
+//! - [`splice`]: moving data from one channel into another.
 
 #[allow(clippy::module_inception)]
 mod channel;

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel side of IDTS that both modules share.
+//! The kernel code that both modules of IDTS share.
 //!
-//! The floors, lowest first, each using only what is below it; `idts-common/floors.txt` is the
+//! The floors, lowest first. Each uses only those below it; `idts-common/floors.txt` is the
 //! table:
 //!
-//! - [`sys`], [`mem`], [`xen`]: wrappers of Linux, of memory that a peer can write, and of Xen;
-//!   most of what is `unsafe`.
+//! - [`sys`], [`mem`], [`xen`]: wrappers of Linux, of memory that a peer can write, and of Xen.
+//!   Most of the `unsafe` code is here.
 //! - [`link`]: doorbells, events and their waiters; [`region`]: the memory that channels lie in.
 //! - [`channel`]: one connection.
 //! - [`tunnel`]: one peer.
-//! - [`context`]: what a module has once.
+//! - [`context`]: the parts that a module has once.
 //! - [`endpoint`]: an open file; [`dev`]: the device; [`module`]: registrations.
 //!
-//! The protocol itself is `idts_core`. Relays, groups, policy and scheduling are the back's
-//! (`idts-back/broker`), a tunnel on demand is the front's (`idts-front/on_demand.rs`): both
+//! `idts_core` has the protocol itself. Relays, groups, policy and scheduling belong to the back
+//! (`idts-back/broker`), tunnels on demand to the front (`idts-front/on_demand.rs`); both
 //! implement [`context::router::Router`].
 
-// A constructor is `const` where it can be, which `Default` is not.
+// Constructors are `const` where possible, which `Default` cannot be.
 #![allow(clippy::new_without_default)]
 #![deny(
     clippy::arithmetic_side_effects,
@@ -27,7 +27,7 @@
     clippy::panic
 )]
 
-/// Prefix of `pr_*!` lines, which `module!` defines for a module's own crate.
+/// Prefix of `pr_*!` lines; `module!` defines it only in a module's own crate.
 const __LOG_PREFIX: &[u8] = b"idts\0";
 
 pub mod channel;

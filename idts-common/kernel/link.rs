@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A link: the shared memory, the doorbells and the event channels between this domain and
-//! one peer, as the channels on it use them.
+//! The link to one peer: the control page, the doorbells and the event channels between the two
+//! domains, as the channels on it use them.
 //!
-//! A [`waiter`] is one end of a channel as the event handler knows it, with a [`watch`] of
-//! its index words; the [`table`] finds it by the channel's number, and owns it. Entry 0 is
-//! the control ring's. A [`queue`] is an event channel with its doorbells, [`irq`] its handler. Nothing here
-//! knows tunnels, endpoints, or the content of a channel.
+//! A [`waiter`] is one end of a channel as the event handler sees it, with a [`watch`] on its
+//! index words. The [`table`] owns the waiters and finds one by its channel id; id 0 is the
+//! control ring. A [`queue`] is an event channel with its doorbell words, [`irq`] its handler.
+//! Nothing here knows tunnels, endpoints, or the content of a channel.
 
 pub(crate) mod accounts;
 pub(crate) mod grace;

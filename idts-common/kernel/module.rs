@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A loaded module: its registrations, in the order of undoing.
+//! A loaded module: its registrations, in the order in which they are undone.
 
 use core::borrow::Borrow;
 
@@ -18,15 +18,16 @@ use crate::tunnel::services::Services;
 use crate::xen::xenbus::{Adapter, Driver};
 use crate::xen::xenstore;
 
-/// A module's parameter: kernels hand it over by reference, from 7.3 on by value.
+/// Returns the value of a module parameter, which kernels pass by reference, and by value from
+/// 7.3 on.
 pub fn parameter(value: impl Borrow<u32>) -> u32 {
     *value.borrow()
 }
 
-/// A module's context while it is loaded. Dropping it finishes all work.
+/// The context of a loaded module. Dropping it finishes all work.
 struct Installed {
     context: Arc<Context>,
-    /// Goes last.
+    /// Dropped last: the context's work runs on it.
     _queue: OwnQueue,
 }
 
@@ -36,8 +37,8 @@ impl Drop for Installed {
     }
 }
 
-/// A loaded module: first no device is driven any more, which ends all tunnels; then
-/// nobody can open the device; then what is left is freed.
+/// A loaded module. Its drop order unloads it: first the driver, which ends all tunnels; then
+/// the device, so that no file can be opened; then the context with what is left.
 pub struct Loaded<D: Driver> {
     _driver: Pin<KBox<Registration<Adapter<D>>>>,
     _chardev: Pin<KBox<CharDev>>,
@@ -45,11 +46,11 @@ pub struct Loaded<D: Driver> {
 }
 
 impl<D: Driver> Loaded<D> {
-    /// Loads the module `name`, which reaches other domains by the router that `router`
-    /// makes. `waiting` is how its readers and writers wait.
+    /// Loads the module `name`, which reaches other domains by the [`Router`] that `router`
+    /// makes. `waiting` configures how its readers and writers wait.
     ///
     /// # Errors
-    /// `ENODEV` without Xen; there is no memory; or the device's name is taken.
+    /// `ENODEV` without Xen; `ENOMEM`; the error of a registration, for example `EBUSY`.
     ///
     /// # Safety
     ///
@@ -73,7 +74,7 @@ impl<D: Driver> Loaded<D> {
             _queue: queue,
         };
         let driver = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
-        // Last: a file that is opened must not outlive an `init` that fails.
+        // The device comes last: an `init` that fails must leave no open file behind.
         let chardev = CharDev::register()?;
         Ok(Self {
             _driver: driver,

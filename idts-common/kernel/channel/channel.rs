@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a channel, and what all acts on it share.
+//! The state of a channel, and the helpers that all its operations share.
 
 use idts_core::error::Violation;
 use idts_core::ring::{peer_flags, peer_lag, Consumer, Lines, Producer};
@@ -16,28 +16,28 @@ use crate::mem::revocable::{AccessGuard, Revocable};
 use crate::mem::shared::{RingMemory, SharedSlice};
 use crate::sys::errno::Errno;
 
-/// Why a try moved nothing.
+/// The reason why an attempt moved nothing.
 pub enum Stop {
-    /// No room to write, or nothing to read, and the reader is armed: wait.
+    /// No room to write, or nothing to read and the reader is armed: the caller waits.
     Blocked,
-    /// The user's buffer is not there: fault in so many bytes of it at least,
-    /// with nothing held, and try again.
+    /// The user's buffer is not resident: the caller faults in at least this many bytes, with
+    /// nothing held, and tries again.
     Fault(u32),
-    /// End of stream.
+    /// End of stream, or this side has ended reading.
     End,
-    /// The peer reads no more.
+    /// The peer has ended reading, or this side writing.
     Deaf,
-    /// The record does not fit into the ring.
+    /// The record is longer than the ring can hold.
     TooLong,
-    /// The channel is broken: [`Channel::fate`] tells why.
+    /// The channel is broken; [`Channel::fate`] returns the error.
     Broken,
 }
 
-/// Shared memory of a channel.
+/// The shared memory of a channel.
 pub(crate) struct Memory {
-    /// The piece that both lines lie in, behind the link's gate.
+    /// The slice with both lines of the pair, behind the link's gate.
     pub(crate) lines: SharedSlice,
-    /// The gate of the region that both rings lie in; it may be another than the link's.
+    /// The gate of the region that has both rings, which may differ from the link's gate.
     pub(crate) gate: Arc<Revocable>,
     /// The ring that this side writes.
     pub(crate) tx: RingMemory,
@@ -45,41 +45,41 @@ pub(crate) struct Memory {
     pub(crate) rx: RingMemory,
 }
 
-/// The end that writes.
+/// The writing end.
 pub(super) struct Tx {
     pub(super) ring: Producer,
     pub(super) bytes: u64,
-    /// Room that the last record did not find: poll waits for that much.
+    /// Room that the last record lacked, which poll waits for; 0 after a write that fitted.
     pub(super) want: u32,
 }
 
-/// The end that reads.
+/// The reading end.
 pub(super) struct Rx {
     pub(super) ring: Consumer,
     pub(super) bytes: u64,
-    /// Records that a read got only the beginning of.
+    /// Records that were longer than the buffer of their read.
     pub(super) truncated: u64,
 }
 
-/// The owner of channels. A tunnel implements it; whoever has an end calls it.
+/// The owner of channels. Implemented by a tunnel, called by the user of an end.
 pub trait Owner: Send + Sync {
-    /// Closes this side's end: nobody uses it any more.
+    /// Closes this side's end, which its user does not access any more.
     fn close(self: ArcBorrow<'_, Self>, channel: &Channel);
 }
 
-/// The surroundings of a new channel: its link, its owner and its memory.
+/// The parts of a new channel that come from its tunnel.
 pub(crate) struct Setup {
-    /// The link that it is on.
+    /// The link of the channel.
     pub(crate) link: Arc<Link>,
     pub(crate) owner: Arc<dyn Owner>,
-    /// The domain at the far end, as applications are told.
+    /// The domain at the other end, as applications see it.
     pub(crate) far: u16,
-    /// Offsets in the memory of the lines.
+    /// Offsets of this side's line and the peer's in the memory of the pair.
     pub(crate) lines: Lines,
     pub(crate) memory: Memory,
     /// Sizes of the rings that this side writes and reads.
     pub(crate) sizes: (u32, u32),
-    /// Memory that is nobody else's, kept as long as the channel.
+    /// Memory that belongs to this channel alone, released with it.
     pub(crate) keeps: Option<Arc<dyn Send + Sync>>,
 }
 
@@ -87,34 +87,34 @@ pub(crate) struct Setup {
 ///
 /// # Invariants
 ///
-/// The channel's memory stays mapped while a [`AccessGuard`] of its link's gate is held and the
+/// The channel's memory stays mapped while an [`AccessGuard`] of its link's gate is held and the
 /// channel is in its tunnel's table.
 #[pin_data]
 pub struct Channel {
-    /// The link that it is on.
+    /// The link of the channel.
     pub link: Arc<Link>,
     pub(super) owner: Arc<dyn Owner>,
-    /// Its number and generation.
+    /// Id and generation.
     pub id: ChannelId,
-    /// Ports, from the opener's view.
+    /// Ports, from the opener's point of view.
     pub ports: Ports,
-    /// The domain at the far end.
+    /// The domain at the other end.
     pub(crate) far: u16,
-    /// What it carries.
+    /// The kind of data: a stream, records, or a group's records.
     pub kind: Kind,
     pub(super) lines: Lines,
     pub(super) memory: Memory,
     /// Sizes of the rings that this side writes and reads.
     pub(super) sizes: (u32, u32),
-    /// Who waits at this end.
+    /// The waiter of this end.
     pub waiter: Arc<Waiter>,
     #[pin]
     pub(super) tx: Mutex<Tx>,
     #[pin]
     pub(super) rx: Mutex<Rx>,
-    /// Flags that this side set in its line.
+    /// Flags that this side has set in its line.
     pub(super) flags: Atomic<u32>,
-    /// The peer made its last access.
+    /// Set once the peer has made its last access.
     peer_closed: Atomic<bool>,
     /// The errno that broke the channel, or 0.
     error: Atomic<u32>,
@@ -124,7 +124,10 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel on fresh rings.
+    /// Creates a channel on zeroed lines.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new(open: &Open, setup: Setup) -> Result<Arc<Self>> {
         let Setup {
             link,
@@ -161,8 +164,8 @@ impl Channel {
         )
     }
 
-    /// Zeroes both lines. Only the granter does this, before anyone else knows of
-    /// the channel: slices are used again and again.
+    /// Zeroes both lines. Called by the granter alone, before the peer and the event handler
+    /// know the channel, because slices are reused.
     pub(crate) fn reset_lines(&self, live: &AccessGuard) {
         use idts_core::mem::SharedMem;
         let words = self.memory.lines.words(live);
@@ -172,8 +175,8 @@ impl Channel {
         }
     }
 
-    /// The error that ended the channel; a reset is told once, and then the
-    /// channel is just not connected.
+    /// Returns the error that ended the channel. A reset is reported once as `ECONNRESET`, and
+    /// as `ENOTCONN` afterwards.
     pub(crate) fn fate(&self) -> Errno {
         let reset = Errno::ConnReset as u32;
         if self
@@ -186,28 +189,28 @@ impl Channel {
         Errno::from_u32(self.error.load(Relaxed)).unwrap_or(Errno::NotConn)
     }
 
-    /// The errno that broke the channel, or 0, without telling it.
+    /// The errno that broke the channel, or 0. Leaves a reset to be reported by [`Self::fate`].
     pub fn error(&self) -> u32 {
         self.error.load(Relaxed)
     }
 
-    /// Whether the channel is broken, or its link is gone.
+    /// Returns whether the channel is broken or its link gone.
     pub fn is_broken(&self) -> bool {
         self.error() != 0 || !self.link.is_open()
     }
 
-    /// Ends the channel with an errno, unless it has one already.
+    /// Breaks the channel with an errno, unless it is broken already.
     pub(crate) fn fail(&self, errno: Errno) {
         let _ = self.error.cmpxchg(0, errno as u32, Relaxed);
     }
 
-    /// The peer made its last access: its flags are final.
+    /// Notes that the peer has made its last access, so its flags are final.
     pub(crate) fn peer_closed(&self) {
         self.peer_closed.store(true, Release);
     }
 
-    /// Ends the channel because the peer broke the protocol; counted once. Whoever
-    /// found out may have been woken alone: all who wait are woken.
+    /// Breaks the channel after a violation by the peer, which is counted once, and wakes all
+    /// waiters: the task that found it may not be the only one that waits.
     pub(super) fn broken(&self, violation: Violation) -> Stop {
         if self.error.cmpxchg(0, Errno::Proto as u32, Relaxed).is_ok() {
             self.link.channel_broken(violation);
@@ -225,12 +228,16 @@ impl Channel {
         Stop::Broken
     }
 
-    /// Enters the link's gate, if nothing broke.
+    /// Enters the link's gate.
+    ///
+    /// # Errors
+    /// [`Stop::Broken`]: the channel is broken, or one of the gates is revoked.
     pub(super) fn enter(&self) -> Result<AccessGuard, Stop> {
         if self.error.load(Relaxed) != 0 {
             return Err(Stop::Broken);
         }
-        // One read-side section for both: whoever revokes one of them waits for it.
+        // One RCU read-side section protects both regions: the revocation of either gate waits
+        // for it.
         let live = self.link.gate.try_access().ok_or(Stop::Broken)?;
         if self.memory.gate.is_revoked() {
             return Err(Stop::Broken);
@@ -238,7 +245,10 @@ impl Channel {
         Ok(live)
     }
 
-    /// Enters to read, unless this side ended that.
+    /// Enters the gate to read.
+    ///
+    /// # Errors
+    /// [`Stop::Broken`], or [`Stop::End`]: this side has ended reading.
     pub(super) fn enter_to_read(&self) -> Result<AccessGuard, Stop> {
         let live = self.enter()?;
         if self.flags.load(Relaxed) & line::DEAF != 0 {
@@ -247,7 +257,10 @@ impl Channel {
         Ok(live)
     }
 
-    /// Enters to write, unless one side ended that.
+    /// Enters the gate to write.
+    ///
+    /// # Errors
+    /// [`Stop::Broken`], or [`Stop::Deaf`]: one side has ended this direction.
     pub(super) fn enter_to_write(&self) -> Result<AccessGuard, Stop> {
         let live = self.enter()?;
         if self.flags.load(Relaxed) & line::FIN != 0 || self.peer_flags(&live) & line::DEAF != 0 {
@@ -256,15 +269,15 @@ impl Channel {
         Ok(live)
     }
 
-    /// Whether a write could go on: neither side ended that, and nothing broke.
+    /// Checks that this direction is open for writes.
     ///
     /// # Errors
-    /// Why it could not.
+    /// The reason why it is not: [`Stop::Broken`] or [`Stop::Deaf`].
     pub fn may_write(&self) -> Result<(), Stop> {
         self.enter_to_write().map(drop)
     }
 
-    /// The peer's flags; a closed channel has all but the reset.
+    /// The peer's flags. Once the peer has closed the channel they include FIN and DEAF.
     pub(super) fn peer_flags(&self, live: &AccessGuard) -> u32 {
         let closed = self.peer_closed.load(Acquire);
         let flags = peer_flags(&self.memory.lines.words(live), self.lines);
@@ -275,12 +288,12 @@ impl Channel {
         }
     }
 
-    /// The CPU that takes the events of this channel.
+    /// The CPU that handles the events of this channel, as far as it is known.
     pub(crate) fn event_cpu(&self) -> u32 {
         self.link.event_cpu(self.id.id)
     }
 
-    /// Notifies the peer, if that is wanted.
+    /// Sends the peer an event if `wanted`.
     #[inline]
     pub(super) fn notify(&self, live: &AccessGuard, wanted: bool) {
         if wanted {
@@ -289,14 +302,14 @@ impl Channel {
         }
     }
 
-    /// Sends the peer an event for what it was not told yet.
+    /// Sends the peer an event that was held back.
     pub fn tell_peer(&self) {
         if let Ok(live) = self.enter() {
             self.notify(&live, true);
         }
     }
 
-    /// Bytes that a read would give, and that a write would take.
+    /// Bytes that a read would return, and bytes that a write would take.
     pub(crate) fn levels(&self) -> (u32, u32) {
         let mut rx = self.rx.lock();
         let mut tx = self.tx.lock();
@@ -315,19 +328,19 @@ impl Channel {
         }
     }
 
-    /// Records of a group that the peer did not deliver to this end.
+    /// Records of a group that were dropped for this end, as the peer reports them.
     pub(crate) fn lag(&self) -> u32 {
         self.enter().map_or(0, |live| {
             peer_lag(&self.memory.lines.words(&live), self.lines)
         })
     }
 
-    /// Records that a read got only the beginning of.
+    /// Records that were longer than the buffer of their read.
     pub(crate) fn truncated(&self) -> u64 {
         self.rx.lock().truncated
     }
 
-    /// Ring sizes and byte counts: written, read.
+    /// Size and byte count of the ring that is written, then of the ring that is read.
     pub(crate) fn totals(&self) -> ((u32, u64), (u32, u64)) {
         let rx = self.rx.lock();
         let tx = self.tx.lock();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ending directions of a channel, and the channel.
+//! Shutdown of the directions of a channel, and of the channel.
 
 use idts_core::ring::set_flags;
 use idts_core::wire::line;
@@ -10,12 +10,12 @@ use super::channel::Channel;
 use crate::sys::errno::Errno;
 
 impl Channel {
-    /// Ends one or both directions, by flags of [`line`], and tells the peer.
+    /// Ends one or both directions, by flags of [`line`], and notifies the peer.
     pub fn shutdown(&self, flags: u32) {
         self.end(flags, None);
     }
 
-    /// The same; whoever finds a direction ended is told `errno`.
+    /// As [`Self::shutdown`]; with an errno the channel is broken as well.
     fn end(&self, flags: u32, errno: Option<Errno>) {
         let _tx = self.tx.lock();
         let Ok(live) = self.enter() else {
@@ -31,12 +31,12 @@ impl Channel {
         self.notify(&live, flags != old);
     }
 
-    /// Tells the peer that the data under way is lost.
+    /// Ends both directions and tells the peer that data under way is lost.
     pub fn reset(&self) {
         self.shutdown(line::FIN | line::DEAF | line::RESET);
     }
 
-    /// Ends the channel for both sides: the right to it was taken away.
+    /// Ends the channel for both sides with `ECONNRESET`, because the right to it was revoked.
     pub(crate) fn revoke(&self) {
         self.end(line::FIN | line::DEAF | line::RESET, Some(Errno::ConnReset));
         self.waiter.kick();
@@ -45,14 +45,15 @@ impl Channel {
         }
     }
 
-    /// The last flags of a channel that its application closed.
+    /// Sets the last flags of a channel that its application closed: a reset if there is unread
+    /// data.
     pub(crate) fn hang_up(&self) {
         let unread = self.levels().0 > 0;
         let reset = if unread { line::RESET } else { 0 };
         self.shutdown(line::FIN | line::DEAF | reset);
     }
 
-    /// Closes this end: nobody uses it any more.
+    /// Closes this end, which the caller does not access any more.
     pub fn close(&self) {
         self.owner.as_arc_borrow().close(self);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a channel is ready for a read or a write, and arming for the next event.
+//! Readiness of a channel for reads and writes, and arming for the next event.
 
 use idts_core::record::framed;
 use idts_core::wire::{line, Kind, RING_MAX};
@@ -8,7 +8,7 @@ use kernel::sync::atomic::Relaxed;
 
 use super::channel::Channel;
 
-/// The answer to poll.
+/// The state of a channel for poll.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Readiness {
     /// A read would not block.
@@ -19,16 +19,17 @@ pub(crate) struct Readiness {
     pub(crate) gives: bool,
     /// A write would move bytes.
     pub(crate) takes: bool,
-    /// The peer writes no more.
+    /// The peer has ended writing, or this side reading.
     pub(crate) read_ended: bool,
-    /// Nothing moves any more, either way.
+    /// Both directions have ended.
     pub(crate) hung_up: bool,
-    /// The channel is broken.
+    /// The peer has reset the channel, or it is broken.
     pub(crate) error: bool,
 }
 
 impl Channel {
-    /// Asks the peer for an event at the next byte. `true`: no need to wait.
+    /// Requests an event from the peer for the next byte. Returns true if there is no need to
+    /// wait.
     pub fn arm_read(&self) -> bool {
         let mut rx = self.rx.lock();
         let Ok(live) = self.enter() else {
@@ -47,10 +48,10 @@ impl Channel {
         }
     }
 
-    /// Has the waiter told of room for `want` bytes. `true`: no need to wait.
+    /// Arms the waiter for `want` bytes of room. Returns true if there is no need to wait.
     pub(crate) fn arm_write(&self, want: u32) -> bool {
         let mut tx = self.tx.lock();
-        // Under the lock, under which all ask for the one event that there is.
+        // Armed under the lock, because all writers share one request for an event.
         let others = self.waiter.write.arm();
         let Ok(live) = self.enter() else {
             return true;
@@ -67,19 +68,20 @@ impl Channel {
             }
         };
         if found && others {
-            // Their event may have made place for ours, which does not come.
+            // The event of the other writers may have made this room, and no further one comes.
             self.waiter.tell();
         }
         found
     }
 
-    /// Arms this end for reading, for whoever has [`Self::waiter`]. `true`: no need to wait.
+    /// Arms this end for reading, for the owner of [`Self::waiter`]. Returns true if there is no
+    /// need to wait.
     pub fn arm_reader(&self) -> bool {
         self.waiter.read.arm();
         self.arm_read()
     }
 
-    /// Whether the peer wrote nothing new and ended nothing.
+    /// Returns whether there is nothing to read and the peer has not ended its direction.
     pub fn is_quiet(&self) -> bool {
         let mut rx = self.rx.lock();
         let Ok(live) = self.enter() else {
@@ -90,10 +92,11 @@ impl Channel {
         there.is_ok_and(|there| there == 0) && self.peer_flags(&live) & line::FIN == 0
     }
 
-    /// Room that a blocked write of `len` bytes waits for: a writer that is
-    /// woken for each byte costs more than it brings. A quarter of the ring, as
-    /// for poll; what is longer takes up to half of it at a time, but a record
-    /// comes whole.
+    /// Room that a blocked write of `len` bytes waits for.
+    ///
+    /// It waits for at least a quarter of the ring, as poll does, because a wake-up for each
+    /// byte costs more than it brings. A longer stream write waits for half of the ring at most,
+    /// a record for the room that it needs.
     pub(crate) fn room_for(&self, len: usize) -> u32 {
         let len = len.min(RING_MAX as usize) as u32;
         let size = self.sizes.0;
@@ -103,12 +106,12 @@ impl Channel {
         }
     }
 
-    /// Room that makes the channel writable again for poll.
+    /// Room that makes the channel writable for poll.
     pub(crate) fn room_for_poll(&self) -> u32 {
         self.tx.lock().want.max(self.sizes.0 / 4)
     }
 
-    /// What a read and a write would do now.
+    /// Returns the state for poll.
     pub(crate) fn readiness(&self) -> Readiness {
         let gone = Readiness {
             readable: true,

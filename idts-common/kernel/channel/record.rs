@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single tries of reading and writing a record. How a record stands in a ring is `idts_core::record`'s.
+//! Single attempts to read or write a record. `idts_core::record` defines the layout of a record
+//! in a ring.
 
 use idts_core::index::Untrusted;
 use idts_core::record::{check, framed, longest, HEADER};
@@ -13,8 +14,8 @@ use super::stream::Got;
 use crate::mem::revocable::AccessGuard;
 
 impl Channel {
-    /// Length of the next record, 0 if there is none. What is read of it is
-    /// checked; a lie breaks the channel.
+    /// Returns the length of the next record, 0 if there is none. The header is read once and
+    /// checked; an invalid one breaks the channel.
     pub(super) fn next_record(&self, ring: &Consumer, live: &AccessGuard) -> Result<u32, Stop> {
         let available = ring.available_seen();
         if available == 0 {
@@ -24,7 +25,7 @@ impl Channel {
         check(Untrusted::new(header), available).map_err(|v| self.broken(v))
     }
 
-    /// Reads the next record, or its beginning, into the user's buffer.
+    /// Reads the next record, or its beginning if the user's buffer is shorter.
     pub(super) fn read_record(&self, to: &mut IovIterDest<'_>, arm: Arm) -> Result<Got, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
@@ -82,8 +83,7 @@ impl Channel {
             let n = self.memory.tx.copy_from_iter(&live, span, from);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
-                // Nothing is published: the next try starts anew.
-                // SAFETY: Just advanced by this many bytes.
+                // Nothing is published yet: the next attempt starts over.
                 unsafe { from.revert(done as usize) };
                 return Err(Stop::Fault(len));
             }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moving data from one channel into others, ring to ring, without a copy between.
+//! Moving data from one channel into others, from ring to ring without a buffer in between.
 //!
-//! [`splice`] serves a relay: one channel into one other. A [`Reading`] serves a group: a
-//! record into several. Both say *how*; the caller decides *when*, and for how long.
+//! [`splice`] serves a relay: from one channel into another. A [`Reading`] serves a group: one
+//! record into several channels. This file moves the data; the caller decides when, and how
+//! much.
 
 use idts_core::group::{Delivery, Room};
 use idts_core::record::{framed, HEADER};
@@ -15,11 +16,11 @@ use super::channel::{Channel, Rx, Stop, Tx};
 use crate::mem::revocable::AccessGuard;
 use crate::mem::shared;
 
-/// Why nothing more was moved.
+/// The reason why no more was moved.
 pub enum Stall {
-    /// The source has nothing, and was not armed: look again.
+    /// The source is empty and not armed: the caller busy-polls it.
     Dry,
-    /// One of the two ends says why.
+    /// One of the two ends cannot go on.
     Stop(Stop),
 }
 
@@ -29,10 +30,10 @@ impl From<Stop> for Stall {
     }
 }
 
-/// Moves up to `budget` bytes, but of records whole ones, and notifies both peers. Returns
-/// the bytes that it moved, and why not more; `None`: the budget is used up.
+/// Moves up to `budget` bytes, but whole records, and notifies both peers.
 ///
-/// `looks`: the caller looks again at a source that runs dry, so it is not armed.
+/// Returns the bytes that were moved, and the reason why not more; `None` if the budget is used
+/// up. With `looks` the caller busy-polls an empty source, so it is not armed.
 pub fn splice(source: &Channel, sink: &Channel, budget: u32, looks: bool) -> (u32, Option<Stall>) {
     let mut rx = source.rx.lock();
     let mut tx = sink.tx.lock();
@@ -71,6 +72,7 @@ pub fn splice(source: &Channel, sink: &Channel, budget: u32, looks: bool) -> (u3
     (done, stall)
 }
 
+/// One run of [`splice`].
 struct Splice<'a> {
     source: &'a Channel,
     sink: &'a Channel,
@@ -84,8 +86,8 @@ struct Splice<'a> {
 }
 
 impl Splice<'_> {
-    /// Moves what is there and fits, at most `want` bytes but at least a record. 0: look
-    /// again.
+    /// Moves the available data that fits, at most `want` bytes but at least a record. 0: the
+    /// caller tries again.
     fn once(&mut self, rx: &mut Rx, tx: &mut Tx, want: u32) -> Result<u32, Stall> {
         let words = self.source.memory.lines.words(self.live);
         let words_sink = self.sink.memory.lines.words(self.live_sink);
@@ -133,15 +135,14 @@ impl Splice<'_> {
     }
 }
 
-/// The end of a channel that several others get records from. While it is held, nobody
-/// else reads there.
+/// The locked reading end of a channel whose records go to several others.
 pub struct Reading<'a> {
     source: &'a Channel,
     rx: MutexGuard<'a, Rx>,
 }
 
 impl Channel {
-    /// Begins to read records for several others.
+    /// Locks the reading end, to deliver its records to several channels.
     pub fn read_for_many(&self) -> Reading<'_> {
         Reading {
             source: self,
@@ -149,7 +150,7 @@ impl Channel {
         }
     }
 
-    /// Makes sure that there is something to read; `false`: look again.
+    /// Makes sure that there is data to read. Returns false if the caller is to try again.
     fn refill_to_splice(
         &self,
         ring: &mut Consumer,
@@ -167,16 +168,16 @@ impl Channel {
         self.waiter.read.arm();
         let there = ring.arm(&self.memory.lines.words(live), self.lines);
         if !there.map_err(|v| self.broken(v))? {
-            // The end may have come before the arming.
+            // The stream may have ended before the arming.
             self.refill(ring, live)?;
         }
         Ok(false)
     }
 
-    /// The room for a record that takes `frame` bytes in the ring.
+    /// Returns the room for a record that takes `frame` bytes in the ring.
     ///
     /// # Errors
-    /// Why this end takes no record any more.
+    /// The reason why this end takes no more records.
     pub fn room(&self, frame: u32) -> Result<Room, Stop> {
         let mut tx = self.tx.lock();
         let live = self.enter_to_write()?;
@@ -193,11 +194,11 @@ impl Channel {
         Ok(Room::of(frame, free, tx.ring.size()))
     }
 
-    /// Has the waiter told of room for a record that takes `frame` bytes, but not for each
-    /// record anew. `true`: there is room by now.
+    /// Arms the waiter for room for a record that takes `frame` bytes, and for at least half of
+    /// the ring, so that not every record causes an event. Returns true if there is room now.
     ///
     /// # Errors
-    /// Why this end takes no record any more.
+    /// The reason why this end takes no more records.
     pub fn arm_room(&self, frame: u32) -> Result<bool, Stop> {
         let mut tx = self.tx.lock();
         let live = self.enter_to_write()?;
@@ -211,10 +212,11 @@ impl Channel {
 }
 
 impl Reading<'_> {
-    /// The length of the next record; `None`: look again. `looks`: as for [`splice`].
+    /// Returns the length of the next record; `None`: the caller tries again. `looks` as in
+    /// [`splice`].
     ///
     /// # Errors
-    /// There is none, now or any more.
+    /// There is no record, now or for good.
     pub fn next(&mut self, looks: bool) -> Result<Option<u32>, Stall> {
         let live = self.source.enter_to_read()?;
         if !self
@@ -226,9 +228,11 @@ impl Reading<'_> {
         Ok(Some(self.source.next_record(&self.rx.ring, &live)?))
     }
 
-    /// Gives the next record, of `len` bytes, to `sink`, or does otherwise, as `decide` says
-    /// of the room that it has. Returns what was done, and whether the sink's peer is to be
-    /// told: [`Channel::tell_peer`]. `None`: the sink takes no record any more.
+    /// Copies the next record, of `len` bytes, to `sink`, or does what `decide` chooses for the
+    /// room in it.
+    ///
+    /// Returns what was done, and true if the sink's peer is to be notified
+    /// ([`Channel::tell_peer`]). `None`: the sink takes no more records.
     ///
     /// # Errors
     /// The source cannot be read any more.
@@ -270,7 +274,7 @@ impl Reading<'_> {
         Ok(Some((delivery, tell)))
     }
 
-    /// Gives the bytes of the next record, of `len` bytes, back to its writer.
+    /// Releases the next record, of `len` bytes, to its writer.
     ///
     /// # Errors
     /// The source cannot be read any more.
@@ -287,12 +291,12 @@ impl Reading<'_> {
     }
 }
 
-/// A channel to read from, its ring, and the proof that its memory is mapped.
+/// A channel to read from, its ring, and the guard that keeps its memory mapped.
 type Source<'a> = (&'a Channel, &'a Consumer, &'a AccessGuard);
-/// A channel to write to, likewise.
+/// A channel to write to, its ring, and the guard that keeps its memory mapped.
 type Sink<'a> = (&'a Channel, &'a Producer, &'a AccessGuard);
 
-/// Copies from ring to ring, from `skip` bytes after both heads up to `end`.
+/// Copies from ring to ring, the bytes from `skip` to `end` after the heads of both.
 fn copy_bytes(
     (source, rx, live): Source<'_>,
     (sink, tx, live_sink): Sink<'_>,
@@ -313,8 +317,8 @@ fn copy_bytes(
     }
 }
 
-/// Copies a record of `len` bytes from ring to ring. Its header is not copied
-/// but written anew from the length that was checked.
+/// Copies a record of `len` bytes from ring to ring. The header is written from the checked
+/// length, because the peer could change it between two reads.
 fn copy_record(from: Source<'_>, to: Sink<'_>, len: u32) {
     let (sink, tx, live) = to;
     sink.memory.tx.write_word(live, tx.next(HEADER).at, len);

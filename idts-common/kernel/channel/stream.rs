@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single tries of reading and writing a stream, and what records share with it.
+//! Single attempts to read or write a stream, and the parts that records share.
 //!
-//! A reader or a writer that finds nothing spins for a while on the peer's index alone, with
-//! nothing locked, then tries once more, and is armed for the next event.
+//! A reader that finds nothing, or a writer without room, first busy-polls the peer's index with
+//! nothing locked, tries once more, and is then armed for the next event.
 
 use idts_core::ring::{peer_flags, Consumer, Producer};
 use idts_core::wire::line;
@@ -16,33 +16,34 @@ use crate::mem::shared::SharedWords;
 use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
 
-/// Bytes that one try moves at most: it runs without page faults and inside an
-/// RCU read-side section, which should not last.
+/// Most bytes of one attempt, which runs without page faults in an RCU read-side section and
+/// should be short.
 const TRY_MAX: u32 = 1 << 20;
 
-/// How long a reader spins before it is armed; `None`: not at all.
+/// The busy-poll state of a reader; `None`: it does not spin.
 pub(crate) type Reader<'a> = Option<&'a BusyPoll>;
 
 /// The result of a read.
 pub(crate) struct Got {
-    /// Bytes that the user has.
+    /// Bytes that were copied to the user.
     pub(crate) given: u32,
-    /// Bytes that are out of the ring: of a record all.
+    /// Bytes that were consumed from the ring: of a record all.
     pub(crate) taken: u32,
 }
 
-/// Whether a read that finds nothing asks for an event.
+/// Tells if a read that finds nothing requests an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arm {
-    /// It does.
+    /// It requests one.
     Yes,
     /// Not yet: the reader spins first.
     NotYet,
 }
 
-/// Moves piece by piece, at most `limit` bytes: `piece` is told how many were moved, and
-/// returns how many it moved, and whether more may follow. Returns the sum, and why there
-/// were none.
+/// Moves data in contiguous pieces, at most `limit` bytes.
+///
+/// `piece` gets the sum so far; it returns the bytes that it moved, and true if more may follow.
+/// Returns the sum, or the error of the first piece.
 fn pieces(
     limit: u32,
     mut piece: impl FnMut(u32) -> Result<(u32, bool), Stop>,
@@ -67,9 +68,11 @@ fn pieces(
 }
 
 impl Channel {
-    /// Reads what is there into the user's buffer, at most `limit` bytes; of
-    /// records one, however long. Where nothing is there, `reader` spins for a
-    /// while and is armed then.
+    /// Reads available data into the user's buffer, at most `limit` bytes, or one record of any
+    /// length. If there is nothing, `reader` spins for a while and is then armed.
+    ///
+    /// # Errors
+    /// The reason why nothing was read.
     pub(crate) fn try_read(
         &self,
         to: &mut IovIterDest<'_>,
@@ -82,8 +85,10 @@ impl Channel {
         })
     }
 
-    /// Waits a while for something to read, as [`Self::try_read`] does, and takes
-    /// nothing.
+    /// Waits for data as [`Self::try_read`] does, but consumes none.
+    ///
+    /// # Errors
+    /// The reason why there is none.
     pub(crate) fn await_data(&self, reader: Reader<'_>) -> Result<(), Stop> {
         self.spin_then_arm(reader, |arm| {
             let mut rx = self.rx.lock();
@@ -92,6 +97,7 @@ impl Channel {
         })
     }
 
+    /// Calls `read`; if it finds nothing, spins, and calls it once more with arming.
     fn spin_then_arm<R>(
         &self,
         reader: Reader<'_>,
@@ -110,7 +116,8 @@ impl Channel {
         read(Arm::Yes)
     }
 
-    /// Spins until there may be something to read. Nothing is locked.
+    /// Spins with nothing locked until there may be data to read or an end. Returns whether it
+    /// found some.
     fn spin_for_data(&self, busy_poll: &BusyPoll) -> bool {
         busy_poll.spin(|| {
             let Ok(live) = self.enter() else {
@@ -121,7 +128,8 @@ impl Channel {
         })
     }
 
-    /// Spins until there may be `want` bytes of room; `true`: try again. Nothing is locked.
+    /// Spins with nothing locked until there may be `want` bytes of room. Returns true if the
+    /// caller is to try again.
     pub(crate) fn spin_for_room(&self, busy_poll: &BusyPoll, want: u32) -> bool {
         busy_poll.spin(|| {
             let Ok(live) = self.enter() else {
@@ -133,6 +141,7 @@ impl Channel {
         })
     }
 
+    /// Reads available bytes of a stream.
     fn read_stream(&self, to: &mut IovIterDest<'_>, limit: u32, arm: Arm) -> Result<Got, Stop> {
         let mut rx = self.rx.lock();
         let live = self.enter_to_read()?;
@@ -160,8 +169,11 @@ impl Channel {
         })
     }
 
-    /// Writes what there is room for from the user's buffer, at most `limit`
-    /// bytes; of records one, however long.
+    /// Writes from the user's buffer what fits, at most `limit` bytes, or one record of any
+    /// length.
+    ///
+    /// # Errors
+    /// The reason why nothing was written.
     pub(crate) fn try_write(&self, from: &mut IovIterSource<'_>, limit: u32) -> Result<u32, Stop> {
         if self.kind.has_records() {
             return self.write_record(from);
@@ -191,7 +203,7 @@ impl Channel {
         Ok(total)
     }
 
-    /// Publishes `bytes`; says whether to notify the peer.
+    /// Publishes `bytes` bytes. Returns whether to notify the peer.
     #[inline]
     pub(super) fn publish(&self, ring: &mut Producer, words: &SharedWords<'_>, bytes: u32) -> bool {
         self.waiter
@@ -200,7 +212,7 @@ impl Channel {
         ring.publish(words, self.lines, bytes)
     }
 
-    /// Gives `bytes` back to the writer; says whether to notify it.
+    /// Releases `bytes` bytes to the writer. Returns whether to notify it.
     #[inline]
     pub(super) fn release(&self, ring: &mut Consumer, words: &SharedWords<'_>, bytes: u32) -> bool {
         self.waiter
@@ -209,17 +221,21 @@ impl Channel {
         ring.release(words, self.lines, bytes)
     }
 
-    /// Whether a read left something of what it saw.
+    /// Returns whether the last read left data that it saw.
     pub(crate) fn has_more(&self) -> bool {
         self.rx.lock().ring.available_seen() > 0
     }
 
-    /// Makes sure that there is something to read, or says why not.
+    /// Makes sure that there is data to read.
+    ///
+    /// # Errors
+    /// The reason why there is none.
     pub(super) fn refill(&self, ring: &mut Consumer, live: &AccessGuard) -> Result<(), Stop> {
         if ring.available_seen() > 0 {
             return Ok(());
         }
-        // The flags before the index: what was published before them is there.
+        // The flags are read before the index: data that was published before a flag is then
+        // found.
         let flags = self.peer_flags(live);
         let words = self.memory.lines.words(live);
         let there = ring.available(&words, self.lines);
@@ -237,8 +253,8 @@ impl Channel {
         })
     }
 
-    /// As [`Self::refill`]; where there is nothing, it has the reader told of the next
-    /// byte, if that is wanted now.
+    /// As [`Self::refill`]; if there is nothing and `arm` says so, it arms the reader for the
+    /// next byte.
     pub(super) fn refill_or_arm(
         &self,
         ring: &mut Consumer,
@@ -250,7 +266,7 @@ impl Channel {
             result => return result,
         }
         self.waiter.read.arm();
-        // Who ended the channel before the arming found nobody to wake.
+        // An end of the channel before the arming found no task to wake.
         if self.is_broken() {
             return Err(Stop::Broken);
         }

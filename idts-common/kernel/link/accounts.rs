@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept of each domain across its tunnels: the rules that it broke, by
-//! name, and the log lines that it caused, of which a few are written. Shown by
-//! the debugfs file `violations` and by each tunnel's own.
+//! Accounts of domains, which outlive their tunnels: a counter for each violation, and a rate
+//! limit for the log lines that a domain causes.
+//!
+//! The debugfs file `violations` shows them, and so does the file of each tunnel.
 
 use core::iter::once_with;
 
@@ -16,11 +17,11 @@ use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use crate::sys::clock::clock;
 use crate::sys::counter::Counter;
 
-/// Domains that are remembered: twice as many as have a tunnel at once. Who was
-/// silent for longest is forgotten.
+/// Most accounts that are kept: twice as many as domains can have a tunnel at once. The least
+/// recently used one is dropped for a new one.
 const ACCOUNTS_MAX: usize = 512;
 
-/// What is kept of a domain.
+/// The account of a domain.
 #[pin_data]
 pub(crate) struct Account {
     domid: u16,
@@ -30,6 +31,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// Creates the account of a domain that has done nothing.
     fn new(domid: u16) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -41,15 +43,15 @@ impl Account {
         )
     }
 
-    /// The domain broke a rule.
+    /// Counts a violation by the domain.
     pub(crate) fn violated(&self, violation: Violation) {
         if let Some(counter) = self.violations.get(violation.index()) {
             counter.add(1);
         }
     }
 
-    /// Whether the log may have a line now that the domain caused; if not, it is
-    /// counted. Never from interrupts.
+    /// Returns whether a log line that the domain causes may be written now, and counts it as
+    /// suppressed if not. Not for interrupt context.
     pub(crate) fn may_say(&self) -> bool {
         let Some(left_out) = self.lines.lock().allow(clock()) else {
             return false;
@@ -60,7 +62,7 @@ impl Account {
         true
     }
 
-    /// All counters, by name.
+    /// All counters with their names.
     fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let left_out = || self.lines.lock().suppressed();
         let violations = Violation::ALL.iter().zip(&self.violations);
@@ -68,22 +70,26 @@ impl Account {
         Iterator::chain(violations, once_with(move || ("log_left_out", left_out())))
     }
 
-    /// A line `name value` for each counter.
+    /// Writes a line `name value` for each counter.
     pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.named()
             .try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
     }
 }
 
-/// What is kept of all domains.
+/// The accounts of all domains.
 #[pin_data]
 pub(crate) struct Accounts {
-    /// Whose tunnel was set up, or who had a line to cause, last comes last.
+    /// In order of use, the least recently used first.
     #[pin]
     list: Mutex<KVec<Arc<Account>>>,
 }
 
 impl Accounts {
+    /// Creates an empty list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -93,7 +99,11 @@ impl Accounts {
         )
     }
 
-    /// What is kept of a domain; from now on, if nothing was.
+    /// Returns the account of a domain, a new one if it has none, and marks it as the most
+    /// recently used.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn of(&self, domid: u16) -> Result<Arc<Account>> {
         let mut list = self.list.lock();
         let known = list.iter().position(|account| account.domid == domid);
@@ -111,8 +121,8 @@ impl Accounts {
     }
 }
 
-/// What the debugfs file `violations` shows: a line `domid name value` for each
-/// counter that is not 0, also of domains without a tunnel.
+/// The debugfs file `violations`: a line `domid name value` for each counter that is not 0, also
+/// of domains without a tunnel.
 pub(crate) struct AccountsReport(pub(crate) Arc<Accounts>);
 
 impl Writer for AccountsReport {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiters that left their table, until no interrupt handler looks at them any more.
+//! Waiters that have left their table and are kept until no interrupt handler can access them.
 //!
-//! Waiting for a grace period costs more than a waiter weighs, so those of a while share
+//! A grace period costs more than the memory of a waiter, so the waiters of [`GATHER_MS`] share
 //! one.
 
 use kernel::prelude::*;
@@ -14,7 +14,7 @@ use super::table::Unlisted;
 use crate::sys::rcu::synchronize;
 use crate::sys::work::{self, disable_delayed, flush_delayed};
 
-/// How long waiters gather.
+/// How long waiters are gathered before a grace period, in milliseconds.
 const GATHER_MS: u32 = 20;
 
 /// The waiters of a module that wait for a grace period.
@@ -31,7 +31,10 @@ impl_has_delayed_work! {
 }
 
 impl Grace {
-    /// An empty list.
+    /// Creates an empty list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -42,7 +45,8 @@ impl Grace {
         )
     }
 
-    /// Drops a waiter after a grace period. May sleep.
+    /// Drops a waiter after a grace period, for which it waits itself if there is no memory. May
+    /// sleep.
     pub(crate) fn drop_later(self: &Arc<Self>, waiter: Option<Unlisted>) {
         let Some(waiter) = waiter else {
             return;
@@ -63,11 +67,12 @@ impl Grace {
         drop(left);
     }
 
-    /// Drops all that wait, now. May sleep.
+    /// Waits for the work that is pending, which drops the gathered waiters. May sleep.
     pub(crate) fn flush(&self) {
         flush_delayed(&self.work);
     }
 
+    /// Drops the gathered waiters after a grace period. Sleeps.
     fn pass(&self) {
         let waiters = core::mem::take(&mut *self.waiters.lock());
         if !waiters.is_empty() {
@@ -75,7 +80,7 @@ impl Grace {
         }
     }
 
-    /// Finishes, at module exit: nothing runs afterwards. May sleep.
+    /// Finishes at module exit: no work runs afterwards. May sleep.
     pub(crate) fn finish(self: &Arc<Self>) {
         disable_delayed::<_, 0>(self);
         self.pass();

@@ -2,10 +2,11 @@
 
 //! The interrupt of a queue: the handler of its event channel.
 //!
-//! A handler looks at its own queue's words alone and takes no lock, so those of
-//! several queues run at the same time. It looks at a bounded number of channels; a
-//! work item looks at the rest, and no other event of the queue comes before it has.
-//! `idts_core::spurious` judges the reason of an event. PROTOCOL.md section 6.4.
+//! A handler reads only the doorbell words of its own queue and takes no lock, so the handlers
+//! of several queues run in parallel. It handles a bounded number of channels; a work item
+//! handles the rest and then ends the interrupt (`xen_irq_lateeoi`), before which the queue gets
+//! no other event. `idts_core::spurious` decides whether an event was spurious. PROTOCOL.md
+//! section 6.4.
 
 use idts_core::doorbell::{each_bit, Doorbell};
 use idts_core::wire::{CHANNELS, QUEUES};
@@ -23,28 +24,29 @@ use crate::sys::test_override;
 use crate::sys::work;
 use crate::xen::evtchn::{self, Eoi, Handler};
 
-/// Names in /proc/interrupts.
+/// Names of the interrupts in /proc/interrupts, by queue.
 pub(crate) const NAMES: [&CStr; QUEUES as usize] = [
     c"idts-q0", c"idts-q1", c"idts-q2", c"idts-q3", c"idts-q4", c"idts-q5", c"idts-q6", c"idts-q7",
 ];
 
-/// Channels that a hard interrupt looks at, at most, and the work item before it lets
-/// others run.
+/// Most channels that a hard interrupt handles, and that the work item handles before it yields
+/// the CPU.
 const LOOKS_MAX: u32 = 64;
 
-/// The interrupt of a queue: its handler, and the work item that goes on for it.
+/// The interrupt of a queue: its handler, and the work item that continues for it.
 #[pin_data]
 pub(crate) struct QueueIrq {
     link: Arc<Link>,
     number: u32,
     bell: Doorbell,
-    /// The words of doorbells that are the queue's.
+    /// The doorbell words that belong to the queue, a bit for each.
     words: u64,
-    /// Marks that were taken and not looked at: which words have some, and those. The
-    /// handler writes them, or the work item while no handler runs.
+    /// Marks that were taken from the doorbell and are not handled yet: the words that have
+    /// some, a bit for each, and the marks of each word. Written by the handler, and by the work
+    /// item, before which no handler runs again.
     left_words: Atomic<u64>,
     left: [Atomic<u64>; CHANNELS as usize / 64],
-    /// What the marks before them were worth, and the interrupt of the event.
+    /// Number of events that the marks handled so far justify, and the interrupt of the event.
     worth: Atomic<u32>,
     irq: Atomic<u32>,
     #[pin]
@@ -56,7 +58,10 @@ impl_has_work! {
 }
 
 impl QueueIrq {
-    /// The handler of queue `number`.
+    /// Creates the handler of queue `number`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new(link: &Arc<Link>, number: u32) -> Result<Arc<Self>> {
         let link = link.clone();
         Arc::pin_init(
@@ -75,13 +80,14 @@ impl QueueIrq {
         )
     }
 
-    /// Waits for what the handler left to do. Called when none begins any more.
+    /// Waits for the work item. The caller has made sure that no handler starts any more.
     pub(crate) fn finish(&self) {
         work::flush(&self.work);
     }
 
-    /// Looks at what marks mean, at [`LOOKS_MAX`] channels at most; keeps the others.
-    /// What they were worth; `true`: some are left.
+    /// Handles the channels of `marks`, at most [`LOOKS_MAX`], and keeps the other marks.
+    ///
+    /// Returns the number of events that the changes justify, and true if marks are left.
     fn look(
         &self,
         live: &AccessGuard,
@@ -111,7 +117,8 @@ impl QueueIrq {
         (worth, left != 0)
     }
 
-    /// Goes on with what the handler left. `true`: some is left still.
+    /// Handles marks that are left, and ends the interrupt once there are none. Returns true if
+    /// some are still left.
     fn go_on(&self, queue: &Queue) -> bool {
         let judged = self.link.gate.try_access().map(|live| {
             let words = self.left_words.load(Relaxed);
@@ -142,7 +149,7 @@ impl Handler for QueueIrq {
         let queue = this.link.queue(this.number)?;
         queue.events.add(1);
         let Some(live) = this.link.gate.try_access() else {
-            // The link is dead: nothing can be news.
+            // A revoked link has no changes.
             queue.spurious();
             return Some(Eoi::Spurious);
         };
@@ -156,7 +163,8 @@ impl Handler for QueueIrq {
         }
         this.worth.store(worth, Relaxed);
         this.irq.store(irq, Relaxed);
-        // Before the gate is left: who closes it then waits for this work.
+        // Queued inside the gate, so that a revocation, which waits for this handler, finds the
+        // work.
         let _ = work::queue().enqueue::<_, 0>(Arc::from(this));
         None
     }
@@ -176,25 +184,25 @@ impl WorkItem for QueueIrq {
 }
 
 impl Link {
-    /// Sorts the marks of a doorbell word: those of open channels, and how many others are
-    /// forgiven.
+    /// Splits the marks of a doorbell word. Returns those of open channels, and how many of the
+    /// others are forgiven.
     fn sort_marks(&self, live: &AccessGuard, word: u32, marks: u64) -> (u64, u32) {
         let open = self.table.open(word);
         let strange = marks & !open;
         if strange == 0 {
             return (marks, 0);
         }
-        // An OPEN that is not handled yet may be about any number.
+        // An OPEN that is not handled yet may be about any id.
         let unread = |control: &Waiter| control.has_unread(live);
         let waits = self.table.with(CONTROL, unread).unwrap_or(false);
         (marks & open, self.table.forgive(word, strange, waits))
     }
 
-    /// Looks at a channel that was marked, and wakes whoever waits at it. Returns the
-    /// events that its news are worth.
+    /// Compares the index words of a marked channel with the last ones, and wakes its waiter if
+    /// they changed. Returns the number of events that the changes justify.
     fn news_of(&self, live: &AccessGuard, id: u32) -> u32 {
         let look = |waiter: &Waiter| {
-            // The first queue has the control ring, which must go on meanwhile.
+            // The first queue also carries the control ring, which must not be delayed.
             if self.spread.of(id) != 0 {
                 test_override::spin(c"event-lines");
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The link to one peer, as a whole.
+//! The link to one peer as a whole.
 
 use idts_core::error::Violation;
 use idts_core::queues::Queues;
@@ -20,15 +20,15 @@ use crate::mem::revocable::{AccessGuard, Revocable};
 use crate::mem::shared::{SharedSlice, SharedWords};
 use crate::xen::evtchn;
 
-/// The number of the control ring in the [`Table`].
+/// Id of the control ring in the [`Table`].
 pub(crate) const CONTROL: u32 = 0;
 
-/// The peer of a link.
+/// The place of a link's peer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Another domain, over doorbells and event channels.
     Domain,
-    /// This domain: the numbers of a channel's two ends differ in the lowest bit.
+    /// This domain: the ids of a channel's two ends differ in the lowest bit.
     Loopback,
 }
 
@@ -40,35 +40,38 @@ pub(crate) enum Reach {
 /// stay mapped, and the event channels stay bound whose interrupts the queues know.
 #[pin_data]
 pub struct Link {
-    /// The side of the link that this is.
+    /// The role of this side on the wire.
     pub(crate) role: Role,
     /// The peer's domain id.
     pub peer: u16,
     reach: Reach,
-    /// Keeps accesses to the control page and index blocks, and sending events, apart from
-    /// teardown.
+    /// The gate of the link. Revoking it ends access to the control page and the index blocks,
+    /// and the sending of events, before teardown.
     pub(crate) gate: Arc<Revocable>,
     /// Counters.
     pub stats: Stats,
-    /// The peer's account, across its tunnels.
+    /// The peer's account, which outlives its tunnels.
     pub(crate) account: Arc<Account>,
-    /// The channels, for the event handlers.
+    /// The waiters of the channels, for the event handlers.
     pub(crate) table: Table,
     /// The control page, with the doorbells.
     page: SharedSlice,
     pub(super) spread: Queues,
     queues: [Queue; QUEUES as usize],
-    /// Set once in a module that schedules.
+    /// The throttle; empty in a module without a scheduler.
     throttle: SetOnce<Arc<dyn Throttle>>,
-    /// This domain's programs must charge what they move.
+    /// Set while this domain's programs must charge the bytes that they move.
     is_capped: Atomic<bool>,
-    /// Channels that the peer broke, and the last rule that it broke with one.
+    /// Number of channels that the peer broke, and its violation on the last of them.
     broken_channels: Atomic<u32>,
     last_violation: Atomic<u32>,
 }
 
 impl Link {
-    /// A link over the control page `page`, without event channels.
+    /// Creates a link over the control page `page`, without event channels.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new(
         (role, reach): (Role, Reach),
         peer: u16,
@@ -98,38 +101,39 @@ impl Link {
         )
     }
 
-    /// Whether both ends are in this domain.
+    /// Returns whether both ends are in this domain.
     pub(crate) fn is_loopback(&self) -> bool {
         self.reach == Reach::Loopback
     }
 
-    /// Whether the link still carries anything.
+    /// Returns whether the link is in use: its gate is not revoked.
     pub fn is_open(&self) -> bool {
         !self.gate.is_revoked()
     }
 
-    /// The words of the control page.
+    /// The words of the control page, to be read or written while `live` is held.
     pub(crate) fn words<'a>(&'a self, live: &'a AccessGuard) -> SharedWords<'a> {
         self.page.words(live)
     }
 
-    /// Queue `queue`.
+    /// The queue with number `queue`.
     pub(crate) fn queue(&self, queue: u32) -> Option<&Queue> {
         self.queues.get(queue as usize)
     }
 
-    /// The queues in use, by number.
+    /// The queues in use, with their numbers.
     pub(crate) fn queues(&self) -> impl Iterator<Item = (u32, &Queue)> {
         (0..self.spread.count()).zip(self.queues.iter())
     }
 
-    /// The CPU that handles the events of channel `id`, as far as that is known.
+    /// The CPU that handled the last event of channel `id`'s queue, or [`NO_CPU`].
     pub(crate) fn event_cpu(&self, id: u32) -> u32 {
         self.queue(self.spread.of(id))
             .map_or(NO_CPU, |queue| queue.cpu())
     }
 
-    /// Rings the doorbell of channel `id` and sends the event.
+    /// Marks channel `id` in the peer's doorbell and sends an event. On a loopback link it wakes
+    /// the other end instead.
     pub(crate) fn notify(&self, live: &AccessGuard, id: u32) {
         if self.reach == Reach::Loopback {
             self.table.with(id ^ 1, Waiter::tell);
@@ -143,13 +147,13 @@ impl Link {
         }
     }
 
-    /// Tells whoever waits at the other end of channel `id` that this end is gone, where no
-    /// message can: both ends are in this domain.
+    /// Wakes the waiter at the other end of channel `id` of a loopback link, where no message
+    /// can tell it that this end is closed.
     pub(crate) fn tell_other_end(&self, id: u32) {
         self.table.with(id ^ 1, Waiter::kick);
     }
 
-    /// Whether the log may have a line now that the peer caused.
+    /// Returns whether a log line that the peer causes may be written now.
     pub(crate) fn may_log(&self) -> bool {
         self.account.may_say()
     }
@@ -160,9 +164,10 @@ impl Link {
         self.account.violated(violation);
     }
 
-    /// The peer broke a channel. With one too many, whoever reads the control ring is
-    /// woken, and finds [`Self::too_many_broken`]. Inside the gate, so that this comes
-    /// before the link's end.
+    /// Counts a violation on one channel. At the last one that is tolerated it wakes the reader
+    /// of the control ring, which finds [`Self::too_many_broken`].
+    ///
+    /// The caller is inside the gate, so this happens before the link ends.
     pub(crate) fn channel_broken(&self, violation: Violation) {
         self.violated(violation);
         self.last_violation.store(violation as u32, Relaxed);
@@ -172,7 +177,7 @@ impl Link {
         }
     }
 
-    /// The rule that the peer broke last, with one channel too many.
+    /// Returns the last violation once the peer has broken too many channels.
     pub(crate) fn too_many_broken(&self) -> Option<Violation> {
         if self.broken_channels.load(Acquire) < BROKEN_MAX {
             return None;
@@ -182,14 +187,14 @@ impl Link {
     }
 }
 
-/// The throttle.
+/// Access to the throttle.
 impl Link {
-    /// Gives the link its throttle, once.
+    /// Sets the throttle. Only the first call has an effect.
     pub fn set_throttle(&self, throttle: Arc<dyn Throttle>) {
         self.throttle.populate(throttle);
     }
 
-    /// Sets whether this domain's programs must charge what they move.
+    /// Sets whether this domain's programs must charge the bytes that they move.
     pub fn set_capped(&self, is_capped: bool) {
         self.is_capped.store(is_capped, Relaxed);
     }
@@ -199,7 +204,7 @@ impl Link {
         self.throttle.as_ref()
     }
 
-    /// The throttle, while this domain's programs must charge what they move.
+    /// The throttle, while this domain's programs must charge the bytes that they move.
     #[inline]
     pub(crate) fn cap(&self) -> Option<&Arc<dyn Throttle>> {
         if self.is_capped.load(Relaxed) {
@@ -209,7 +214,7 @@ impl Link {
         }
     }
 
-    /// Tells whoever polls for a turn, at each channel, that there was one.
+    /// Wakes, at every channel, the waiters that are armed for a turn.
     pub fn tell_turn(&self) {
         self.table.each(Waiter::tell_turn);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A queue of a link: an event channel, and what is known of its events.
+//! A queue of a link: an event channel, and the accounting of its events.
 
 use idts_core::spurious::EventCredit;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
@@ -8,21 +8,21 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use crate::sys::counter::Counter;
 use crate::xen::evtchn::Eoi;
 
-/// Instead of a CPU: none has handled an event yet.
+/// Sentinel: no CPU has handled an event yet.
 pub(crate) const NO_CPU: u32 = u32::MAX;
 
 /// One of the queues of a link.
 pub(crate) struct Queue {
-    /// The interrupt that events are sent by; 0 before it is there.
+    /// The interrupt of the event channel; 0 before it is bound.
     irq: Atomic<u32>,
-    /// The CPU that took the last event.
+    /// The CPU that handled the last event.
     cpu: Atomic<u32>,
-    /// What the queue's events may still cost. Written by the handler, or by the work
-    /// item that goes on for it, never by both.
+    /// Credit for the peer's events, an [`EventCredit`]. Written by the handler, or by the work
+    /// item that continues for it, never by both at once.
     credit: Atomic<u32>,
-    /// The last event was spurious.
+    /// Set if the last event was spurious and the delay of the next one is not counted yet.
     was_spurious: Atomic<bool>,
-    /// Events sent, received, received for nothing, and delayed for that.
+    /// Counters of events: sent, received, received spuriously, and delayed after spurious ones.
     pub(crate) sent: Counter,
     pub(crate) events: Counter,
     pub(crate) spurious: Counter,
@@ -30,7 +30,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Without an event channel.
+    /// Creates a queue without an event channel.
     pub(super) const fn new() -> Self {
         Self {
             irq: Atomic::new(0),
@@ -44,17 +44,17 @@ impl Queue {
         }
     }
 
-    /// The interrupt at this end, for sending; 0 before there is one.
+    /// The interrupt to send events by; 0 before it is bound.
     pub(super) fn irq(&self) -> u32 {
         self.irq.load(Acquire)
     }
 
-    /// Sends events on `irq` from now on.
+    /// Sets the interrupt that events are sent by.
     pub(crate) fn bind(&self, irq: u32) {
         self.irq.store(irq, Release);
     }
 
-    /// An event is handled on `cpu`.
+    /// Notes that an event is handled on `cpu`.
     pub(super) fn handled_on(&self, cpu: u32) {
         self.cpu.store(cpu, Relaxed);
     }
@@ -64,7 +64,8 @@ impl Queue {
         self.cpu.load(Relaxed)
     }
 
-    /// What an event was whose marks were worth so much.
+    /// Classifies an event whose changes justify `worth` events, and returns how to end its
+    /// interrupt.
     pub(super) fn judge(&self, worth: u32) -> Eoi {
         let mut credit = EventCredit(self.credit.load(Relaxed));
         let paid = credit.pay(worth);
@@ -77,8 +78,8 @@ impl Queue {
         Eoi::Spurious
     }
 
-    /// Counts an event for nothing. Xen's event code delays what follows the second in a
-    /// row by a tick, and begins to count anew then (drivers/xen/events/events_base.c,
+    /// Counts a spurious event. Of two in a row, Xen's event code delays the event that follows
+    /// by a tick, and starts to count again (drivers/xen/events/events_base.c,
     /// `xen_irq_lateeoi_worker`).
     pub(super) fn spurious(&self) {
         self.spurious.add(1);

@@ -8,18 +8,18 @@ use crate::sys::counter::Counter;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What happened on a link since it was set up.
+        /// Counters of a link, from its set-up on.
         pub struct Stats {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
         impl Stats {
-            /// All zero.
+            /// Creates counters that are all zero.
             pub(crate) const fn new() -> Self {
                 Self { $($name: Counter::new(),)* }
             }
 
-            /// A line `name value` for each counter.
+            /// Writes a line `name value` for each counter.
             pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(writeln!(f, "{} {}", stringify!($name), self.$name.get())?;)*
                 Ok(())
@@ -33,9 +33,9 @@ counters! {
     tx_bytes,
     /// Bytes read from rings by this side's applications.
     rx_bytes,
-    /// Bytes that came from this tunnel and went to another.
+    /// Bytes relayed from this tunnel to another.
     relayed_in,
-    /// Bytes that came from another tunnel and went to this one.
+    /// Bytes relayed from another tunnel to this one.
     relayed_out,
     /// Channels opened.
     opened,
@@ -43,20 +43,20 @@ counters! {
     closed,
     /// Openings refused, by either side.
     refused,
-    /// Openings that failed for want of room within the limits.
+    /// Openings that failed because a limit left no room.
     no_space,
-    /// Openings beyond what an asker may leave unanswered.
+    /// Openings beyond the limit of unanswered requests of a requester.
     too_many_asked,
-    /// Openings beyond the share of the region that a domain may ask for.
+    /// Openings beyond a domain's share of the region.
     no_share,
-    /// Times that an application went to sleep on a channel.
+    /// Times that an application slept on a channel.
     sleeps,
-    /// Times that it looked a little longer instead, and that paid.
+    /// Times that busy polling found something and saved a sleep.
     looks,
-    /// Rules of the protocol that the peer broke.
+    /// Violations by the peer.
     violations,
     /// Segments added to the data region.
     grown,
-    /// Segments taken out of the data region.
+    /// Segments removed from the data region.
     shrunk,
 }

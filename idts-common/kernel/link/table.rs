@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which channel number is whose, for the event handler.
+//! The table of a link's waiters by channel id, for the event handler.
 //!
-//! The table owns what it points to. The handler reads without locks, so what is taken
-//! out is dropped only after all handlers that may have seen it are done (RCU): it
-//! comes out as [`Unlisted`].
+//! The table owns its waiters. The handler reads it without locks (RCU), so a removed waiter
+//! comes out as [`Unlisted`] and must outlive all handlers that may have seen it.
 
 use core::ptr;
 
@@ -17,33 +16,40 @@ use kernel::sync::{rcu, Arc};
 
 use super::waiter::Waiter;
 
+/// Ids of a chunk: one for each bit of a doorbell word.
 const CHUNK: usize = 64;
 
-/// Waiters of 64 numbers in a row.
+/// The waiters of 64 consecutive ids.
 struct Chunk([Atomic<*mut Waiter>; CHUNK]);
 
-/// 64 numbers in a row, a bit for each.
+/// The state of 64 consecutive ids, a bit for each.
 struct Word {
-    /// Those that have a waiter.
+    /// Ids that have a waiter.
     open: Atomic<u64>,
-    /// Those that had one.
+    /// Ids that had a waiter before and have none now.
     closed: Atomic<u64>,
-    /// Marks of others. The handler writes them, and whoever changes the table; where
-    /// these two meet, a mark more or less is forgiven.
+    /// Counts of marks on ids without a waiter, as [`StrayMarks`] encodes them. The handler
+    /// writes them, and so does a change of the table; if both do at once, a mark more or less
+    /// is forgiven, which does no harm.
     strays: [Atomic<u64>; 2],
-    /// Allocated at need, lives as long as the table.
+    /// Allocated by the first [`Table::prepare`], and freed with the table.
     chunk: Atomic<*mut Chunk>,
 }
 
-/// The table. What is in a place is null, or was made by `Arc::into_raw`.
+/// The table.
+///
+/// # Invariants
+///
+/// Each pointer to a waiter is null, or comes from `Arc::into_raw` and owns that reference.
 pub(crate) struct Table([Word; CHANNELS as usize / CHUNK]);
 
-/// A waiter that a handler may still look at: to be dropped after a grace period.
+/// A waiter that was removed from its table. A handler may still access it, so it is dropped
+/// only after a grace period: [`super::grace::Grace::drop_later`].
 #[must_use = "a handler may still look at it"]
 pub(crate) struct Unlisted(#[expect(dead_code)] Arc<Waiter>);
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub(crate) const fn new() -> Self {
         Self(
             [const {
@@ -57,17 +63,23 @@ impl Table {
         )
     }
 
+    /// The word of an id.
     fn word(&self, id: u32) -> Option<&Word> {
         self.0.get(id as usize / CHUNK)
     }
 
+    /// The pointer of an id, once it is prepared.
     fn place(&self, id: u32) -> Option<&Atomic<*mut Waiter>> {
         let chunk = self.word(id)?.chunk.load(Acquire);
         // SAFETY: Null, or a chunk that lives as long as the table.
         unsafe { chunk.as_ref() }?.0.get(id as usize % CHUNK)
     }
 
-    /// Makes sure that `id` has a place. Called under the tunnel's lock.
+    /// Allocates the chunk of `id`, so that [`Self::set`] cannot fail. The caller holds the
+    /// tunnel's lock.
+    ///
+    /// # Errors
+    /// `EINVAL`: the id is out of range. `ENOMEM`.
     pub(crate) fn prepare(&self, id: u32) -> Result {
         let place = &self.word(id).ok_or(EINVAL)?.chunk;
         if place.load(Acquire).is_null() {
@@ -77,8 +89,8 @@ impl Table {
         Ok(())
     }
 
-    /// Gives a prepared number to a waiter. Comes back with the one that had it, if
-    /// that was not taken out. Called under the tunnel's lock.
+    /// Sets the waiter of a prepared id, and returns the one that was there. The caller holds
+    /// the tunnel's lock.
     #[must_use = "a handler may still look at it"]
     pub(crate) fn set(&self, id: u32, waiter: &Arc<Waiter>) -> Option<Unlisted> {
         let place = self.place(id)?;
@@ -88,8 +100,8 @@ impl Table {
         (!old.is_null()).then(|| Unlisted(unsafe { Arc::from_raw(old.cast_const()) }))
     }
 
-    /// Takes a number back from a waiter. Nothing comes back if another has it by now:
-    /// numbers are used again. Called under the tunnel's lock.
+    /// Removes `waiter` from an id. Returns `None` if the id has another waiter by now, since
+    /// ids are reused. The caller holds the tunnel's lock.
     #[must_use = "a handler may still look at it"]
     pub(crate) fn clear(&self, id: u32, waiter: &Arc<Waiter>) -> Option<Unlisted> {
         let own = Arc::as_ptr(waiter).cast_mut();
@@ -99,7 +111,7 @@ impl Table {
         Some(Unlisted(unsafe { Arc::from_raw(old.cast_const()) }))
     }
 
-    /// Calls `f` with each waiter that there is.
+    /// Calls `f` with every waiter.
     pub(crate) fn each(&self, f: impl Fn(&Waiter)) {
         for word in 0..CHANNELS / 64 {
             each_bit(self.open(word), |bit| {
@@ -108,7 +120,7 @@ impl Table {
         }
     }
 
-    /// Calls `f` with the waiter of a number, if it has one.
+    /// Calls `f` with the waiter of an id, if it has one, in an RCU read-side section.
     pub(crate) fn with<R>(&self, id: u32, f: impl FnOnce(&Waiter) -> R) -> Option<R> {
         let _guard = rcu::read_lock();
         let waiter = self.place(id)?.load(Acquire);
@@ -120,15 +132,15 @@ impl Table {
 }
 
 impl Table {
-    /// The numbers of a word that have a waiter.
+    /// The ids of a word that have a waiter, a bit for each.
     pub(crate) fn open(&self, word: u32) -> u64 {
         self.0
             .get(word as usize)
             .map_or(0, |w| w.open.load(Acquire))
     }
 
-    /// Marks of numbers without a waiter came: how many are forgiven. Only those of
-    /// numbers that had one, unless `any`. By the event handler alone.
+    /// Counts marks on ids without a waiter, and returns how many are forgiven. Ids that never
+    /// had a waiter are forgiven only if `any`. Called by the event handler alone.
     pub(crate) fn forgive(&self, word: u32, marks: u64, any: bool) -> u32 {
         let Some(word) = self.0.get(word as usize) else {
             return 0;
@@ -139,7 +151,7 @@ impl Table {
 }
 
 impl Word {
-    /// Number `id` got a waiter, or lost its.
+    /// Notes that id `id` has got a waiter, or lost it, and resets its count of stray marks.
     fn begin_anew(&self, id: u32, opens: bool) {
         let bit = 1u64.wrapping_shl(id);
         let (open, closed) = (self.open.load(Relaxed), self.closed.load(Relaxed));
@@ -172,8 +184,8 @@ impl Drop for Table {
             for place in &mut chunk.0 {
                 let waiter = *place.get_mut();
                 if !waiter.is_null() {
-                    // SAFETY: As the invariant of a place says. Whoever may look at
-                    // it borrows the table, and nobody does.
+                    // SAFETY: As the invariant of the table says. All readers borrow the table,
+                    // and `&mut self` shows that there is none.
                     drop(unsafe { Arc::from_raw(waiter.cast_const()) });
                 }
             }

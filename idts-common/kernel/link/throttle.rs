@@ -1,54 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The throttle of a link: a scheduler that caps what this domain's programs move.
+//! The throttle of a link: bounds the rate at which this domain's programs move bytes.
 //!
-//! An endpoint charges before it moves, sleeps for a turn where it is not granted, and
-//! settles afterwards. A module that schedules implements it; in others a link has none.
+//! An endpoint charges before it moves bytes, waits for a turn if the charge is not granted, and
+//! settles afterwards. A module with a scheduler implements it; elsewhere a link has none.
 
 use idts_core::sched::FlowId;
 use kernel::fmt;
 use kernel::prelude::*;
 
-/// A charge was not granted: a turn after this many will be.
+/// A charge that was not granted: the number of turns seen before it, for
+/// [`Throttle::wait_turn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn(pub u32);
 
-/// A charge where there is no cap.
+/// The charge on a link without a cap.
 pub const UNLIMITED: u32 = u32::MAX;
 
-/// Called by endpoints, implemented by whoever schedules a link.
+/// Limits the bytes that this domain's programs move. Called by endpoints, implemented by the
+/// scheduler of a module.
 pub trait Throttle: Send + Sync {
-    /// The scheduler's name for the link.
+    /// The scheduler's id of the link.
     fn flow(&self) -> FlowId;
 
-    /// Charges for `want` bytes, at least 1. Grants so many of them, or [`UNLIMITED`] where
-    /// the cap is gone.
+    /// Charges for `want` bytes, at least 1. Returns how many of them are granted, or
+    /// [`UNLIMITED`] if there is no cap.
     ///
     /// # Errors
-    /// Nothing may move before the next turn.
+    /// Nothing may be moved before the next turn.
     fn charge(&self, want: u32) -> Result<u32, Turn>;
 
-    /// Whether a charge would be granted now; if not, a turn comes.
+    /// Returns whether a charge would be granted now. If not, a turn follows.
     fn may_charge(&self) -> bool;
 
-    /// Ends a charge: gives back what was not used, and pays for what a record was longer.
+    /// Ends a charge: refunds unused bytes, and charges what a record was longer than granted.
     fn settle(&self, charged: u32, used: u32);
 
-    /// Sleeps until there was a turn after `turn`, or `is_over`.
+    /// Sleeps until there is a turn after `turn`, or until `is_over`.
     ///
     /// # Errors
-    /// A signal came.
+    /// `ERESTARTSYS`: a signal came.
     fn wait_turn(&self, turn: Turn, is_over: &dyn Fn() -> bool) -> Result;
 
-    /// Has the next turn told by [`super::Link::tell_turn`].
+    /// Requests a call of [`super::Link::tell_turn`] at the next turn.
     fn arm_turn(&self);
 
-    /// Writes a line `flow_NAME VALUE` for each of the scheduler's counters.
+    /// Writes a line `flow_NAME VALUE` for each counter of the flow.
     ///
     /// # Errors
     /// The formatter's.
     fn report(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
-    /// Wakes all who sleep for a turn, so that they see whether theirs is over.
+    /// Wakes all tasks in [`Self::wait_turn`], so that they check `is_over`.
     fn wake(&self);
 }

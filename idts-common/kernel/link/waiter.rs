@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One end of a channel as the event handler knows it: who waits for what, and whom to
-//! wake.
+//! One end of a channel as the event handler sees it: the conditions that it is armed for, and
+//! the object to wake.
 
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
@@ -14,49 +14,52 @@ use crate::sys::wait::Armed;
 /// The reason of a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken {
-    /// There may be something to read, or an end.
+    /// There may be data to read, or the end of the stream.
     pub read: bool,
-    /// There may be room to write, or an end.
+    /// There may be room to write, or writing has ended.
     pub write: bool,
 }
 
 impl Woken {
-    /// Any reason.
+    /// All reasons.
     pub const ALL: Self = Self {
         read: true,
         write: true,
     };
 }
 
-/// Somebody to wake. The event handler and [`Waiter::kick`] call; an open file, a relay's
-/// end, and a tunnel for its control ring implement it.
+/// An object to wake. Called by the event handler and [`Waiter::kick`]; implemented by an open
+/// file, a relay end, and a tunnel for its control ring.
 pub trait Wake: Send + Sync {
-    /// Wakes everyone who waits for `why`. Called in hard interrupt context, too.
+    /// Wakes all tasks that wait for `why`. Callable in hard interrupt context.
     fn wake(self: ArcBorrow<'_, Self>, why: Woken);
 }
 
-/// Who waits for what at one end of a channel.
+/// The conditions that one end of a channel waits for.
 ///
-/// Whoever wants to be told arms a word, looks once more, and waits until it is
-/// disarmed, which takes no lock.
+/// A task arms the word of a condition, checks the condition once more, and waits until the word
+/// is disarmed. The event handler disarms without a lock.
 pub struct Waiter {
-    /// For something to read.
+    /// Armed for data to read.
     pub(crate) read: Armed,
-    /// For room to write.
+    /// Armed for room to write.
     pub(crate) write: Armed,
-    /// For an end of the peer's, whatever there is to read and to write.
+    /// Armed for a flag of the peer, even while there is data to read and room to write.
     pub(crate) ends: Armed,
-    /// For the tunnel's next turn, where a cap lets nothing move.
+    /// Armed for the next turn of the link's throttle.
     pub(crate) turn: Armed,
-    /// Set once there is somebody. Before that nobody waits.
+    /// The object to wake. Empty before the end has an owner, and then no word is armed.
     whom: SetOnce<Arc<dyn Wake>>,
-    /// Where the lines lie, and what of them was seen.
+    /// The memory of the index blocks, and the words of them that were seen last.
     lines: SharedSlice,
     pub(crate) watch: Watch,
 }
 
 impl Waiter {
-    /// Nobody waits. `lines` are fresh.
+    /// Creates a waiter for `lines`, which are zeroed. No word is armed.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new(lines: SharedSlice, watch: Watch) -> Result<Arc<Self>> {
         let waiter = Self {
             read: Armed::new(),
@@ -70,16 +73,16 @@ impl Waiter {
         Ok(Arc::new(waiter, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Has news told to `whom`, from now on and for ever.
+    /// Sets the object to wake. Only the first call has an effect.
     pub fn belongs_to(&self, whom: Arc<dyn Wake>) {
         self.whom.populate(whom);
     }
 
-    /// The peer says that there are news. How many events they are worth. By the event
-    /// handler alone.
+    /// Handles a mark of the peer: compares the index words and wakes for what changed. Returns
+    /// the number of events that the changes justify. Called by the event handler alone.
     pub(crate) fn on_event(&self, live: &AccessGuard) -> u32 {
-        // First what is new, then who waits for it: whoever is armed after that looks
-        // after that, too.
+        // The words are read before the armed words: a task that arms after that checks its
+        // condition later, and finds the change itself.
         let news = self.watch.compare(&self.lines.words(live));
         if !news.is_none() {
             self.tell_of(news.data || news.flags, news.room || news.flags, news.flags);
@@ -87,16 +90,17 @@ impl Waiter {
         news.worth
     }
 
-    /// Whether the peer published something that this side has not taken.
+    /// Returns whether the peer published data that this side has not consumed.
     pub(crate) fn has_unread(&self, live: &AccessGuard) -> bool {
         self.watch.has_unread(&self.lines.words(live))
     }
 
-    /// There may be news: wakes who waits for some.
+    /// Wakes the tasks whose word is armed, for data, room and flags.
     pub(crate) fn tell(&self) {
         self.tell_of(true, true, true);
     }
 
+    /// Disarms the words that a change concerns, and wakes if one was armed.
     fn tell_of(&self, data: bool, room: bool, ends: bool) {
         let read = data && self.read.disarm();
         let write = room && self.write.disarm();
@@ -109,14 +113,14 @@ impl Waiter {
         }
     }
 
-    /// It is the tunnel's turn: wakes who waits for that.
+    /// Wakes the tasks that are armed for a turn of the throttle.
     pub(crate) fn tell_turn(&self) {
         if self.turn.disarm() {
             self.wake(Woken::ALL);
         }
     }
 
-    /// Wakes everyone, whatever they wait for.
+    /// Wakes all tasks, whatever they wait for.
     pub fn kick(&self) {
         self.read.disarm();
         self.write.disarm();
@@ -125,6 +129,7 @@ impl Waiter {
         self.wake(Woken::ALL);
     }
 
+    /// Wakes the owner, if there is one.
     fn wake(&self, why: Woken) {
         if let Some(whom) = self.whom.as_ref() {
             whom.as_arc_borrow().wake(why);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the event handler knows of a pair of lines: of a channel's, or of the control
-//! ring's. What it makes of that is `idts_core::spurious`'s.
+//! A watch on a pair of index blocks, of a channel or of the control ring: the words that the
+//! event handler saw last. `idts_core::spurious` judges the changes.
 
 use idts_core::mem::SharedMem;
 use idts_core::ring::Lines;
@@ -9,24 +9,24 @@ use idts_core::spurious::{Change, OwnIndices, PeerIndices};
 use idts_core::wire::line;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
-/// A pair of lines, as the handler sees it.
+/// The words of a pair of lines that the handler compares with.
 pub(crate) struct Watch {
     lines: Lines,
     /// Size of the ring that this side reads.
     rx_size: u32,
-    /// This side's own indices, never behind what the peer was told: the ones in the
-    /// line are the peer's to spoil, and the rings' are behind locks.
+    /// This side's own indices, never behind what the peer was told. Private copies, because the
+    /// peer can overwrite the words in the line, and those of the rings are behind locks.
     cons: Atomic<u32>,
     prod: Atomic<u32>,
-    /// What the handler saw last. It alone writes it, and for one pair of lines one
-    /// handler alone runs at a time.
+    /// The peer's words that the handler saw last. It alone writes them, and a pair of lines has
+    /// one handler, which does not run in parallel with itself.
     seen_prod: Atomic<u32>,
     seen_cons: Atomic<u32>,
     seen_flags: Atomic<u32>,
 }
 
 impl Watch {
-    /// Of fresh lines.
+    /// Creates a watch on zeroed lines.
     pub(crate) const fn new(lines: Lines, rx_size: u32) -> Self {
         Self {
             lines,
@@ -39,32 +39,33 @@ impl Watch {
         }
     }
 
-    /// This side is about to publish up to `prod`.
+    /// Notes that this side is about to publish up to `prod`.
     #[inline]
     pub(crate) fn publishes(&self, prod: u32) {
         self.prod.store(prod, Relaxed);
     }
 
-    /// This side is about to give back up to `cons`.
+    /// Notes that this side is about to release up to `cons`.
     #[inline]
     pub(crate) fn releases(&self, cons: u32) {
         self.cons.store(cons, Relaxed);
     }
 
-    /// Whether the peer published what this side has not taken.
+    /// Returns whether the peer published data that this side has not consumed.
     pub(crate) fn has_unread<M: SharedMem>(&self, words: &M) -> bool {
         words.load(self.lines.peer.wrapping_add(line::PROD)) != self.cons.load(Relaxed)
     }
 
-    /// Whether a ring of `size` bytes that this side writes has `want` bytes of room. An
-    /// index that cannot be so counts as room: the writer finds the violation.
+    /// Returns whether a ring of `size` bytes that this side writes has `want` bytes of room. An
+    /// invalid index counts as room: the writer finds the violation.
     pub(crate) fn has_room<M: SharedMem>(&self, words: &M, size: u32, want: u32) -> bool {
         let cons = words.load(self.lines.peer.wrapping_add(line::CONS));
         let used = self.prod.load(Relaxed).wrapping_sub(cons);
         used > size || size.wrapping_sub(used) >= want
     }
 
-    /// What is new in the peer's line. By the handler alone.
+    /// Compares the peer's line with the words seen last, and accepts the new ones. Called by
+    /// the handler alone.
     pub(crate) fn compare<M: SharedMem>(&self, words: &M) -> Change {
         let peer = |field| words.load_acquire(self.lines.peer.wrapping_add(field));
         let cons_before = self.cons.load(Acquire);

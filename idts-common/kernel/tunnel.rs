@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A tunnel: the pair of domains, on top of their [`crate::link`].
+//! A tunnel: the control connection to one peer domain, on top of their [`crate::link`].
 //!
-//! [`setup`] brings it up and takes it down, as [`negotiate`] has it; messages
-//! move in [`control`], channels open and close in [`open`]; the parts of the two sides are
-//! a tunnel's [`role`]: [`granter`], [`mapper`], or [`loopback`] for both ends in one domain.
-//! The parties around a tunnel are in [`host`]. Channels move their data without coming
-//! here. The order of locks is in docs/locking.md.
+//! [`setup`] sets it up and tears it down, as [`negotiate`] agrees with the peer. [`control`]
+//! moves messages, [`open`] opens and closes channels. The two sides differ by their [`role`]:
+//! [`granter`], [`mapper`], or [`loopback`] for both ends in one domain. [`host`] has the traits
+//! of the parties around a tunnel. Channels move data without the tunnel. docs/locking.md has
+//! the order of locks.
 
 mod channels;
 mod control;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The control queue: messages out, messages in.
+//! The control queue: sending and receiving messages.
 //!
-//! Their content is for [`super::open`] and the roles. Messages wait in a box of our own
-//! while the ring has no slot; they are handled on a work queue, for handling
-//! may sleep.
+//! [`super::open`] and the roles interpret them. Messages wait in an outbox while the ring has
+//! no free slot. A work queue handles incoming ones, because that may sleep.
 
 use idts_core::error::Violation;
 use idts_core::wire::{Slot, CHANNELS};
@@ -19,22 +18,23 @@ use crate::link::CONTROL;
 use crate::sys::errno::Errno;
 use crate::sys::work;
 
-/// Messages handled before the worker lets others run.
+/// Messages that the worker handles before it yields.
 const BATCH: usize = 64;
-/// Messages that may wait for a slot before we stop listening to the peer: one
-/// that does not read its ring cannot make us hoard answers. A peer that keeps
-/// the rules never drives us there, with an answer and a CLOSED for every channel
-/// and some for segments and requests; otherwise two sides that both close
-/// everything would both stop listening, for ever.
+/// Length of the outbox at which this side stops reading messages, so that a peer that does not
+/// read its ring cannot make it hoard answers.
+///
+/// A peer that keeps the rules never gets there: the bound has room for an answer and a CLOSED
+/// for every channel, and some for segments and requests. A smaller one could make two sides
+/// that both close everything stop reading for ever.
 const OUTBOX_MAX: usize = 2 * CHANNELS as usize + 512;
-/// An outbox that was longer gives its memory back once it is empty.
+/// Capacity above which an empty outbox frees its memory.
 const OUTBOX_KEPT: usize = 256;
 
 impl Tunnel {
     /// Queues a message; [`Self::flush`] sends it.
     pub(super) fn post(&self, inner: &mut Inner, slot: Slot) {
         if inner.outbox.push(slot, GFP_KERNEL).is_err() {
-            // A message that cannot be kept would leave both sides waiting.
+            // A lost message would leave both sides waiting.
             if self.link.may_log() {
                 pr_err!("domain {}: out of memory, tunnel closed\n", self.peer);
             }
@@ -44,8 +44,8 @@ impl Tunnel {
         }
     }
 
-    /// Sends what there are slots for. The rest goes when the peer says that it
-    /// took some.
+    /// Sends messages while the ring has free slots. An event for the slots that the peer frees
+    /// continues with the rest.
     pub(super) fn flush(&self, inner: &mut Inner) {
         let Some(live) = self.link.gate.try_access() else {
             return;
@@ -89,7 +89,7 @@ impl Tunnel {
             self.link.notify(&live, CONTROL);
         }
         drop(live);
-        // Freeing as much may sleep.
+        // Outside the gate, because freeing so much may sleep.
         if inner.outbox.is_empty() && inner.outbox.capacity() > OUTBOX_KEPT {
             inner.outbox = KVVec::new();
         }
@@ -98,12 +98,16 @@ impl Tunnel {
         }
     }
 
+    /// Schedules the work that handles messages.
     pub(crate) fn schedule(self: &Arc<Self>) {
-        // Already scheduled is fine: the worker looks at everything.
+        // A worker that is already scheduled finds all messages.
         let _ = work::queue().enqueue::<_, 0>(self.clone());
     }
 
-    /// Takes the next message, if there is one and room for its answers.
+    /// Receives the next message, if there is one and the outbox has room for the answers.
+    ///
+    /// # Errors
+    /// The violation in the ring's indices or slots.
     fn next_message(&self, inner: &mut Inner) -> Result<Option<Slot>, Violation> {
         if inner.outbox.len() >= OUTBOX_MAX {
             return Ok(None);
@@ -127,7 +131,7 @@ impl Tunnel {
         }))
     }
 
-    /// Asks for an event at the next message; `true`: there is one already.
+    /// Requests an event for the next message. Returns true if there is one already.
     fn arm(&self, inner: &mut Inner) -> Result<bool, Violation> {
         let Some(live) = self.link.gate.try_access() else {
             return Ok(false);
@@ -139,8 +143,8 @@ impl Tunnel {
         Ok(there && inner.outbox.len() < OUTBOX_MAX)
     }
 
-    /// Handles messages until there are none, or so many looks for one are counted
-    /// off; `true`: there is more to do.
+    /// Handles messages until there are none, or until the budget `most` is used up. Returns
+    /// true if there are more.
     fn pump(self: &Arc<Self>, inner: &mut Inner, most: &mut usize) -> Result<bool, Violation> {
         while *most > 0 {
             *most = most.saturating_sub(1);
@@ -160,17 +164,16 @@ impl Tunnel {
 }
 
 impl Tunnel {
-    /// Handles the messages that there are, but not too many at once; `true`:
-    /// there are more.
+    /// Handles up to [`BATCH`] messages. Returns true if there are more.
     fn handle_batch(self: &Arc<Self>) -> bool {
         let mut most = BATCH;
         self.handle(&mut most)
     }
 
-    /// The same with `most` looks, which are counted off.
+    /// Handles up to `most` messages and deducts them. Returns true if there are more.
     pub(crate) fn handle(self: &Arc<Self>, most: &mut usize) -> bool {
         let mut inner = self.inner.lock();
-        // A process that helps does not pay for messages.
+        // No cgroup is charged for messages: the process that handles them inline does not pay.
         let more = match self.link.too_many_broken() {
             Some(violation) => Err(violation),
             None => payer::charge(None, || self.pump(&mut inner, most)),
@@ -181,18 +184,20 @@ impl Tunnel {
         })
     }
 
-    /// There are messages, says an event handler.
+    /// Handles an event of the control ring: the inline processor takes the messages, or else
+    /// the worker.
     pub(super) fn tell_of_mail(self: &Arc<Self>) {
         self.mail.store(1, Release);
         if self.services.inline.call() {
-            // It may have to wait for the CPU.
+            // The processor may have to wait for its CPU, so the worker follows after a tick.
             let _ = work::queue().enqueue_delayed::<_, 1>(self.clone(), 1);
         } else {
             self.schedule();
         }
     }
 
-    /// Whether there are messages that nobody has taken; now somebody has.
+    /// Takes over the messages. Returns false if there are none, or another thread has taken
+    /// them over.
     pub(crate) fn takes_mail(&self) -> bool {
         self.mail.load(Relaxed) != 0 && self.mail.xchg(0, Full) != 0
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The granter: it alone gives channels numbers and slices, and grows the region that they
-//! lie in. The front, on the wire.
+//! The granter: the side that allocates ids and slices for channels, and grows and shrinks the
+//! region. On the wire it is the front.
 
 use idts_core::error::Violation;
 use idts_core::opening::{allocate, windows_for, Event, Placement};
@@ -28,24 +28,28 @@ use crate::sys::clock::clock;
 use crate::sys::errno::Errno;
 use crate::sys::work;
 
-/// Windows that are asked for ahead of need, at most: 1 MiB, so that many small
-/// channels do not mean many segments, and leave room for large rings.
+/// Most windows that are granted ahead of need: 1 MiB, so that many small channels do not use up
+/// the segments, and large rings still fit.
 const AHEAD_MAX: usize = 16;
 
-/// Between two looks at idle segments.
+/// Period of the checks for idle segments, in milliseconds.
 const TRIM_MS: u32 = 100;
 
-/// How long a segment stays idle before it is given back, in milliseconds.
+/// How long a segment stays idle before it is retired, in milliseconds.
 static IDLE_MS: Atomic<u32> = Atomic::new(0);
 
-/// Sets how long this module's segments stay idle.
+/// Sets how long this module's segments stay idle before they are retired.
 pub fn keep_idle(ms: u32) {
     IDLE_MS.store(ms, Relaxed);
 }
 
-/// Opening channels.
+/// Opening of channels.
 impl Tunnel {
     /// Begins to open a channel for an attempt of this domain.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: a limit is reached, or there is no memory. The attempt is told
+    /// nothing.
     pub(super) fn ask_mapper(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -77,6 +81,10 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Handles a message of the mapper.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
     pub(super) fn hear_mapper(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -95,18 +103,19 @@ impl Tunnel {
         }
     }
 
+    /// Sends REFUSE for a request of the mapper.
     fn refuse(&self, inner: &mut Inner, tag: u32, why: Refusal) {
         self.link.stats.refused.add(1);
         self.post(inner, FrontMessage::Refuse { tag, why }.encode());
     }
 
-    /// Places what waits, in order, as far as there is room; asks for more room, or
-    /// refuses, where there is none.
+    /// Places the pending openings in order while there is room. Without room it grows the
+    /// region, or refuses.
     pub(super) fn place_all(self: &Arc<Self>, inner: &mut Inner) {
         self.go_on_placing(inner, Placement::Allocate);
     }
 
-    /// Goes on with the first opening that waits, and then with the next ones.
+    /// Continues with the first pending opening, from step `next` on, and then with the others.
     fn go_on_placing(self: &Arc<Self>, inner: &mut Inner, mut next: Placement) {
         while let Some(pending) = inner.channels.pending.first() {
             let Request {
@@ -145,7 +154,7 @@ impl Tunnel {
         }
     }
 
-    /// The mapper asks for a channel, for whoever listens here.
+    /// Handles REQUEST: the mapper wants a channel to an acceptor here.
     fn requested(self: &Arc<Self>, inner: &mut Inner, request: Request) {
         match self.take_request(inner, request) {
             Err(why) => self.refuse(inner, request.tag, why),
@@ -153,12 +162,16 @@ impl Tunnel {
         }
     }
 
+    /// Charges a request and adds it to the pending openings.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
     fn take_request(&self, inner: &mut Inner, request: Request) -> Result<(), Refusal> {
         let Request { ports, domain, .. } = request;
         let sizes = [request.front_size, request.back_size];
         let rings = self.charge_acceptor(ports, domain, sizes)?;
         let no_space = |_| Refusal::NoSpace;
-        // Askers in the mapper's own domain were counted there, by user.
+        // The mapper counts requesters in its own domain, by user.
         let question = match domain {
             0 => None,
             domain => Some(self.ask(inner, Requester::Domain(domain as u16))),
@@ -177,7 +190,7 @@ impl Tunnel {
         self.pend(inner, asked).map_err(no_space)
     }
 
-    /// Ends an opening that cannot be placed.
+    /// Refuses an opening that cannot be placed.
     fn turn_down(&self, inner: &mut Inner, pending: PendingOpen, why: Refusal) {
         if why == Refusal::NoSpace {
             self.link.stats.no_space.add(1);
@@ -253,7 +266,7 @@ impl Tunnel {
         self.post(inner, FrontMessage::Open(open).encode());
     }
 
-    /// The mapper's answer to an opening of ours.
+    /// Handles OPENED or REFUSED, the mapper's answer to an OPEN.
     fn answered(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -274,10 +287,10 @@ impl Tunnel {
     }
 }
 
-/// Growing and shrinking the region.
+/// Growing and shrinking of the region.
 impl Tunnel {
-    /// As the granter: offers the first segment. Not before both sides are connected: a
-    /// mapper that starts anew before finds an unused control page.
+    /// Granter: offers the first segment. Only once both sides are connected, because a mapper
+    /// that restarts before that has to find an unused control page.
     pub(super) fn grow_first(&self) -> Result {
         let mut inner = self.inner.lock();
         match inner.role {
@@ -286,7 +299,11 @@ impl Tunnel {
         }
     }
 
-    /// Grows the region by `need` windows or more.
+    /// Grows the region by `need` windows, or by twice the newest segment if that is more, at
+    /// most [`AHEAD_MAX`].
+    ///
+    /// # Errors
+    /// `ENOSPC`: no segment number is free, or `need` is too large. `ENOMEM`.
     fn grow(&self, inner: &mut Inner, need: u32) -> Result {
         let ahead = inner
             .segments
@@ -301,6 +318,9 @@ impl Tunnel {
     }
 
     /// Grants a segment of `count` windows and offers it to the mapper.
+    ///
+    /// # Errors
+    /// As [`Self::grow`].
     fn grow_by(&self, inner: &mut Inner, need: u32, count: u32) -> Result {
         let number = inner.segments.vacant().ok_or(ENOSPC)?;
         if count > SEGMENT_WINDOWS {
@@ -330,7 +350,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The mapper mapped the new segment, or could not.
+    /// Handles SEGMENT: the mapper has mapped the new segment, or cannot.
     fn segment(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -348,7 +368,7 @@ impl Tunnel {
                 granter.used_now(number);
             }
             self.place_all(inner);
-            // Who wanted it may have given up.
+            // The opening that needed it may be gone by now.
             self.trim_later(inner);
             return Ok(());
         }
@@ -357,7 +377,7 @@ impl Tunnel {
         }
         let waits = !inner.channels.pending.is_empty();
         let next = match Placement::after_unmapped(waits, windows, need) {
-            // Not more than is needed: asking for as much again would fail again.
+            // Not more than is needed: another try with as much would fail, too.
             Placement::Grow => {
                 Placement::Grow.after(self.grow_by(inner, need, need).is_ok(), false)
             }
@@ -367,8 +387,8 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Has segments looked at that are idle. They are kept for a while, so that opening
-    /// and closing in turns costs no grants.
+    /// Schedules the check for idle segments, if there are any. They are kept for a while, so
+    /// that a program that opens and closes in turns needs no new grants.
     pub(super) fn trim_later(self: &Arc<Self>, inner: &mut Inner) {
         let idle = (1..SEGMENTS).any(|n| inner.book.is_idle(n));
         let Some(granter) = inner.role.as_granter() else {
@@ -380,12 +400,14 @@ impl Tunnel {
         }
     }
 
+    /// Schedules the next check.
     fn trim_soon(self: &Arc<Self>) {
         let delay = msecs_to_jiffies(TRIM_MS);
         let _ = work::queue().enqueue_delayed::<_, 2>(self.clone(), delay);
     }
 
-    /// Gives segments back that have been idle for long. Says whether others may become so.
+    /// Retires the segments that have been idle for long. Returns true if a later check is
+    /// needed.
     fn trim(&self) -> bool {
         let mut inner = self.inner.lock();
         let age = u64::from(IDLE_MS.load(Relaxed)).saturating_mul(1_000_000);
@@ -397,8 +419,8 @@ impl Tunnel {
         more
     }
 
-    /// Gives back all segments but the first that have been idle for `age`
-    /// nanoseconds. Says whether idle ones are left.
+    /// Retires all segments but the first that have been idle for `age` nanoseconds. Returns
+    /// true if idle ones are left.
     fn shrink(&self, inner: &mut Inner, age: u64) -> bool {
         let now = clock();
         let mut left = false;
@@ -419,17 +441,16 @@ impl Tunnel {
         left
     }
 
-    /// Gives idle segments back at once, for something else needs their room. Says whether
-    /// some of it will be there.
+    /// Retires idle segments at once to make room. Returns true if some are being retired.
     fn make_room(&self, inner: &mut Inner) -> bool {
         self.shrink(inner, 0);
         inner.role.as_granter().is_some_and(|g| g.retiring > 0)
     }
 
-    /// The mapper unmapped a segment.
+    /// Handles RETIRED: the mapper has unmapped a segment.
     fn retired(self: &Arc<Self>, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
         let granter = inner.role.as_granter().ok_or(Violation::Segment)?;
-        // What the book has is in use, and what is growing was not mapped yet.
+        // Reject RETIRED for a segment that is still allocated, or not mapped yet.
         let growing = granter.growing.as_ref().map(|g| g.number);
         if inner.book.has_segment(segment) || growing == Some(segment) {
             return Err(Violation::Segment);
@@ -442,9 +463,9 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Gives back a segment in which no slice is in use. Its channels are in the
-    /// table no more, but an event handler that found one there may still look at its
-    /// lines, for the gate is open.
+    /// Frees the windows of a segment without slices in use, after a grace period. Its channels
+    /// have left the table, but an event handler that found one there may still read its lines,
+    /// because the gate is open.
     pub(super) fn drop_windows(&self, windows: Windows) {
         wait_for_readers();
         segments::give_back(windows, &self.services.reclaim);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A tunnel and the parties around it: its module, those who ask it for channels, those who
-//! take channels that the peer opens.
+//! The traits between a tunnel and the parties around it: its module, the openers that request
+//! channels, and the acceptors of channels that the peer opens.
 //!
 //! | trait | called by | implemented by |
 //! |---|---|---|
-//! | [`Carrier`] | openers, whoever owes an answer | a tunnel |
-//! | [`Opener`] | tunnels, timeouts, a router | an endpoint, a relay's end |
+//! | [`Carrier`] | openers, a broker that owes an answer | a tunnel |
+//! | [`Opener`] | tunnels, timeouts, a router | an endpoint, a relay end |
 //! | [`Acceptor`] | tunnels | an endpoint that listens |
 //! | [`Host`] | tunnels | the module's context, with its router |
 
@@ -19,20 +19,20 @@ use super::payer::Payer;
 use crate::channel::Channel;
 use crate::sys::errno::Errno;
 
-/// A channel that somebody asks for.
+/// A request for a channel.
 #[derive(Clone, Copy)]
 pub struct OpenRequest {
-    /// Ports, from the asker's view.
+    /// Ports, from the requester's point of view.
     pub ports: Ports,
-    /// Size of the ring that the asker will write.
+    /// Size of the ring that the requester writes.
     pub tx: u32,
-    /// Size of the ring that the asker will read.
+    /// Size of the ring that the requester reads.
     pub rx: u32,
-    /// For a granter the domain that is wanted, for a mapper the domain that asks.
+    /// In a granter the target domain, in a mapper the domain that requests.
     pub domain: u32,
-    /// What the channel carries.
+    /// The kind of the channel.
     pub kind: Kind,
-    /// The group, or the alias of the domain, where one is wanted.
+    /// The group, or the alias of the target domain, if there is one.
     pub name: Option<Name>,
 }
 
@@ -48,53 +48,53 @@ impl OpenRequest {
     }
 }
 
-/// Opens channels for others.
+/// A connection to a peer on which openers open channels.
 pub trait Carrier: Send + Sync {
-    /// Begins to open a channel for an attempt, which is told of the answer later, or
-    /// before this returns.
+    /// Begins to open a channel for an attempt. The answer to the attempt may come before this
+    /// returns.
     ///
     /// # Errors
-    /// The attempt is told nothing: the tunnel is gone, or a limit is met.
+    /// The tunnel is gone, or a limit is reached. The attempt gets no other answer.
     fn connect(
         self: ArcBorrow<'_, Self>,
         attempt: &Attempt,
         request: OpenRequest,
     ) -> Result<(), Errno>;
 
-    /// Nobody waits for an attempt any more. An answer that comes later closes the
-    /// channel at once.
+    /// Abandons an attempt: a channel that is accepted later is closed at once.
     fn abandon(&self, attempt: &Attempt);
 
-    /// Gives the peer the answer that [`Host::broker`] owes it. Nothing is said once the
-    /// tunnel was stopped.
+    /// Sends the peer the answer that [`Host::broker`] owes it. Does nothing once the tunnel was
+    /// stopped.
     fn answer(self: ArcBorrow<'_, Self>, id: ChannelId, refusal: Option<Refusal>);
 }
 
-/// Asks for channels, one after the other. Each time is an attempt with a number of its
-/// own, so that a late answer is never taken for the next one's.
+/// An opener of channels, one after the other. Each attempt has its own number, so that a late
+/// answer is never taken for that of the next one.
 ///
-/// All but [`Self::give_up`] may be called under the tunnel's lock.
+/// All functions but [`Self::give_up`] may be called under the tunnel's lock.
 pub trait Opener: Send + Sync {
-    /// The peer accepted. `false`: nobody waits, and the channel is the caller's to close.
+    /// The peer accepted. Returns false if the attempt is over, and then the caller closes the
+    /// channel.
     fn opened(self: ArcBorrow<'_, Self>, attempt: u32, channel: &Arc<Channel>) -> bool;
 
     /// The attempt failed.
     fn refused(self: ArcBorrow<'_, Self>, attempt: u32, errno: Errno);
 
-    /// Whether an answer to the attempt is awaited.
+    /// Returns whether the attempt still waits for its answer.
     fn awaits(&self, attempt: u32) -> bool;
 
-    /// An attempt that waited for a tunnel has one now. `false`: nobody waits any more.
+    /// An attempt that waited for a tunnel has one now. Returns false if the attempt is over.
     fn has_tunnel(&self, attempt: u32, tunnel: &Arc<dyn Carrier>) -> bool;
 
-    /// Nobody waits for the attempt any more.
+    /// Ends the attempt with an errno, and abandons its request.
     fn give_up(self: ArcBorrow<'_, Self>, attempt: u32, errno: Errno);
 
-    /// The account that pays; none for what no program of this domain asked for.
+    /// The account that pays. None: no program of this domain made the request.
     fn payer(&self) -> Option<&Arc<Payer>>;
 }
 
-/// An attempt of an opener, as those know it who are to answer.
+/// An attempt of an opener, held by the parties that may answer it.
 #[derive(Clone)]
 pub struct Attempt {
     opener: Arc<dyn Opener>,
@@ -102,7 +102,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Attempt `number` of `opener`.
+    /// Creates the handle of attempt `number` of `opener`.
     pub fn new(opener: Arc<dyn Opener>, number: u32) -> Self {
         Self { opener, number }
     }
@@ -134,86 +134,87 @@ impl Attempt {
         self.opener.payer()
     }
 
-    /// Asks a tunnel. The answer comes later, or before this returns.
+    /// Requests a channel from a tunnel. The answer may come before this returns.
     pub fn ask(&self, tunnel: &Arc<dyn Carrier>, request: OpenRequest) {
         if let Err(errno) = tunnel.as_arc_borrow().connect(self, request) {
             self.refused(errno);
         }
     }
 
-    /// Goes on with a tunnel that the attempt waited for.
+    /// Continues an attempt that waited for a tunnel.
     pub fn go_on(&self, tunnel: &Arc<dyn Carrier>, request: OpenRequest) {
         if self.opener.has_tunnel(self.number, tunnel) {
             self.ask(tunnel, request);
         }
     }
 
-    /// Whether both are the same.
+    /// Returns whether both are the same attempt.
     pub fn is(&self, other: &Attempt) -> bool {
         self.is_of(&*other.opener) && self.number == other.number
     }
 
-    /// Whether it is one of `opener`'s.
+    /// Returns whether it is an attempt of `opener`.
     pub(crate) fn is_of(&self, opener: &dyn Opener) -> bool {
         core::ptr::addr_eq(&raw const *self.opener, &raw const *opener)
     }
 }
 
-/// Takes channels that a peer opens to a port.
+/// Accepts channels that a peer opens to a port.
 pub trait Acceptor: Send + Sync {
     /// The account that pays for the channel's rings.
     fn payer(&self) -> Option<&Arc<Payer>>;
 
-    /// The largest ring that it takes.
+    /// The largest ring that it accepts.
     fn max_ring(&self) -> u32;
 
     /// Takes a channel. May be called under the tunnel's lock.
     ///
     /// # Errors
-    /// Nobody listens, there are too many, or no memory: the channel is the caller's still.
+    /// It does not listen, its backlog is full, or there is no memory: the caller keeps the
+    /// channel.
     fn offer(&self, channel: &Arc<Channel>) -> Result<(), Refusal>;
 }
 
-/// A program of this domain that is to be in a group.
+/// A program of this domain that joins a group.
 pub struct LocalMember {
     /// The group.
     pub name: Name,
     /// [`Kind::Publish`] or [`Kind::Subscribe`].
     pub kind: Kind,
-    /// Options of the group, as the source of an OPEN has them.
+    /// Options of the group, encoded as in the source port of an OPEN.
     pub options: u32,
-    /// The program's attempt, which is told the answer.
+    /// The program's attempt, which gets the answer.
     pub attempt: Attempt,
-    /// The end that the program gets.
+    /// The program's end of the channel.
     pub channel: Arc<Channel>,
 }
 
-/// The module that a tunnel belongs to.
+/// The module that a tunnel belongs to: its ports, limits, rights and broker.
 pub trait Host: Send + Sync {
-    /// The acceptor at `port` for a channel from domain `peer`, the larger ring of which
-    /// has `ring` bytes.
+    /// Returns the acceptor at `port` for a channel from domain `peer`, whose larger ring has
+    /// `ring` bytes.
     ///
     /// # Errors
-    /// Nobody listens there, or not for so large a ring.
+    /// No acceptor listens there for this domain, or not for so large a ring.
     fn listener(&self, port: u32, peer: u16, ring: u32) -> Result<Arc<dyn Acceptor>, Refusal>;
 
-    /// The limits of a peer.
+    /// Returns the limits of a peer.
     fn limits(&self, peer: u16) -> DomainSettings;
 
-    /// The domain behind an alias.
+    /// Returns the domain with an alias.
     fn resolve(&self, alias: &Name) -> Option<u16>;
 
-    /// Whether policy lets `peer` open a channel: to a group, if there is one.
+    /// Returns whether policy allows `peer` to open a channel, to `group` if there is one.
     fn may_open(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool;
 
-    /// Whether policy takes from `peer` a channel that it has.
+    /// Returns whether policy revokes a channel that `peer` has.
     fn lost_right(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool;
 
-    /// Takes the near end of a channel that the peer opened to another domain, or to a
-    /// group. `tunnel` is owed a call of [`Carrier::answer`].
+    /// Takes the near end of a channel that the peer opened to another domain, or to a group.
+    /// [`Carrier::answer`] must be called on `tunnel` later.
     ///
     /// # Errors
-    /// Nothing is owed.
+    /// The channel is refused, and no answer is owed.
     fn broker(
         &self,
         tunnel: Arc<dyn Carrier>,
@@ -222,10 +223,9 @@ pub trait Host: Send + Sync {
         group: Option<Name>,
     ) -> Result<(), Refusal>;
 
-    /// Takes the far end of a channel of this domain with itself into a group. An answer to
-    /// the attempt is owed.
+    /// Takes the far end of a loopback channel into a group. The attempt must be answered later.
     ///
     /// # Errors
-    /// Nothing is owed.
+    /// The channel is refused, and no answer is owed.
     fn join(&self, far: &Arc<Channel>, member: LocalMember) -> Result<(), Refusal>;
 }

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inline processing: a process that waits for a control message's effect handles the
-//! messages itself meanwhile, which saves a wake-up.
+//! Inline processing: a task that waits for a control message processes the control ring itself,
+//! which saves a wake-up.
 //!
-//! One process at a time is the module's inline processor, for all tunnels. An event handler
-//! leaves a mark on its tunnel and calls the processor; without one it wakes the
-//! worker, as it does in any case a little later, for a process must not hold others
-//! up.
+//! One task at a time is the module's inline processor, for all tunnels. An event handler marks
+//! its tunnel and calls the processor. Without one it wakes the worker. The worker also follows
+//! a little later in any case, because a task must not hold up others.
 //!
-//! Other domains send what it handles, on its own time, and while it holds a tunnel's lock
-//! others wait for it. So it handles no more in one wait than the answer that it waits for
-//! may be behind, and a process whose priority is below normal handles none at all; the rest
-//! is the worker's.
+//! Other domains decide how much there is to process, which costs the task time, and others wait
+//! for the tunnel's lock meanwhile. So one wait processes at most [`LOOKS_MAX`] messages, about
+//! as many as may precede its answer, and a task with less than normal priority none; the worker
+//! does the rest.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
@@ -21,29 +20,28 @@ use crate::sys::busy_poll::BusyPoll;
 use crate::sys::clock::ticks;
 use crate::sys::wait::{Armed, Awaited, WaitQueue, Woken};
 
-/// Looks for a message of a process in one wait, at most. That of a connect or an
-/// accept alone takes a handful.
+/// Most attempts to receive a message in one wait. A connect or an accept alone takes a handful.
 const LOOKS_MAX: usize = 128;
 
-/// The messages that wait. The module's list of tunnels implements it.
+/// The tunnels with messages. Implemented by the module's registry.
 pub(crate) trait Pending {
-    /// Handles messages with so many looks for one, which are counted off.
+    /// Handles messages, with at most `looks` attempts to receive one, which are deducted.
     fn process(&self, looks: &mut usize);
 
-    /// Leaves messages to the tunnels' workers.
+    /// Leaves the remaining messages to the tunnels' workers.
     fn leave_to_workers(&self);
 }
 
 /// The inline processor of a module.
 #[pin_data]
 pub(crate) struct Inline {
-    /// A process is the processor.
+    /// Set while a task is the processor.
     taken: Atomic<bool>,
-    /// It may be called.
+    /// Armed while the processor can be called.
     call: Armed,
     /// The CPU of the last call.
     cpu: Atomic<u32>,
-    /// How it waits.
+    /// The busy-poll state of the processor's waits.
     busy_poll: BusyPoll,
     #[pin]
     queue: WaitQueue,
@@ -57,7 +55,7 @@ struct Runner<'a> {
 
 impl Drop for Runner<'_> {
     fn drop(&mut self) {
-        // A call that found no look is the worker's.
+        // A call that the processor has not handled is left to the worker.
         if !self.inline.call.disarm() {
             self.pending.leave_to_workers();
         }
@@ -66,7 +64,7 @@ impl Drop for Runner<'_> {
 }
 
 impl Inline {
-    /// Without a processor.
+    /// Creates the state without a processor.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             taken: Atomic::new(false),
@@ -77,8 +75,8 @@ impl Inline {
         })
     }
 
-    /// There are messages on a tunnel that is marked. `false`: nobody takes them.
-    /// Called in hard interrupt context.
+    /// Calls the processor for a tunnel that is marked. Returns false if there is none to call.
+    /// Callable in hard interrupt context.
     pub(crate) fn call(&self) -> bool {
         let called = self.call.disarm();
         if called {
@@ -88,13 +86,13 @@ impl Inline {
         called
     }
 
-    /// Has the processor see whether it still waits.
+    /// Wakes the processor, so that it checks its own wait.
     pub(crate) fn wake(&self) {
         self.queue.wake_all();
     }
 
-    /// Waits until `news` come by whoever handles messages, at most for `jiffies`,
-    /// and handles some of `pending` meanwhile. `None`: another process does that.
+    /// Waits for `news`, at most for `jiffies`, and handles some messages of `pending`
+    /// meanwhile. Returns `None` if another task is the processor, or this one may not be.
     pub(crate) fn wait(
         &self,
         pending: &dyn Pending,
@@ -113,6 +111,7 @@ impl Inline {
         Some(self.wait_as(runner, news, jiffies))
     }
 
+    /// The wait of the processor.
     fn wait_as(
         &self,
         runner: Runner<'_>,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A loopback tunnel, of a domain with itself: both ends of its channels are here.
+//! A loopback tunnel, from a domain to itself: both ends of its channels are here.
 //!
-//! It has no peer, no grants and no events: a notification looks the other end
-//! up. Its channels' numbers go in pairs, which differ in the lowest bit.
+//! It has no peer, no grants and no events: a notification looks up the other end in the table.
+//! The ids of a channel's two ends differ in the lowest bit.
 
 use idts_core::negotiation::Negotiated;
 use idts_core::opening::Event;
@@ -27,17 +27,17 @@ use crate::region::segments::Pages;
 use crate::sys::errno::Errno;
 use crate::sys::test_override;
 
-/// The memory of both ends of a channel, as long as one of them is there.
+/// The memory of a channel, kept until both ends are gone.
 struct Local {
     _pages: KVec<LocalPages>,
-    /// Whoever asked for the channel pays.
+    /// Charged to the requester.
     _rings: Rings,
 }
 
-/// Both ends of a channel: the asker's, the other.
+/// Both ends of a channel: the requester's, then the other.
 type Pair = (Arc<Channel>, Arc<Channel>);
 
-/// Pages of a ring, and their pieces twice, for both ends.
+/// Allocates a ring and maps it for both ends.
 fn ring(size: u32, pages: &mut KVec<LocalPages>) -> Result<(RingMemory, RingMemory)> {
     let mut pieces: [KVec<SharedSlice>; 2] = [KVec::new(), KVec::new()];
     let mut left = size;
@@ -54,7 +54,7 @@ fn ring(size: u32, pages: &mut KVec<LocalPages>) -> Result<(RingMemory, RingMemo
 }
 
 impl Tunnel {
-    /// The tunnel of this domain, `own`, with itself.
+    /// Creates the tunnel of this domain, `own`, to itself.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -70,7 +70,7 @@ impl Tunnel {
         Self::new(None, own, services, host, parts)
     }
 
-    /// A new channel, both ends of it; the cgroup that is charged at the time pays.
+    /// Creates both ends of a channel, at the cost of the cgroup that is charged at the time.
     fn pair(self: &Arc<Self>, request: &OpenRequest, rings: Rings) -> Result<Pair> {
         let mut pages = KVec::new();
         let lines = LocalPages::new(PAGE)?;
@@ -130,7 +130,10 @@ impl Tunnel {
         Ok((ours, theirs))
     }
 
-    /// Opens a channel for a local program to an acceptor, or to a group, here.
+    /// Opens a channel for a local program to an acceptor or a group of this domain.
+    ///
+    /// # Errors
+    /// The reason of the refusal. The attempt gets no other answer.
     pub(super) fn connect_loopback(
         self: &Arc<Self>,
         attempt: &Attempt,
@@ -162,13 +165,13 @@ impl Tunnel {
             (None, None) => return Ok(()),
         };
         let result = match taken {
-            // The group answers.
+            // The group gives the answer.
             Ok(false) => return Ok(()),
             Ok(true) => {
                 self.link.stats.opened.add(1);
                 match attempt.opened(&ours) {
                     true => return Ok(()),
-                    // A program that has given up leaves as if it had closed.
+                    // An attempt that is over ends as if its program had closed the channel.
                     false => Errno::ConnReset,
                 }
             }
@@ -180,7 +183,7 @@ impl Tunnel {
     }
 }
 
-/// The entry of one end.
+/// The table entry of one end.
 fn entry(id: ChannelId, channel: Arc<Channel>) -> ChannelEntry {
     ChannelEntry {
         open: Open {

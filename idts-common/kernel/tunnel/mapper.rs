@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mapper: it checks every placement against its own book, then the rights of the
-//! granter's domain, and finds whoever is to take the channel. The back, on the wire.
+//! The mapper: the side that maps the granter's memory, checks every placement against its own
+//! allocator, then the rights of the granter's domain, and finds the taker of the channel. On
+//! the wire it is the back.
 
 use idts_core::error::Violation;
 use idts_core::opening::{self, Event};
@@ -24,9 +25,13 @@ use crate::region::segments::Pages;
 use crate::sys::errno::Errno;
 use crate::xen::grant::{MapError, MappedPages};
 
-/// Opening channels.
+/// Opening of channels.
 impl Tunnel {
     /// Begins to open a channel for an attempt of this domain, or of another one.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: a limit is reached, or there is no memory. The attempt is told
+    /// nothing.
     pub(super) fn ask_granter(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -67,7 +72,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// A domain takes a part of the granter's region.
+    /// Charges domain `by` for a share of the granter's region.
     fn share(&self, inner: &Inner, by: u16, bytes: u32) -> Result<Share, Errno> {
         let limits = self.host.limits(self.peer);
         let most = percent_of(limits.memory, limits.peer);
@@ -78,6 +83,10 @@ impl Tunnel {
         })
     }
 
+    /// Handles a message of the granter.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
     pub(super) fn hear_granter(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -102,7 +111,10 @@ impl Tunnel {
         }
     }
 
-    /// The granter opens a channel: checks it, and finds whoever is to take it.
+    /// Handles OPEN: checks it, and hands the channel to its taker.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
     fn open(self: &Arc<Self>, inner: &mut Inner, open: Open) -> Result<(), Violation> {
         let id = open.channel.id;
         if inner.channels.reserve(id).is_err() {
@@ -159,7 +171,7 @@ impl Tunnel {
                     self.decline(inner, &open, Refusal::NoSpace);
                     Ok(())
                 }
-                // An answer to us cannot be declined.
+                // The answer to a request of ours cannot be refused.
                 Some(_) => self.give_up(),
             };
         };
@@ -188,11 +200,11 @@ impl Tunnel {
         } else if is_for_us(&open, group) {
             self.accept(inner, open.channel);
         }
-        // Otherwise the broker answers.
+        // In the other case the broker answers.
         Ok(())
     }
 
-    /// Without memory a tunnel cannot go on; it is closed.
+    /// Closes the tunnel, which cannot go on without memory.
     fn give_up(&self) -> Result<(), Violation> {
         if self.link.may_log() {
             pr_err!("domain {}: out of memory\n", self.peer);
@@ -201,9 +213,11 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The group that an OPEN is about; of one that names a domain by its alias,
-    /// the OPEN with that domain's id. An unknown alias is that of a domain that cannot be,
-    /// so it is refused as policy would refuse it.
+    /// Splits the NAME of an OPEN. Returns the OPEN, with the id of the domain that an alias
+    /// stands for, and the group.
+    ///
+    /// An unknown alias resolves to an invalid domain id, so it gets the same refusal as from
+    /// policy.
     fn resolve(&self, open: Open, name: Option<Name>) -> (Open, Option<Name>) {
         match name {
             Some(alias) if !open.kind.is_group() => {
@@ -214,7 +228,7 @@ impl Tunnel {
         }
     }
 
-    /// The granter cannot meet a request of ours.
+    /// Handles REFUSE: the granter cannot serve a request.
     fn not_met(&self, inner: &mut Inner, tag: u32, why: Refusal) -> Result<(), Violation> {
         let pending = inner.channels.take_pending(tag)?;
         self.link.stats.refused.add(1);
@@ -224,8 +238,11 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Whether policy and limits let the granter open a channel. An acceptor here pays for
-    /// its rings.
+    /// Checks that policy and limits allow the granter to open a channel. Returns the charge for
+    /// its rings if an acceptor of this domain pays.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
     fn may_open(
         &self,
         inner: &Inner,
@@ -252,7 +269,7 @@ impl Tunnel {
         })
     }
 
-    /// Gives the granter the answer that the broker owes it.
+    /// Sends the granter the answer that the broker owes it.
     pub(super) fn answer_granter(self: &Arc<Self>, id: ChannelId, refusal: Option<Refusal>) {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.channels.entry(id) else {
@@ -261,7 +278,7 @@ impl Tunnel {
         match refusal {
             None => self.accept(&mut inner, id),
             Some(why) => {
-                // Its memory is the granter's again: nobody writes last words.
+                // The granter may reuse its memory at once, so no last flags are written.
                 entry.channel.fail(Errno::ConnRefused);
                 let (open, channel) = (entry.open, entry.channel.clone());
                 self.unlist(&channel);
@@ -271,14 +288,13 @@ impl Tunnel {
         self.flush(&mut inner);
     }
 
-    /// Tells the granter that its channel is open.
+    /// Sends OPENED for a channel of the granter.
     fn accept(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         let actions = inner.channels.act(id, Event::Accept);
         self.carry_out_all(inner, id, actions, None);
     }
 
-    /// Refuses a channel that the granter opened; its number and slices are free
-    /// again.
+    /// Refuses a channel that the granter opened, and frees its id and slices.
     fn decline(&self, inner: &mut Inner, open: &Open, why: Refusal) {
         let channel = open.channel;
         if inner.channels.act(channel, Event::Refuse).is_empty() {
@@ -290,15 +306,13 @@ impl Tunnel {
         self.post(inner, BackMessage::Refused { channel, why }.encode());
     }
 
-    /// Ends the channels that the granter's domain has no right to any more, for both
-    /// ends.
+    /// Ends the channels to which the granter's domain has lost its right, for both ends.
     ///
-    /// An OPEN is judged under the tunnel's lock, and its entry is there before the lock is
-    /// given up. Whoever has changed the policy and then calls this finds all channels that
-    /// were judged by the old one.
+    /// An OPEN is judged and entered under the tunnel's lock. So a caller that changes the
+    /// policy first finds here all channels that were judged by the old one.
     pub fn end_unrightful(&self) {
         for entry in self.inner.lock().channels.entries() {
-            // One with a tag was asked for by others, who need no right of this domain.
+            // A channel with a tag was requested by others, and needs no right of this domain.
             let (open, group) = (&entry.open, entry.group.as_deref());
             if open.tag == 0 && self.host.lost_right(self.peer, open, group) {
                 entry.channel.revoke();
@@ -307,14 +321,14 @@ impl Tunnel {
     }
 }
 
-/// Whether a channel is for an acceptor of this domain, not for the broker.
+/// Returns whether a channel is for an acceptor of this domain, not for the broker.
 fn is_for_us(open: &Open, group: Option<Name>) -> bool {
     group.is_none() && open.domain == 0
 }
 
 /// The granter's memory.
 impl Tunnel {
-    /// A segment that begins to come in.
+    /// Begins a segment, which fails if it would exceed the granter's limit.
     fn expect_segment(&self, inner: &Inner, segment: u32, windows: u32) -> Incoming {
         let total = inner.segments.windows().wrapping_add(windows as usize);
         let bytes = (total as u64).saturating_mul(WINDOW.into());
@@ -326,7 +340,11 @@ impl Tunnel {
         }
     }
 
-    /// Half of the grant references of a window.
+    /// Handles WINDOW: half of the grant references of a window. Maps the window once both
+    /// halves are there, and answers after the last window.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
     fn window(
         &self,
         inner: &mut Inner,
@@ -365,7 +383,7 @@ impl Tunnel {
                     let kept = incoming.mapped.push(Pages::Mapped(mapped), GFP_KERNEL);
                     incoming.failed = kept.is_err();
                 }
-                // xenbus has closed the device.
+                // xenbus has closed the device already.
                 Err(MapError::Refused) => return Err(Violation::Segment),
                 Err(MapError::OverBudget | MapError::Local(_)) => incoming.failed = true,
             }
@@ -384,7 +402,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The granter wants a segment back.
+    /// Handles RETIRE: unmaps a segment that the granter wants back.
     fn retire(&self, inner: &mut Inner, segment: u32) -> Result<(), Violation> {
         inner.book.remove_segment(segment)?;
         if let Some(windows) = inner.segments.take(segment) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The terms of a tunnel on xenstore: what the back says it can, what the front
-//! answers, and who refuses what.
+//! Negotiation of a tunnel on xenstore: the back announces its capabilities, the front answers.
 //!
-//! What fits what is decided by `idts_core::negotiation`. Whoever refuses says so in
-//! its log; the other side notices, and says so in its own. PROTOCOL.md sections
-//! 3 and 8.5.
+//! `idts_core::negotiation` decides. The side that refuses logs the reason; the other side
+//! notices the refusal and logs that. PROTOCOL.md sections 3 and 8.5.
 
 use idts_core::negotiation::{feature, Capabilities, Negotiated};
 use idts_core::nodes;
@@ -17,7 +15,7 @@ use crate::sys::bindings;
 use crate::sys::test_override::built;
 use crate::xen::xenbus::Device;
 
-/// What this side can: a queue for each of the CPUs that are online.
+/// The capabilities of this side: one queue for each online CPU.
 fn ours() -> Capabilities {
     // SAFETY: Reads a counter.
     let cpus = unsafe { bindings::idts_online_cpus() };
@@ -28,7 +26,7 @@ fn ours() -> Capabilities {
     }
 }
 
-/// A node that may be absent.
+/// Reads a node of the peer; if there is none, its value is `absent`.
 fn optional(device: &Device, node: &str, absent: u32, (min, max): (u32, u32)) -> Result<u32> {
     match device.read_peer(node, min, max) {
         Err(error) if error == ENOENT => Ok(absent),
@@ -36,18 +34,19 @@ fn optional(device: &Device, node: &str, absent: u32, (min, max): (u32, u32)) ->
     }
 }
 
-/// The versions that the peer speaks.
+/// Reads the range of versions that the peer speaks.
 fn their_versions(device: &Device) -> Result<(u32, u32)> {
     let low = device.read_peer(nodes::MIN_VERSION, 1, u32::MAX)?;
     Ok((low, device.read_peer(nodes::MAX_VERSION, low, u32::MAX)?))
 }
 
+/// Writes the range of versions that this side speaks.
 fn say_versions(device: &Device, ours: &Capabilities) -> Result {
     device.write(nodes::MIN_VERSION, ours.versions.0)?;
     device.write(nodes::MAX_VERSION, ours.versions.1)
 }
 
-/// Says that the two sides have no version in common, if so.
+/// Checks that the two sides have a version in common, and logs it if not.
 fn compare(device: &Device, services: &Services, ours: (u32, u32), theirs: (u32, u32)) -> Result {
     if nodes::common_version(ours, theirs).is_some() {
         return Ok(());
@@ -56,7 +55,7 @@ fn compare(device: &Device, services: &Services, ours: (u32, u32), theirs: (u32,
     Err(EINVAL)
 }
 
-/// Whether the log has it now that there is no version in common.
+/// Logs that there is no version in common, as the rate limit allows. Returns whether it did.
 fn say_apart(device: &Device, services: &Services, ours: (u32, u32), theirs: (u32, u32)) -> bool {
     let may_say = services.may_log(device.peer());
     if may_say {
@@ -73,7 +72,10 @@ fn say_apart(device: &Device, services: &Services, ours: (u32, u32), theirs: (u3
     may_say
 }
 
-/// Back: says what it can.
+/// Back: announces its capabilities.
+///
+/// # Errors
+/// xenstore's.
 pub fn announce(device: &Device) -> Result {
     let ours = ours();
     say_versions(device, &ours)?;
@@ -81,8 +83,11 @@ pub fn announce(device: &Device) -> Result {
     device.write(nodes::MAX_QUEUES, ours.queues)
 }
 
-/// Front: answers with what both can, or says why not. The versions come first:
-/// the back reads them when the front closes without an offer.
+/// Front: answers with the capabilities that both sides have. It writes its versions first,
+/// because the back reads them if the front closes without an offer.
+///
+/// # Errors
+/// `EINVAL`: the two sides have nothing in common. xenstore's.
 pub(super) fn answer(device: &Device, services: &Services) -> Result<Negotiated> {
     let ours = ours();
     say_versions(device, &ours)?;
@@ -99,7 +104,10 @@ pub(super) fn answer(device: &Device, services: &Services) -> Result<Negotiated>
     Ok(terms)
 }
 
-/// Back: judges what the front answered.
+/// Back: validates the front's answer.
+///
+/// # Errors
+/// `EINVAL`: it does not fit the announcement. xenstore's.
 pub(super) fn judge(device: &Device, services: &Services) -> Result<Negotiated> {
     let version = device.read_peer(nodes::VERSION, 1, u32::MAX)?;
     let features = optional(device, nodes::FEATURES, 0, (0, u32::MAX))?;
@@ -126,8 +134,8 @@ pub(super) fn judge(device: &Device, services: &Services) -> Result<Negotiated> 
     })
 }
 
-/// Back: the front closed without an offer. Whether the log has it now that it could
-/// not make one, for there is no version in common.
+/// Back: handles a front that closed without an offer. If that is because the versions do not
+/// overlap, it logs this. Returns whether it did.
 pub fn was_refused(device: &Device, services: &Services) -> bool {
     let ours = ours().versions;
     let apart = |theirs: &(u32, u32)| nodes::common_version(ours, *theirs).is_none();

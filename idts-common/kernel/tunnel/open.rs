@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Opening and closing channels: the common part of both roles.
+//! Opening and closing of channels, the part that both roles share.
 //!
-//! `idts_core::opening` has the table of what follows an event; this carries it out.
-//! PROTOCOL.md section 7.
+//! `idts_core::opening` has the table of actions that follow an event; this file carries them
+//! out. PROTOCOL.md section 7.
 
 use idts_core::error::Violation;
 use idts_core::opening::{self, Action, Actions, Event};
@@ -23,6 +23,10 @@ use crate::sys::errno::Errno;
 
 impl Tunnel {
     /// Begins to open a channel for an attempt.
+    ///
+    /// # Errors
+    /// [`Errno::NetDown`]: the link is gone. [`Errno::NoSpace`] and refusals by this side. The
+    /// attempt gets no other answer.
     pub(super) fn connect_attempt(
         self: &Arc<Self>,
         attempt: &Attempt,
@@ -35,7 +39,7 @@ impl Tunnel {
         if !self.link.is_open() {
             return Err(Errno::NetDown);
         }
-        // Whoever gives it up from now on finds it in the table.
+        // An attempt that is abandoned from now on is found in the table.
         if !attempt.is_awaited() {
             return Ok(());
         }
@@ -47,10 +51,10 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Handles one message: a private copy of its slot.
+    /// Handles one message, a private copy of its slot.
     ///
     /// # Errors
-    /// The rule that the peer broke: the tunnel ends.
+    /// The violation: the tunnel ends.
     pub(super) fn hear(self: &Arc<Self>, inner: &mut Inner, slot: &Slot) -> Result<(), Violation> {
         match inner.role {
             Role::Mapper(_) => self.hear_granter(inner, FrontMessage::decode(slot)?),
@@ -58,7 +62,10 @@ impl Tunnel {
         }
     }
 
-    /// Counts a question of `by`, until it is dropped; so many may be unanswered at once.
+    /// Counts an unanswered request of `by` until the [`Question`] is dropped.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: `by` has too many.
     pub(super) fn ask(&self, inner: &Inner, by: Requester) -> Result<Question, Errno> {
         inner.shares.ask(by).ok_or_else(|| {
             self.link.stats.too_many_asked.add(1);
@@ -67,8 +74,11 @@ impl Tunnel {
         })
     }
 
-    /// Charges the rings of a channel that a program of this domain asks for. Nobody pays
-    /// for what no program asked for.
+    /// Charges the rings of a channel that a program of this domain requests. Without a payer,
+    /// for a request of another domain, nothing is charged.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: a limit of the user is reached.
     pub(super) fn charge_rings(
         &self,
         payer: Option<&Arc<Payer>>,
@@ -80,20 +90,23 @@ impl Tunnel {
             .inspect_err(|_| self.link.stats.no_space.add(1))
     }
 
-    /// Keeps an opening that has no channel yet.
+    /// Adds a pending opening.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: there are too many, or no memory.
     pub(super) fn pend(&self, inner: &mut Inner, pending: PendingOpen) -> Result<(), Errno> {
         let pended = inner.channels.pend(pending);
         pended.inspect_err(|_| self.link.stats.no_space.add(1))
     }
 
-    /// Nobody waits for an attempt any more.
+    /// Abandons an attempt, so that its channel is closed at once if the peer accepts it.
     pub(super) fn abandon_attempt(&self, attempt: &Attempt) {
         let mut inner = self.inner.lock();
         let is = |other: &Option<Attempt>| other.as_ref().is_some_and(|other| other.is(attempt));
         let pending = inner.channels.pending.iter_mut();
         if let Some((index, pending)) = pending.enumerate().find(|(_, p)| is(&p.attempt)) {
             match pending.request.tag {
-                // The peer was told nothing.
+                // The peer has not been told of it.
                 0 => drop(inner.channels.pending.remove(index)),
                 _ => pending.attempt = None,
             }
@@ -110,7 +123,7 @@ impl Tunnel {
         }
     }
 
-    /// The application closed its end.
+    /// Closes this side's end of a channel, which its user does not access any more.
     pub(super) fn close_channel(self: &Arc<Self>, channel: &Channel) {
         channel.hang_up();
         let mut inner = self.inner.lock();
@@ -119,17 +132,17 @@ impl Tunnel {
         self.flush(&mut inner);
     }
 
-    /// This end is closed, and made its last access.
+    /// Applies the close of this end, which has made its last access.
     fn close_entry(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         let actions = inner.channels.act(id, Event::Close);
         if self.link.is_loopback() && !actions.is_empty() {
-            // No message closes the other end, which is here, too.
+            // No message closes the other end, which is here as well.
             inner.channels.act(id, Event::RecvClosed);
             self.forget(inner, id);
             self.link.tell_other_end(id.id);
             return;
         }
-        // One that was never answered is refused.
+        // A channel that was never answered is refused.
         let why = actions
             .contains(&Action::SendRefused)
             .then_some(Refusal::Refused);
@@ -138,8 +151,7 @@ impl Tunnel {
         }
     }
 
-    /// Does what the core's table says of a channel, one after the other; `why` it was
-    /// refused, if it was.
+    /// Carries out actions on a channel in order. `why` is the reason if it was refused.
     pub(super) fn carry_out_all(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -152,6 +164,7 @@ impl Tunnel {
         }
     }
 
+    /// Carries out one action.
     fn carry_out(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -208,19 +221,20 @@ impl Tunnel {
                 }
                 self.place_pending(inner);
             }
-            // Before anybody else knows of the channel: see the granter. The last: above.
+            // The granter clears the lines and sends the OPEN when it places the channel.
+            // SendRefused: see above.
             Action::ClearLines | Action::SendOpen | Action::SendRefused => {}
         }
     }
 
-    /// Both sides are done with a channel: its number and slices are free.
+    /// Removes a channel that both sides have closed.
     fn forget(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         let closed = inner.channels.last(id.id).is_some();
         self.link.stats.closed.add(closed.into());
         self.remove(inner, id);
     }
 
-    /// Removes a channel, if there is one, and frees its slices.
+    /// Removes a channel, if there is one, and frees its id and slices.
     fn remove(self: &Arc<Self>, inner: &mut Inner, id: ChannelId) {
         if let Some(entry) = inner.channels.remove(id.id) {
             inner.free(&entry.open);
@@ -228,7 +242,10 @@ impl Tunnel {
         self.trim_later(inner);
     }
 
-    /// CLOSED of the peer.
+    /// Handles CLOSED.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
     pub(super) fn peer_closed(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -239,8 +256,11 @@ impl Tunnel {
         Ok(())
     }
 
-    /// A channel object on slices that the book holds; `far` is the domain at its
-    /// other end, as applications are told.
+    /// Creates a channel on slices that the allocator has reserved. `far` is the domain at the
+    /// other end, as applications see it.
+    ///
+    /// # Errors
+    /// `EINVAL`: the slices are not in the region. `ENOMEM`.
     pub(super) fn make_channel(
         self: &Arc<Self>,
         inner: &Inner,
@@ -273,7 +293,7 @@ impl Tunnel {
         Channel::new(open, setup)
     }
 
-    /// The acceptor of a channel that the peer asks for.
+    /// Returns the acceptor of a channel that the peer requests.
     fn acceptor(
         &self,
         ports: Ports,
@@ -285,7 +305,11 @@ impl Tunnel {
             .listener(ports.target, from as u16, front.max(back))
     }
 
-    /// The rings of such a channel, for which the acceptor pays.
+    /// Charges the rings of such a channel to its acceptor.
+    ///
+    /// # Errors
+    /// [`Refusal::Refused`]: no acceptor listens there. [`Refusal::NoSpace`]: a limit is
+    /// reached.
     pub(super) fn charge_acceptor(
         &self,
         ports: Ports,
@@ -300,8 +324,10 @@ impl Tunnel {
         taken.map_err(|_| Refusal::NoSpace)
     }
 
-    /// Gives a channel that the peer asked for to its acceptor, at whose cost its
-    /// rings are.
+    /// Offers a channel that the peer requested to its acceptor, to which its rings are charged.
+    ///
+    /// # Errors
+    /// The acceptor's refusal; [`Refusal::Refused`] if the port has another owner by now.
     pub(super) fn hand_over(
         &self,
         channel: &Arc<Channel>,
@@ -311,26 +337,26 @@ impl Tunnel {
         let rings = [open.front_ring.len, open.back_ring.len];
         let acceptor = self.acceptor(channel.ports, channel.far.into(), rings)?;
         if acceptor.payer().map(|p| p.uid()) != payer {
-            // The port is somebody else's by now.
+            // The port belongs to another user by now.
             return Err(Refusal::Refused);
         }
         acceptor.offer(channel)
     }
 
-    /// Has events of a channel told to whoever waits at it. Before anybody may wait, and
-    /// under the lock.
+    /// Adds a channel's waiter to the table, so that events reach it. Before the channel has an
+    /// owner, and under the lock.
     pub(super) fn list(&self, channel: &Channel) {
         let old = self.link.table.set(channel.id.id, &channel.waiter);
         self.services.grace.drop_later(old);
     }
 
-    /// Nobody waits at a channel any more. Under the lock.
+    /// Removes a channel's waiter from the table. Under the lock.
     pub(super) fn unlist(&self, channel: &Channel) {
         let own = self.link.table.clear(channel.id.id, &channel.waiter);
         self.services.grace.drop_later(own);
     }
 
-    /// Places what waits, if that is this side's to do.
+    /// Places the pending openings if this side is the granter.
     fn place_pending(self: &Arc<Self>, inner: &mut Inner) {
         if matches!(inner.role, Role::Granter(_)) {
             self.place_all(inner);
@@ -339,7 +365,7 @@ impl Tunnel {
 }
 
 impl Inner {
-    /// Frees an opening's slices in the book.
+    /// Frees the slices of an OPEN in the allocator.
     pub(super) fn free(&mut self, open: &Open) {
         opening::free(&mut self.book, open);
         if let Some(granter) = self.role.as_granter() {

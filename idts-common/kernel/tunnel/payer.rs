@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who pays for what programs make.
+//! Accounting: the user and the memory cgroup that pay for endpoints and rings.
 //!
-//! Whoever opened the file pays; for a connection that came in, whoever opened
-//! the listener's. Never the process or the worker that happens to handle a
-//! message. Objects, and rings inside this domain, are charged to the memory
-//! cgroup in which the file was opened. Endpoints and the rings of all tunnels
-//! are in the module's own book as well (`idts_core::quota`), by user: pages of a
-//! guest's region are shared, so no cgroup can have them.
+//! The opener of the file pays; for an incoming connection, the opener of the listener's file.
+//! The process or worker that happens to handle a message never pays. Objects, and rings inside
+//! this domain, are charged to the memory cgroup in which the file was opened. Endpoints and the
+//! rings of all tunnels are also counted by user (`idts_core::quota`), because pages of a
+//! guest's region are shared, and so cannot belong to a cgroup.
 //!
-//! Owns the book and what is given back by being dropped.
+//! This file owns the quotas, and the charges that are refunded when dropped.
 
 use core::ffi::c_void;
 
@@ -25,11 +24,11 @@ use crate::sys::bindings;
 use crate::sys::counter::Counter;
 use crate::sys::errno::Errno;
 
-/// The modules' parameters: MiB of rings of a user, its endpoints, MiB of rings
-/// in the tunnel of the domain with itself, or 0.
+/// Module parameters: MiB of rings of a user, endpoints of a user, MiB of rings of the loopback
+/// tunnel; 0 is the default of the last.
 static BOUNDS: [Atomic<u32>; 3] = [const { Atomic::new(0) }; 3];
 
-/// Sets how much programs may have; before the module has its book.
+/// Sets the limits of programs. To be called before the module has its quotas.
 pub fn bound(user_memory: u32, user_endpoints: u32, home_memory: u32) {
     let values = [user_memory, user_endpoints, home_memory];
     for (bound, value) in BOUNDS.iter().zip(values) {
@@ -37,6 +36,7 @@ pub fn bound(user_memory: u32, user_endpoints: u32, home_memory: u32) {
     }
 }
 
+/// The limits, from the module parameters and the domain's memory.
 fn limits() -> Limits {
     let [user_memory, user_endpoints, home_memory] = &BOUNDS;
     // SAFETY: No requirements.
@@ -52,13 +52,13 @@ fn limits() -> Limits {
     }
 }
 
-/// How often room is made before the book is held for full.
+/// Attempts to make room before a quota counts as exhausted.
 const ROOM_TRIES: usize = 2;
 
-/// What is entered.
+/// A charge, as an operation on the quotas.
 type Entry<'a> = &'a dyn Fn(&mut Quotas<KVec<Usage>>) -> Result<(), QuotaError>;
 
-/// The module's book, and how often it was full.
+/// The quotas of all users, and counters of failed charges.
 #[pin_data]
 pub struct Users {
     #[pin]
@@ -66,18 +66,21 @@ pub struct Users {
     no_user_memory: Counter,
     no_user_endpoints: Counter,
     no_home_memory: Counter,
-    /// Rings or objects for which there was no memory, in the domain or the cgroup.
+    /// Failures for lack of memory, in the domain or the cgroup.
     no_memory: Counter,
-    /// Connections inside the domain for which no channel was left.
+    /// Loopback connections that failed because all channels were in use.
     no_channel: Counter,
-    /// Connections with larger rings than their listener takes.
+    /// Connections whose rings were larger than their listener accepts.
     pub(crate) rings_too_large: Counter,
-    /// Binds for which there were too many ports.
+    /// Binds that failed because too many ports were bound.
     pub(crate) no_port: Counter,
 }
 
 impl Users {
-    /// An empty book.
+    /// Creates quotas without charges.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -94,18 +97,21 @@ impl Users {
         )
     }
 
+    /// Makes a charge once.
     fn try_enter(&self, what: Entry<'_>) -> Result<(), QuotaError> {
         let mut book = self.book.lock();
         let users = book.users();
         if !users.has_free_entry() {
-            // Without one the book says so.
+            // Without memory for an entry the charge fails.
             let _ = users.entries_mut().push(Usage::default(), GFP_KERNEL);
         }
         what(&mut book)
     }
 
-    /// Enters something, or counts why that cannot be. What was closed a moment
-    /// ago is still there: `make_room` sees to that, and may sleep for it.
+    /// Makes a charge, or counts why it failed.
+    ///
+    /// Objects that were just closed may still be charged: `make_room` waits until they are
+    /// freed, and may sleep.
     fn enter(&self, what: Entry<'_>, make_room: impl Fn()) -> Result<(), Errno> {
         let mut result = self.try_enter(what);
         for _ in 0..ROOM_TRIES {
@@ -127,7 +133,7 @@ impl Users {
     }
 }
 
-/// What the debugfs file `users` shows.
+/// The debugfs file `users`.
 pub(crate) struct Report(pub(crate) Arc<Users>);
 
 impl Writer for Report {
@@ -169,7 +175,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Somebody who opened a file.
+/// The opener of a file: the user and the cgroup that pay.
 pub struct Payer {
     user: User,
     cgroup: Cgroup,
@@ -177,7 +183,10 @@ pub struct Payer {
 }
 
 impl Payer {
-    /// Of a file that this process opens.
+    /// Creates the payer of a file that this process opens.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     ///
     /// # Safety
     ///
@@ -203,26 +212,32 @@ impl Payer {
         Ok(Arc::new(payer, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// The user.
+    /// The user's id.
     pub(crate) fn uid(&self) -> u32 {
         self.user.uid
     }
 
-    /// Runs `make` with what it allocates charged to this one's cgroup, as far
-    /// as it asks for that.
+    /// Runs `make`. Its allocations with `__GFP_ACCOUNT` are charged to this payer's cgroup.
     pub fn charge<R>(&self, make: impl FnOnce() -> R) -> R {
         // SAFETY: `self` has a reference, and outlives the call.
         unsafe { charge_to(self.cgroup.0, make) }
     }
 
-    /// Enters an endpoint; where there is none left, `make_room` may see to it.
+    /// Charges an endpoint to the user. `make_room` may free some if the limit is reached.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: the limit is reached, or there is no memory.
     pub(crate) fn seat(self: &Arc<Self>, make_room: impl Fn()) -> Result<Seat, Errno> {
         let open = |book: &mut Quotas<_>| book.charge_endpoint(self.user);
         self.users.enter(&open, make_room)?;
         Ok(Seat(self.clone()))
     }
 
-    /// Enters rings of so many bytes, as [`Self::seat`] does an endpoint.
+    /// Charges rings of `bytes` bytes to the user. `make_room` may free some if the limit is
+    /// reached.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: the limit is reached, or there is no memory.
     pub(crate) fn rings(
         self: &Arc<Self>,
         place: Scope,
@@ -238,7 +253,7 @@ impl Payer {
         })
     }
 
-    /// Counts what there was none of.
+    /// Counts a failed allocation of memory or of a channel.
     pub(crate) fn got_none(&self, error: Error) -> Errno {
         match error == ENOSPC {
             true => self.users.no_channel.add(1),
@@ -248,23 +263,23 @@ impl Payer {
     }
 }
 
-/// Runs `make` at a cgroup's cost: what it allocates to be accounted.
+/// Runs `make`. Its allocations with `__GFP_ACCOUNT` are charged to `cgroup`.
 ///
 /// # Safety
 ///
-/// The caller keeps a reference to `cgroup` until this returns, or it is the root,
-/// which needs none, or null.
+/// The caller keeps a reference to `cgroup` until this returns, or it is the root, which needs
+/// none, or null.
 unsafe fn charge_to<R>(cgroup: *mut c_void, make: impl FnOnce() -> R) -> R {
     // SAFETY: As the caller guarantees; it is set back below, in this same task.
     let other = unsafe { bindings::idts_memcg_charge(cgroup) };
     let made = make();
-    // SAFETY: Whoever set it keeps it until it is set back.
+    // SAFETY: The task's former cgroup, which its setter keeps until it is set back.
     unsafe { bindings::idts_memcg_charge(other) };
     made
 }
 
-/// Runs `make` at somebody's cost, or, with none, at nobody's: what no program of
-/// this domain asked for.
+/// Runs `make` at the cost of `payer`, or of the root cgroup if no program of this domain made
+/// the request.
 pub fn charge<R>(payer: Option<&Payer>, make: impl FnOnce() -> R) -> R {
     match payer {
         Some(payer) => payer.charge(make),
@@ -273,11 +288,11 @@ pub fn charge<R>(payer: Option<&Payer>, make: impl FnOnce() -> R) -> R {
     }
 }
 
-/// An endpoint in the book.
+/// The charge for an endpoint, refunded when dropped.
 pub(crate) struct Seat(Arc<Payer>);
 
 impl Seat {
-    /// Who has it.
+    /// The account that is charged.
     pub(crate) fn payer(&self) -> &Arc<Payer> {
         &self.0
     }
@@ -289,7 +304,7 @@ impl Drop for Seat {
     }
 }
 
-/// Rings in the book.
+/// The charge for the rings of a channel, refunded when dropped.
 pub(crate) struct Rings {
     payer: Arc<Payer>,
     place: Scope,
@@ -297,7 +312,7 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
-    /// Who has them.
+    /// The account that is charged.
     pub(crate) fn payer(&self) -> &Payer {
         &self.payer
     }

@@ -16,8 +16,8 @@ use crate::xen::grant;
 pub(crate) struct Report(pub(crate) Arc<Tunnel>);
 
 impl Report {
-    /// Events sent, received, received for nothing, and delayed for that, by us or by
-    /// Xen's event code: all, then by queue.
+    /// Events sent, received, received spuriously, and delayed after spurious ones, by this
+    /// module or by Xen's event code: the sums, then by queue.
     fn events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let link = &self.0.link;
         let all = |counter: fn(&Queue) -> &Counter| {
@@ -39,6 +39,8 @@ impl Report {
         Ok(())
     }
 
+    /// The current number of channels, pages and segments, and the violation that broke the
+    /// tunnel.
     fn gauges(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.0.inner.lock();
         let pages = inner.segments.windows().wrapping_mul(16);

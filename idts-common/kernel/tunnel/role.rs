@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The role of a tunnel's side: who grants memory, who maps it, or neither; and the state
-//! that each role alone has.
+//! The role of a tunnel's side: it grants memory, maps it, or neither; and the state of each
+//! role.
 //!
-//! [`super::granter`] and [`super::mapper`] are the acts of each, [`super::open`] those of
-//! both.
+//! [`super::granter`] and [`super::mapper`] are the operations of one role, [`super::open`]
+//! those of both.
 
 use idts_core::opening::Tags;
 use idts_core::reassembly::{self, NameAssembler};
@@ -16,28 +16,28 @@ use idts_core::wire::{
 use crate::region::segments::Windows;
 use crate::sys::clock::clock;
 
-/// The role, with the state that it alone has.
+/// The role, with its own state.
 pub(super) enum Role {
-    /// Allocates, grants, gives channels their numbers and slices: the front.
+    /// Allocates and grants memory, and gives channels their ids and slices: the front.
     Granter(Granter),
-    /// Maps, and checks every placement against its own book: the back.
+    /// Maps the memory, and checks every placement against its own allocator: the back.
     Mapper(Mapper),
     /// Both ends are in this domain.
     Loopback,
 }
 
 impl Role {
-    /// The granter of a new tunnel.
+    /// Creates the granter's state.
     pub(super) const fn granter() -> Self {
         Self::Granter(Granter::new())
     }
 
-    /// The mapper of a new tunnel.
+    /// Creates the mapper's state.
     pub(super) const fn mapper() -> Self {
         Self::Mapper(Mapper::new())
     }
 
-    /// A granter's state.
+    /// Returns the granter's state, if this is a granter.
     pub(super) fn as_granter(&mut self) -> Option<&mut Granter> {
         match self {
             Self::Granter(granter) => Some(granter),
@@ -45,7 +45,7 @@ impl Role {
         }
     }
 
-    /// A mapper's state.
+    /// Returns the mapper's state, if this is a mapper.
     pub(super) fn as_mapper(&mut self) -> Option<&mut Mapper> {
         match self {
             Self::Mapper(mapper) => Some(mapper),
@@ -53,14 +53,14 @@ impl Role {
         }
     }
 
-    /// Unmaps the segment that comes in.
+    /// Unmaps the windows of an incomplete segment.
     pub(super) fn drop_incoming(&mut self) {
         if let Some(mapper) = self.as_mapper() {
             mapper.incoming = None;
         }
     }
 
-    /// Offsets of this side's index words, and of the peer's, in a pair of lines.
+    /// Offsets of this side's line and the peer's in a pair of lines.
     pub(super) const fn lines(&self) -> Lines {
         match self {
             Self::Granter(_) | Self::Loopback => Lines {
@@ -74,7 +74,7 @@ impl Role {
         }
     }
 
-    /// Of the granter's ring and the mapper's, the one that this side writes, and the one
+    /// Orders the granter's ring and the mapper's as the one that this side writes, then the one
     /// that it reads. Its own inverse.
     pub(super) fn own_first<T>(&self, granters: T, mappers: T) -> (T, T) {
         match self {
@@ -83,7 +83,7 @@ impl Role {
         }
     }
 
-    /// The message CLOSED.
+    /// Encodes CLOSED.
     pub(super) fn closed(&self, id: ChannelId) -> Slot {
         match self {
             Self::Mapper(_) => BackMessage::Closed(id).encode(),
@@ -92,22 +92,22 @@ impl Role {
     }
 }
 
-/// A segment that was offered to the mapper.
+/// A segment that is offered to the mapper.
 pub(super) struct Growing {
     pub(super) number: u32,
-    /// Windows that are needed; it may have more.
+    /// Windows that the first pending opening needs; the segment may have more.
     pub(super) need: u32,
 }
 
-/// State that a granter alone has.
+/// State of a granter.
 pub(super) struct Granter {
     /// The segment that the mapper has not mapped yet.
     pub(super) growing: Option<Growing>,
-    /// Segments that the mapper has not unmapped yet.
+    /// Number of segments that the mapper has not unmapped yet.
     pub(super) retiring: u32,
-    /// When each segment was used last, by [`clock`].
+    /// Time of the last use of each segment, by [`clock`].
     used: [u64; SEGMENTS as usize],
-    /// Idle segments are looked at from time to time.
+    /// Set while checks for idle segments are scheduled.
     pub(super) trims: bool,
 }
 
@@ -132,20 +132,21 @@ impl Granter {
         }
     }
 
+    /// Notes that a segment is in use now.
     pub(super) fn used_now(&mut self, segment: u32) {
         if let Some(used) = self.used.get_mut(segment as usize) {
             *used = clock();
         }
     }
 
-    /// How long ago a segment was in use.
+    /// Nanoseconds since the last use of a segment.
     pub(super) fn age(&self, segment: u32, now: u64) -> u64 {
         let used = self.used.get(segment as usize).copied();
         now.saturating_sub(used.unwrap_or(0))
     }
 }
 
-/// A segment that comes in, window by window.
+/// A segment that the granter offers, received window by window.
 pub(super) struct Incoming {
     pub(super) order: reassembly::SegmentAssembler,
     pub(super) refs: [u32; WINDOW_PAGES as usize],
@@ -153,13 +154,13 @@ pub(super) struct Incoming {
     pub(super) failed: bool,
 }
 
-/// State that a mapper alone has.
+/// State of a mapper.
 pub(super) struct Mapper {
-    /// The segment that comes in.
+    /// The segment that is being received.
     pub(super) incoming: Option<Incoming>,
-    /// The group, or the alias, that the next OPEN is about.
+    /// The NAME that precedes the next OPEN: a group or an alias.
     pub(super) naming: NameAssembler,
-    /// Tags of requests.
+    /// The tags of requests.
     pub(super) tags: Tags,
 }
 

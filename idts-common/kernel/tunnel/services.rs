@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shared parts of a module that every tunnel uses.
+//! The services of a module that all its tunnels share.
 
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -11,23 +11,27 @@ use crate::link::accounts::Accounts;
 use crate::link::grace::Grace;
 use crate::xen::reclaim::Reclaim;
 
-/// Shared parts of a module that every tunnel uses.
+/// The services of a module that all its tunnels share.
 #[pin_data]
 pub struct Services {
-    /// Accounts of domains, across their tunnels.
+    /// The accounts of domains, which outlive their tunnels.
     pub(crate) accounts: Arc<Accounts>,
-    /// Pages that peers still map.
+    /// Granted pages that peers still map.
     pub(crate) reclaim: Arc<Reclaim>,
-    /// Waiters that event handlers may still look at.
+    /// Removed waiters that event handlers may still access.
     pub(crate) grace: Arc<Grace>,
-    /// Accounts of users.
+    /// The quotas of users.
     pub users: Arc<Users>,
-    /// The process that handles messages while it waits.
+    /// Inline processing of control messages.
     #[pin]
     pub(crate) inline: Inline,
 }
 
 impl Services {
+    /// Creates the services of a module.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let (accounts, reclaim) = (Accounts::new()?, Reclaim::new()?);
         let (grace, users) = (Grace::new()?, Users::new()?);
@@ -43,15 +47,15 @@ impl Services {
         )
     }
 
-    /// Whether the log may have a line now that a domain caused, by a set-up that
-    /// it spoiled for instance. If not, it is counted.
+    /// Returns whether a log line that a domain causes, for example by a failed set-up, may be
+    /// written now, and counts it as suppressed if not.
     pub fn may_log(&self, domid: u16) -> bool {
         self.accounts
             .of(domid)
             .is_ok_and(|account| account.may_say())
     }
 
-    /// Finishes all work, at module exit. May sleep.
+    /// Finishes all work at module exit. May sleep.
     pub(crate) fn finish(&self) {
         self.grace.finish();
         self.reclaim.finish();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Set-up and teardown of a tunnel, in their order.
+//! Set-up and teardown of a tunnel.
 
 use idts_core::error::Violation;
 use idts_core::nodes;
@@ -25,10 +25,10 @@ use crate::xen::peer::Peer;
 use crate::xen::xenbus::Device;
 
 impl Tunnel {
-    /// As the granter: allocates, grants and publishes a tunnel.
+    /// Granter: allocates, grants and publishes a tunnel.
     ///
     /// # Errors
-    /// The peer's offer does not fit, or there is no memory; nothing is left then.
+    /// The peer's offer does not fit, or there is no memory. Nothing is left behind.
     pub fn offer(
         device: &Device,
         services: &Arc<Services>,
@@ -49,10 +49,10 @@ impl Tunnel {
         tunnel.or_end(offered.and_then(|()| device.write(nodes::CONTROL_REF, reference)))
     }
 
-    /// As the mapper: reads, checks and maps what the granter published.
+    /// Mapper: reads, checks and maps the memory that the granter published.
     ///
     /// # Errors
-    /// It does not fit, or there is no memory; nothing is left then.
+    /// It does not fit, or there is no memory. Nothing is left behind.
     pub fn map(
         device: &Device,
         services: &Arc<Services>,
@@ -73,7 +73,7 @@ impl Tunnel {
         tunnel.or_end(bound)
     }
 
-    /// The tunnel, or, where its set-up failed, nothing that is left of it.
+    /// Returns the tunnel, or undoes a set-up that failed.
     fn or_end(self: Arc<Self>, set_up: Result) -> Result<Arc<Self>> {
         if let Err(error) = set_up {
             self.stop(Errno::NetDown);
@@ -83,13 +83,13 @@ impl Tunnel {
         Ok(self)
     }
 
-    /// As the granter: makes an event channel for each queue, and writes their ports.
+    /// Granter: allocates an event channel for each queue, and writes their ports.
     fn offer_queues(&self, device: &Device) -> Result {
         for (((number, _), name), node) in self.link.queues().zip(NAMES).zip(nodes::EVENT_CHANNELS)
         {
             let handler = QueueIrq::new(&self.link, number)?;
             let offered = EventChannel::alloc_unbound(self.peer, name, handler);
-            // The toolstack reads there why the device does not come up.
+            // The toolstack reads the reason there.
             let (events, port) = offered.inspect_err(|error| {
                 device.report_error(*error, c"allocating an event channel", false);
             })?;
@@ -99,7 +99,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// As the mapper: binds the event channel of each queue.
+    /// Mapper: binds the event channel of each queue.
     fn bind_queues(&self, device: &Device) -> Result {
         let peer = Peer::from(device);
         for (((number, _), name), node) in self.link.queues().zip(NAMES).zip(nodes::EVENT_CHANNELS)
@@ -112,6 +112,7 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Keeps a queue's event channel, and sends events by it from now on.
     fn keep_queue(&self, number: u32, events: EventChannel<QueueIrq>) -> Result {
         let irq = events.irq();
         self.inner.lock().events.push(events, GFP_KERNEL)?;
@@ -121,22 +122,22 @@ impl Tunnel {
         Ok(())
     }
 
-    /// As the mapper: whether the granter offers another control page than the one that is
-    /// mapped, for it started anew without our noticing.
+    /// Mapper: returns whether the granter offers another control page than the mapped one,
+    /// because it restarted unnoticed.
     pub fn is_stale(&self, device: &Device) -> bool {
         device.read_peer(nodes::CONTROL_REF, 1, u32::MAX) != Ok(self.reference)
     }
 
-    /// Both sides are connected: channels may be opened, once somebody finds the tunnel.
+    /// Starts the tunnel once both sides are connected.
     ///
     /// # Errors
-    /// There is no memory; [`Self::stop`] is owed.
+    /// `ENOMEM` or `ENOSPC`; the caller must call [`Self::stop`].
     pub(crate) fn start(self: &Arc<Self>) -> Result {
         self.grow_first()
     }
 
-    /// Ends the tunnel: marks it dead, tells everyone, and waits for accesses
-    /// under way, none of which sleeps. May be called twice. May sleep.
+    /// Ends the tunnel with `errno` for all its waiters, and waits until no access to its memory
+    /// is under way. May be called twice. May sleep.
     pub fn stop(self: &Arc<Self>, errno: Errno) {
         if let Some(closer) = &self.closer {
             closer.end();
@@ -144,8 +145,8 @@ impl Tunnel {
         self.end(errno);
     }
 
-    /// The same while xenstore does not answer, for the domain was restored. What
-    /// waits for it comes to nothing: the nodes are gone.
+    /// As [`Self::stop`], after the domain was restored: does not wait for pending xenstore
+    /// writes, whose nodes are gone.
     pub fn lose(self: &Arc<Self>, errno: Errno) {
         if let Some(closer) = &self.closer {
             closer.end_later();
@@ -153,34 +154,36 @@ impl Tunnel {
         self.end(errno);
     }
 
+    /// Ends the tunnel but for its closer.
     fn end(self: &Arc<Self>, errno: Errno) {
         test_override::delay(c"stop");
         let (events, reader) = {
             let mut inner = self.inner.lock();
-            // First the errno, then the gate: whoever finds it shut has one.
+            // The errno first: a waiter that finds the gate revoked then has one.
             inner.channels.fail_all(errno);
             self.link.gate.revoke_nosync();
             (core::mem::take(&mut inner.events), inner.reader.take())
         };
-        // Whoever is still inside may send an event: ports are given up after.
+        // An access under way may still send an event, so the event channels are closed
+        // afterwards.
         self.link.gate.revoke();
-        // What handlers left to do has to be done before; none begins any more.
+        // No handler starts any more; the work that they left is finished before teardown.
         for queue in events.iter() {
             queue.handler().finish();
         }
-        // Waits for running handlers, which take no lock.
+        // Waits for running handlers. They take no lock, so this cannot deadlock.
         drop(events);
         if let Some(reader) = reader {
             let own = self.link.table.clear(CONTROL, &reader);
             self.services.grace.drop_later(own);
         }
-        // Nobody queues them again, whoever still has the tunnel.
+        // The work items cannot be queued again, even if another thread still holds the tunnel.
         work::disable_delayed::<_, 2>(self);
         work::disable_delayed::<_, 1>(self);
         work::disable::<_, 0>(self);
     }
 
-    /// Gives all memory back, newest first, after [`Self::stop`].
+    /// Returns all memory after [`Self::stop`], newest first.
     pub fn give_back(&self) {
         let mut inner = self.inner.lock();
         let reclaim = &self.services.reclaim;
@@ -193,8 +196,8 @@ impl Tunnel {
         }
     }
 
-    /// Marks the tunnel broken: the peer broke a rule. Everyone on
-    /// the tunnel gets `EPROTO`, nobody else notices.
+    /// Breaks the tunnel after a violation by the peer: all its channels fail with `EPROTO`.
+    /// Other tunnels are not affected.
     pub(super) fn break_down(&self, inner: &mut Inner, violation: Violation) {
         if inner.broken.is_some() || !self.link.is_open() {
             return;
@@ -213,7 +216,7 @@ impl Tunnel {
         self.switch_closing();
     }
 
-    /// Asks the peer to close the device. With any lock held.
+    /// Switches the device to Closing from a work item. Callable with any lock held.
     pub(super) fn switch_closing(&self) {
         if let Some(closer) = &self.closer {
             closer.ask();

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who asked for what in a tunnel: requests without an answer, and what each
-//! peer domain has of the region. Bounded, so that nobody keeps the others out.
+//! The shares of requesters in a tunnel: unanswered requests, and each peer domain's part of the
+//! region. Both are limited, so that no requester can shut out the others.
 //!
-//! Owns the sums and what is given back by being dropped. Limits and keys are
-//! `idts_core::quota`'s.
+//! This file owns the sums and the charges that are refunded when dropped. `idts_core::quota`
+//! has limits and keys.
 
 use idts_core::quota::{Requester, UNANSWERED_MAX};
 use idts_core::usage::{Limit, Usage, UsageTable};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-/// The askers of a tunnel.
+/// The charges of a tunnel's requesters.
 #[pin_data]
 pub(crate) struct Shares {
     #[pin]
@@ -19,7 +19,10 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Nobody asked.
+    /// Creates an empty table.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -29,10 +32,12 @@ impl Shares {
         )
     }
 
+    /// Charges a requester up to the limit `most`. None: the limit is reached, or there is no
+    /// memory.
     fn add(self: &Arc<Self>, by: Requester, count: u32, bytes: u64, most: Limit) -> Option<Entry> {
         let mut ledger = self.ledger.lock();
         if !ledger.has_free_entry() {
-            // Without one the ledger says so.
+            // Without memory for an entry the charge fails.
             let _ = ledger.entries_mut().push(Usage::default(), GFP_KERNEL);
         }
         ledger.charge(by.key(), count, bytes, most).ok()?;
@@ -44,7 +49,7 @@ impl Shares {
         })
     }
 
-    /// Somebody asks.
+    /// Counts an unanswered request. None: the requester has too many.
     pub(crate) fn ask(self: &Arc<Self>, by: Requester) -> Option<Question> {
         let most = Limit {
             count: UNANSWERED_MAX,
@@ -53,7 +58,8 @@ impl Shares {
         self.add(by, 1, 0, most).map(Question)
     }
 
-    /// A domain takes `bytes` of the region, of which it may have `most`.
+    /// Charges a domain for `bytes` of the region, of which it may have `most`. None: it would
+    /// have more.
     pub(crate) fn share(self: &Arc<Self>, by: u16, bytes: u32, most: u64) -> Option<Share> {
         let most = Limit {
             bytes: most,
@@ -64,7 +70,7 @@ impl Shares {
     }
 }
 
-/// Something in the ledger.
+/// A charge, refunded when dropped.
 struct Entry {
     shares: Arc<Shares>,
     by: Requester,
@@ -79,8 +85,8 @@ impl Drop for Entry {
     }
 }
 
-/// A request without an answer.
+/// The charge for an unanswered request.
 pub(crate) struct Question(#[allow(dead_code)] Entry);
 
-/// A part of the region that a domain asked for.
+/// The charge for a domain's part of the region.
 pub(crate) struct Share(#[allow(dead_code)] Entry);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tunnel as a whole: its parts, and the state behind its lock.
+//! The tunnel as a whole: its parts, and the state under its lock.
 
 use idts_core::allocator::SliceAllocator;
 use idts_core::control::ControlRing;
@@ -34,47 +34,49 @@ use crate::xen::evtchn::EventChannel;
 use crate::xen::peer::Peer;
 use crate::xen::xenbus::Device;
 
-/// State behind a tunnel's lock.
+/// State under a tunnel's lock.
 pub(crate) struct Inner {
     pub(super) ring: ControlRing,
+    /// Messages that wait for a free slot of the ring.
     pub(super) outbox: KVVec<Slot>,
-    /// Told of events of the control ring; none of a loopback tunnel, or once it ended.
+    /// The waiter of the control ring. None: a loopback tunnel, or one that has ended.
     pub(super) reader: Option<Arc<Waiter>>,
-    /// The pages of the region that are in use.
+    /// The slices of the region that are in use.
     pub(super) book: KBox<SliceAllocator>,
     pub(super) segments: Segments,
     pub(super) channels: Channels,
     pub(super) shares: Arc<Shares>,
     pub(super) role: Role,
+    /// The violation that broke the tunnel.
     pub(super) broken: Option<Violation>,
     pub(super) control: Option<Pages>,
     pub(super) events: KVec<EventChannel<QueueIrq>>,
 }
 
-/// The tunnel to one other domain, or of a domain with itself.
+/// The tunnel to one other domain, or from a domain to itself.
 #[pin_data]
 pub struct Tunnel {
-    /// The link that its channels are on.
+    /// The link that the channels are on.
     pub link: Arc<Link>,
-    /// The other domain.
+    /// The peer's domain id.
     pub peer: u16,
     pub(super) services: Arc<Services>,
     pub(super) host: Arc<dyn Host>,
-    /// The device; none of a loopback tunnel.
+    /// The xenbus device. None: a loopback tunnel.
     pub(super) device: Option<Peer>,
     pub(super) closer: Option<Arc<Closer>>,
     /// Grant reference of the control page.
     pub(super) reference: u32,
-    /// Version, features and queues.
+    /// The negotiated version, features and queues.
     pub(super) terms: Negotiated,
-    /// There are messages that nobody has taken.
+    /// Set by the event handler; cleared by the thread that takes the messages over.
     pub(super) mail: Atomic<u32>,
     #[pin]
     work: Work<Tunnel>,
-    /// Looks whether a process took the messages.
+    /// Checks a tick later that a task has processed the messages inline.
     #[pin]
     late: DelayedWork<Tunnel, 1>,
-    /// Gives idle segments back.
+    /// Retires idle segments.
     #[pin]
     trim: DelayedWork<Tunnel, 2>,
     #[pin]
@@ -90,7 +92,7 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, 2> for Tunnel { self.trim }
 }
 
-/// The parts that a tunnel is made of.
+/// The parts in which the roles' tunnels differ.
 pub(super) struct Parts {
     pub(super) side: Side,
     pub(super) role: Role,
@@ -100,7 +102,10 @@ pub(super) struct Parts {
 }
 
 impl Tunnel {
-    /// A tunnel whose set-up has just begun.
+    /// Creates a tunnel whose set-up has just begun.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(
         device: Option<&Device>,
         peer: u16,
@@ -176,8 +181,8 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// Has events of the control ring told to this tunnel. They own each other until
-    /// the tunnel ends.
+    /// Wakes this tunnel for events of the control ring. The waiter and the tunnel own each
+    /// other until the tunnel ends.
     fn hear_control(self: &Arc<Self>, reader: Arc<Waiter>) -> Result {
         reader.belongs_to(self.clone());
         self.link.table.prepare(CONTROL)?;
@@ -196,7 +201,7 @@ impl Owner for Tunnel {
 }
 
 impl Wake for Tunnel {
-    /// There are messages, says an event handler.
+    /// Handles an event of the control ring.
     fn wake(self: ArcBorrow<'_, Self>, _: Woken) {
         Arc::from(self).tell_of_mail();
     }

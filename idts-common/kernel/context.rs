@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The context of a module: what it has once.
+//! The context of a module: the parts that exist once.
 //!
-//! Its [`ports`], the [`registry`] of its tunnels, the [`timeout`]s of connects that nobody
-//! waits for, and its [`router`], which the guest's module and dom0's implement each in
-//! their own way. Ports are here and not in a tunnel, so that listeners survive a
-//! reconnect.
+//! It has the [`ports`], the [`registry`] of tunnels, the [`timeout`]s of nonblocking connects,
+//! and the [`router`], which the guest's module and dom0's implement differently. Ports belong
+//! to the context, not to a tunnel, so that listeners survive a reconnect.
 
 pub mod ports;
 pub mod registry;
@@ -30,19 +29,19 @@ use crate::tunnel::host::{Acceptor, Carrier, Host, LocalMember};
 use crate::tunnel::services::Services;
 use crate::tunnel::{payer, Tunnel};
 
-/// A module's context.
+/// The context of a module.
 pub struct Context {
-    /// Shared parts that every tunnel uses.
+    /// The parts that all tunnels share.
     pub services: Arc<Services>,
     /// The tunnels to other domains.
     pub registry: Arc<Registry>,
-    /// The way to other domains, and their rights.
+    /// The routes to other domains, and their rights.
     pub router: Arc<dyn Router>,
     pub(crate) ports: Ports,
     pub(crate) timeouts: Arc<Timeouts>,
-    /// The debugfs file of the violations.
+    /// The debugfs file `violations`, removed when dropped.
     _violations: Option<Pin<KBox<debugfs::File<AccountsReport>>>>,
-    /// The debugfs file of the users.
+    /// The debugfs file `users`, removed when dropped.
     _users: Option<Pin<KBox<debugfs::File<payer::Report>>>>,
 }
 
@@ -52,8 +51,10 @@ kernel::sync::global_lock! {
 }
 
 impl Context {
-    /// Makes the context of a module that reaches other domains by the router that
-    /// `router` makes.
+    /// Creates the context, with the router that `router` makes, and starts the router.
+    ///
+    /// # Errors
+    /// `ENOMEM`, or the router's error.
     ///
     /// # Safety
     ///
@@ -86,16 +87,15 @@ impl Context {
         Ok(context)
     }
 
-    /// The module's context.
+    /// Returns the module's context.
     ///
     /// # Errors
-    /// `ENODEV`: the module is not loaded yet, or goes.
+    /// `ENODEV`: the module is not loaded yet, or is being unloaded.
     pub fn current() -> Result<Arc<Self>> {
         CURRENT.lock().clone().ok_or(ENODEV)
     }
 
-    /// Finishes all work, at module exit, when no tunnel to another domain is left. May
-    /// sleep.
+    /// Finishes all work at module exit, after the last tunnel to another domain. May sleep.
     pub(crate) fn finish(&self) {
         self.router.finish();
         self.timeouts.finish();
@@ -103,8 +103,8 @@ impl Context {
         *CURRENT.lock() = None;
     }
 
-    /// Waits for `change`, and handles messages meanwhile. `None`: another process does
-    /// that.
+    /// Waits for `change`, at most for `jiffies`, and processes control messages meanwhile.
+    /// Returns `None` if another process does that already.
     pub(crate) fn process_until(
         &self,
         change: Awaited<'_>,
@@ -114,27 +114,30 @@ impl Context {
         inline.wait(&*self.registry, change, jiffies)
     }
 
-    /// Binds an acceptor to `port` for connections from domain `peer`; port 0 asks for one.
+    /// Binds an acceptor to `port` for connections from domain `peer`. Port 0 picks a free one.
     /// Returns the port.
+    ///
+    /// # Errors
+    /// As [`Ports::bind`].
     pub(crate) fn bind(&self, port: u32, peer: u16, acceptor: Arc<dyn Acceptor>) -> Result<u32> {
         let port = self.ports.bind(port, peer, acceptor)?;
         self.router.ports_changed(self.ports.any());
         Ok(port)
     }
 
-    /// Frees a port.
+    /// Unbinds a port.
     pub(crate) fn unbind(&self, port: u32) {
         self.ports.unbind(port);
         self.router.ports_changed(self.ports.any());
     }
 }
 
-/// Tunnels.
+/// Start and end of tunnels.
 impl Context {
-    /// Makes a tunnel reachable: both of its sides are connected.
+    /// Makes a tunnel reachable once both sides are connected.
     ///
     /// # Errors
-    /// There is no memory, or no place for one more tunnel; [`Self::stop`] is owed.
+    /// `ENOMEM`, or `ENOSPC`: there are too many tunnels. The caller must call [`Self::stop`].
     pub fn start(&self, tunnel: &Arc<Tunnel>) -> Result {
         tunnel.start()?;
         self.router.up(tunnel)?;
@@ -142,23 +145,23 @@ impl Context {
         Ok(())
     }
 
-    /// Ends a tunnel, for good; whoever waits is told `errno`. May be called twice. May
-    /// sleep.
+    /// Ends a tunnel for good, with `errno` for all its waiters. May be called twice. May sleep.
     pub fn stop(&self, tunnel: &Arc<Tunnel>, errno: Errno) {
         self.end(tunnel, |tunnel| tunnel.stop(errno));
     }
 
-    /// The same while xenstore does not answer, for the domain was restored.
+    /// As [`Self::stop`], after the domain was restored, when xenstore may not answer.
     pub fn lose(&self, tunnel: &Arc<Tunnel>, errno: Errno) {
         self.end(tunnel, |tunnel| tunnel.lose(errno));
     }
 
+    /// Removes a tunnel from the registry and the router, and calls `end` in between.
     fn end(&self, tunnel: &Arc<Tunnel>, end: impl FnOnce(&Arc<Tunnel>)) {
         self.registry.remove(tunnel);
         self.router.down(tunnel);
         end(tunnel);
-        // Its last message is judged: not earlier, for without an entry other
-        // rights might hold than its own.
+        // The rights of the peer are dropped last: without them, a message that is still being
+        // handled might be judged by others.
         self.router.gone(tunnel.peer);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What applications see: `/dev/idts`.
+//! The device `/dev/idts`, the interface to applications.
 
 pub(crate) mod chardev;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An endpoint: an open file of `/dev/idts`, and its waiting.
+//! An endpoint: an open file of `/dev/idts`.
 //!
-//! Owns the states idle, bound, listening, connecting, connected, and all
-//! sleeping of applications. Nothing is held while it sleeps or takes a page
-//! fault: no lock, no mapping. Called by [`crate::dev`]; tunnels call it as an opener and
-//! as an acceptor.
+//! It owns the states idle, bound, listening, connecting and connected, and all sleeping of
+//! applications. It sleeps and takes page faults without a lock and outside the gate.
+//! [`crate::dev`] calls it; tunnels call it as an opener and as an acceptor.
 
 mod attempt;
 mod caps;

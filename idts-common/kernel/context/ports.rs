@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ports of a module, and their acceptors.
+//! The bound ports of a module, and their acceptors.
 
 use idts_core::uapi;
 use idts_core::wire::Refusal;
@@ -12,29 +12,34 @@ use crate::sys::errno::Errno;
 use crate::tunnel::host::Acceptor;
 use crate::tunnel::payer::Users;
 
-/// Ports that may be bound at once, by all users together.
+/// Most ports that are bound at once, by all users together.
 const PORTS_MAX: usize = 4096;
 
+/// A bound port.
 struct Port {
     /// The domain that may connect, or `DOMID_ANY`.
     peer: u16,
     acceptor: Arc<dyn Acceptor>,
 }
 
+/// The bound ports, by number.
 struct Bound {
     ports: RBTree<u32, Port>,
     count: usize,
     next_ephemeral: u32,
 }
 
-/// The ports that are bound.
+/// The bound ports of a module.
 pub(crate) struct Ports {
     users: Arc<Users>,
     bound: Pin<KBox<Mutex<Bound>>>,
 }
 
 impl Ports {
-    /// No ports.
+    /// Creates an empty table.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(users: Arc<Users>) -> Result<Self> {
         let bound = Bound {
             ports: RBTree::new(),
@@ -45,12 +50,15 @@ impl Ports {
         Ok(Self { users, bound })
     }
 
-    /// Whether any port is bound.
+    /// Returns whether any port is bound.
     pub(super) fn any(&self) -> bool {
         self.bound.lock().count > 0
     }
 
-    /// Binds an acceptor to a port; 0 asks for one. Returns the port.
+    /// Binds an acceptor to a port. Port 0 picks a free ephemeral one. Returns the port.
+    ///
+    /// # Errors
+    /// `ENOSPC`: too many ports are bound. `EADDRINUSE`: the port is bound. `ENOMEM`.
     pub(super) fn bind(&self, port: u32, peer: u16, acceptor: Arc<dyn Acceptor>) -> Result<u32> {
         let mut bound = self.bound.lock();
         if bound.count >= PORTS_MAX {
@@ -79,7 +87,7 @@ impl Ports {
         Ok(number)
     }
 
-    /// Frees a port.
+    /// Unbinds a port.
     pub(super) fn unbind(&self, port: u32) {
         let mut bound = self.bound.lock();
         let entry = bound.ports.remove(&port);
@@ -90,11 +98,12 @@ impl Ports {
         drop(entry);
     }
 
-    /// The acceptor at `port` for a channel from domain `peer`, the larger ring of which
-    /// has `ring` bytes.
+    /// Returns the acceptor at `port` for a channel from domain `peer`, whose larger ring has
+    /// `ring` bytes.
     ///
     /// # Errors
-    /// Nobody listens there, or not for so large a ring.
+    /// [`Refusal::Refused`]: no acceptor listens there for this domain. [`Refusal::NoSpace`]:
+    /// the ring is larger than it takes.
     pub(super) fn listener(
         &self,
         port: u32,

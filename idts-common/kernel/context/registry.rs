@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registry of a module's tunnels to other domains, with a debugfs file for each.
+//! The registry of a module's tunnels to other domains, with a debugfs file for each tunnel.
 
 use idts_core::registry::{Place, Registry as Peers};
 use kernel::debugfs;
@@ -12,13 +12,14 @@ use crate::tunnel::inline::Pending;
 use crate::tunnel::report::Report;
 use crate::tunnel::Tunnel;
 
+/// A registered tunnel.
 struct Entry {
     tunnel: Arc<Tunnel>,
-    /// Removed from debugfs when dropped.
+    /// The debugfs file, removed when dropped.
     _file: Option<Pin<KBox<debugfs::File<Report>>>>,
 }
 
-/// The tunnels.
+/// The tunnels of a module, by peer.
 #[pin_data]
 pub struct Registry {
     #[pin]
@@ -27,7 +28,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// No tunnels.
+    /// Creates an empty registry.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(debugfs: Arc<debugfs::Dir>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -38,12 +42,12 @@ impl Registry {
         )
     }
 
-    /// The directory of the module's files.
+    /// The module's directory in debugfs.
     pub fn debugfs(&self) -> &debugfs::Dir {
         &self.debugfs
     }
 
-    /// Makes a tunnel reachable.
+    /// Adds a tunnel, which makes it reachable.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -64,29 +68,28 @@ impl Registry {
         tunnels.add(tunnel.peer, entry).map_err(|_| ENOMEM)
     }
 
-    /// Makes a tunnel unreachable. Removing its file waits for readers, so this
-    /// is done outside the lock.
+    /// Removes a tunnel, if it is in. Its debugfs file goes outside the lock, because that waits
+    /// for readers.
     pub(super) fn remove(&self, tunnel: &Arc<Tunnel>) {
         let is = |entry: &Entry| Arc::ptr_eq(&entry.tunnel, tunnel);
         let entry = self.tunnels.lock().remove(is);
         drop(entry);
     }
 
-    /// The tunnel to a domain.
+    /// Returns the tunnel to a domain.
     pub fn tunnel(&self, peer: u16) -> Option<Arc<Tunnel>> {
         let tunnels = self.tunnels.lock();
         tunnels.get(peer).map(|entry| entry.tunnel.clone())
     }
 
-    /// The tunnel to the one domain through which all others are reached, in a module that
-    /// has but one tunnel.
+    /// Returns the only tunnel, in a module that reaches all domains through one peer.
     pub fn default_peer(&self) -> Option<Arc<Tunnel>> {
         let tunnels = self.tunnels.lock();
         tunnels.default_peer().map(|entry| entry.tunnel.clone())
     }
 
-    /// Calls `f` with each tunnel, with nothing locked; one that comes or goes meanwhile
-    /// may be left out, none that stays is.
+    /// Calls `f` with each tunnel, with nothing locked. It reaches every tunnel that stays
+    /// registered; one that is added or removed meanwhile may be left out.
     pub fn for_each(&self, f: impl Fn(&Arc<Tunnel>)) {
         let mut last = None;
         loop {
@@ -102,7 +105,7 @@ impl Registry {
         }
     }
 
-    /// A tunnel with messages that nobody has taken.
+    /// Takes over the messages of a tunnel that has some, and returns the tunnel.
     fn next_mail(&self) -> Option<Arc<Tunnel>> {
         let tunnels = self.tunnels.lock();
         let mut entries = tunnels.entries();
@@ -111,8 +114,8 @@ impl Registry {
             .map(|entry| entry.tunnel.clone())
     }
 
-    /// Wakes the workers of some tunnels. Those that are to stop are in the list
-    /// no more: whoever stops one waits for its worker.
+    /// Schedules the work of the tunnels that `which` selects. Under the lock, so a tunnel that
+    /// is being stopped, which waits for its work, is not among them.
     fn leave(&self, which: impl Fn(&Arc<Tunnel>) -> bool) {
         let tunnels = self.tunnels.lock();
         for entry in tunnels.entries().filter(|entry| which(&entry.tunnel)) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The router of a module: the way to other domains, and their rights here.
+//! The router of a module: routes to other domains, and the rights of those domains here.
 //!
-//! A guest's module reaches every domain through its one backend, which it may have to ask
-//! for; dom0's has a tunnel to each, with policy, relays, groups and a scheduler. Called by
-//! endpoints and by the context, which lends it to tunnels as their `Host`.
+//! A guest's module reaches all domains through its one backend, from which it may have to
+//! request a tunnel. dom0's has a tunnel to each guest, with policy, relays, groups and a
+//! scheduler. Called by endpoints and by the context, which tunnels know as their `Host`.
 
 use idts_core::policy::DomainSettings;
 use idts_core::wire::{Name, Open, Refusal};
@@ -16,111 +16,113 @@ use crate::sys::errno::Errno;
 use crate::tunnel::host::{Attempt, Carrier, Host, LocalMember, OpenRequest};
 use crate::tunnel::Tunnel;
 
-/// The domain, or the group, that a program wants to reach.
+/// The destination of a connect: a domain or a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
-    /// A domain.
+    /// A domain, by its id.
     Domain(u16),
     /// A domain, by its alias.
     Alias(Name),
-    /// A group.
+    /// A group, by its name.
     Group(Name),
 }
 
-/// A destination, as the tunnel's peer is told of it.
+/// A destination, as it is sent to the tunnel's peer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Address {
-    /// The domain, as the program is told of it.
+    /// The domain id that the program sees.
     pub domid: u16,
     /// The field `domain` of the request.
     pub domain: u32,
-    /// The group, or the alias where the peer alone knows the domain behind it.
+    /// The name of the group, or of the domain if only the peer can resolve its alias.
     pub name: Option<Name>,
 }
 
-/// See the module's documentation. Guests have no brokers, so some functions have the
-/// answer of a module that has none.
+/// The routes and rights of a module; see the module documentation.
+///
+/// The default implementations are those of a module without a broker.
 pub trait Router: Send + Sync {
-    /// The role of the module, as the UAPI numbers it.
+    /// The role of the module (`ROLE_*` of the UAPI).
     fn role(&self) -> u32;
 
-    /// This domain's id, as far as it is known; else the UAPI's number for any.
+    /// This domain's id, or `DOMID_ANY` if it is not known.
     fn own_domid(&self) -> u16;
 
-    /// The module's context is there, which is the host of its tunnels.
+    /// Starts the router. `host` is the module's context, the host of its tunnels.
     ///
     /// # Errors
     /// The module cannot be loaded.
     fn start(&self, host: Arc<dyn Host>) -> Result;
 
-    /// Finishes all work, at module exit. May sleep.
+    /// Finishes all work at module exit. May sleep.
     fn finish(&self);
 
-    /// The domain was restored: its nodes in xenstore are new, and its tunnels gone.
+    /// The domain was restored: its nodes in xenstore are new, and its tunnels are gone.
     fn restored(&self) {}
 
-    /// The address of a destination.
+    /// Resolves a destination.
     ///
     /// # Errors
-    /// It is unknown.
+    /// The destination is unknown.
     fn address(&self, destination: Destination) -> Result<Address>;
 
-    /// The tunnel to an address; none if there will be one for [`Self::wait`]. May sleep.
+    /// Returns the tunnel to an address, or `None` if [`Self::wait`] can wait for one. May
+    /// sleep.
     ///
     /// # Errors
-    /// There is none, and will be none.
+    /// There is no tunnel, and none will come.
     fn route(&self, address: &Address) -> Result<Option<Arc<dyn Carrier>>>;
 
-    /// Has an attempt wait for a tunnel.
+    /// Queues an attempt until there is a tunnel.
     ///
     /// # Errors
-    /// It does not wait.
+    /// The attempt is not queued.
     fn wait(&self, _attempt: &Attempt, _request: OpenRequest) -> Result {
         Err(Errno::NetDown.into())
     }
 
-    /// An attempt waits no more.
+    /// Removes an attempt from the queue.
     fn abandon(&self, _attempt: &Attempt) {}
 
-    /// Ports were bound or freed; `any`: some are bound.
+    /// Notes that ports were bound or freed. `any`: at least one is bound.
     fn ports_changed(&self, _any: bool) {}
 
-    /// A tunnel is connected: makes it reachable, by the registry.
+    /// Adds a connected tunnel to the registry.
     ///
     /// # Errors
-    /// `ENOSPC`: there is no place for one more.
+    /// `ENOSPC`: there are too many tunnels. `ENOMEM`.
     fn up(&self, tunnel: &Arc<Tunnel>) -> Result;
 
-    /// A tunnel ends; it is in the registry no more.
+    /// Notes that a tunnel ends. The registry does not have it any more.
     fn down(&self, _tunnel: &Arc<Tunnel>) {}
 
-    /// The last message of a peer's tunnel is handled.
+    /// Notes that the last message of a peer's tunnel is handled.
     fn gone(&self, _peer: u16) {}
 
-    /// The limits of a peer.
+    /// Returns the limits of a peer.
     fn limits(&self, _peer: u16) -> DomainSettings {
         DomainSettings::DEFAULT
     }
 
-    /// The domain behind an alias.
+    /// Returns the domain with an alias.
     fn alias(&self, _alias: &Name) -> Option<u16> {
         None
     }
 
-    /// Whether policy lets a peer open a channel.
+    /// Returns whether policy allows a peer to open a channel.
     fn may_open(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
         false
     }
 
-    /// Whether policy takes a channel from a peer.
+    /// Returns whether policy revokes a channel that a peer has.
     fn lost_right(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
         false
     }
 
-    /// Takes the near end of a channel to another domain or a group.
+    /// Takes the near end of a channel that a peer opened to another domain or a group.
     ///
     /// # Errors
-    /// It is not taken.
+    /// The channel is refused.
     fn broker(
         &self,
         _tunnel: Arc<dyn Carrier>,
@@ -134,7 +136,7 @@ pub trait Router: Send + Sync {
     /// Takes the far end of a local channel into a group.
     ///
     /// # Errors
-    /// It is not taken.
+    /// The channel is refused.
     fn join(&self, _far: &Arc<Channel>, _member: LocalMember) -> Result<(), Refusal> {
         Err(Refusal::Forbidden)
     }

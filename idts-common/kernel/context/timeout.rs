@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time limits of connects that nobody waits for.
+//! Time limits of connects without a task that waits, for example nonblocking ones.
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
@@ -12,18 +12,18 @@ use crate::sys::errno::Errno;
 use crate::sys::work::{self, disable_delayed};
 use crate::tunnel::host::{Attempt, Opener};
 
-/// Attempts that nobody waits for, at once.
+/// Most attempts that are watched at once.
 const ATTEMPTS_MAX: usize = 4096;
 
-/// Between two looks.
+/// Period of the checks, in milliseconds.
 const TICK_MS: u32 = 100;
 
-/// The attempts of a module that nobody waits for.
+/// The attempts of a module without a task that waits for them.
 #[pin_data]
 pub(crate) struct Timeouts {
     #[pin]
     work: DelayedWork<Timeouts>,
-    /// One of each opener, and the end of its time by [`clock`].
+    /// At most one attempt of each opener, and its deadline by [`clock`].
     #[pin]
     attempts: Mutex<KVec<(Attempt, u64)>>,
 }
@@ -33,7 +33,10 @@ impl_has_delayed_work! {
 }
 
 impl Timeouts {
-    /// No attempts.
+    /// Creates an empty list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -44,11 +47,11 @@ impl Timeouts {
         )
     }
 
-    /// Ends an attempt at `deadline`, and no earlier one of its opener any more. Called
-    /// under the opener's lock.
+    /// Watches an attempt, which ends at `deadline`. It replaces an earlier attempt of its
+    /// opener. The caller holds the opener's lock.
     ///
     /// # Errors
-    /// There are too many, or no memory.
+    /// `ENOSPC`: too many attempts are watched. `ENOMEM`.
     pub(crate) fn watch(
         self: &Arc<Self>,
         opener: &dyn Opener,
@@ -58,7 +61,7 @@ impl Timeouts {
         let mut attempts = self.attempts.lock();
         let of = |entry: &&mut (Attempt, u64)| entry.0.is_of(opener);
         if let Some(entry) = attempts.iter_mut().find(of) {
-            // The opener lives on: this drops no last reference.
+            // The caller keeps the opener, so this drops no last reference.
             *entry = (attempt, deadline);
         } else if attempts.len() < ATTEMPTS_MAX {
             attempts.push((attempt, deadline), GFP_KERNEL)?;
@@ -69,7 +72,7 @@ impl Timeouts {
         Ok(())
     }
 
-    /// The attempt of an opener has its answer.
+    /// Stops watching the attempt of an opener, which is over.
     pub(crate) fn forget(&self, opener: &dyn Opener) {
         let forgotten = {
             let mut attempts = self.attempts.lock();
@@ -79,18 +82,20 @@ impl Timeouts {
         drop(forgotten);
     }
 
+    /// Schedules the next check.
     fn schedule(self: &Arc<Self>) {
         let delay = msecs_to_jiffies(TICK_MS);
         let _ = work::queue().enqueue_delayed::<_, 0>(self.clone(), delay);
     }
 
-    /// Gives up what is overdue. Openers' locks are outside of this one's.
+    /// Ends the attempts that are overdue, outside the lock, because openers' locks come before
+    /// it.
     fn tick(self: &Arc<Self>) {
         let now = clock();
         let mut overdue = KVec::new();
         let mut attempts = self.attempts.lock();
         attempts.retain(|(attempt, deadline)| {
-            // Without memory it is overdue at the next tick.
+            // Without memory it stays, and is overdue at the next check.
             *deadline > now || overdue.push(attempt.clone(), GFP_KERNEL).is_err()
         });
         if !attempts.is_empty() {
@@ -102,7 +107,7 @@ impl Timeouts {
         }
     }
 
-    /// Finishes, at module exit: nothing runs afterwards. May sleep.
+    /// Finishes at module exit: no work runs afterwards. May sleep.
     pub(super) fn finish(self: &Arc<Self>) {
         disable_delayed::<_, 0>(self);
         let attempts = core::mem::take(&mut *self.attempts.lock());

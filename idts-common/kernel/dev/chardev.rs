@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/idts`: the C entries of the file operations, and the ioctls.
+//! `/dev/idts`: the file operations, and the ioctls.
 //!
-//! Thin: an entry borrows file and endpoint, calls one method and translates
-//! its result. The kernel crate's `miscdevice` has no `poll` and no `owner`,
-//! hence a table of our own; it is in helpers.c, for C alone can name its module
-//! in a constant.
+//! Each entry point borrows the endpoint of its file, calls one method and translates the
+//! result. The kernel crate's `miscdevice` has no `poll` and no `owner`, so the table of file
+//! operations is our own. It is in helpers.c, because only C can name its module in a constant.
 
 use core::pin::Pin;
 
@@ -45,6 +44,9 @@ unsafe impl Sync for CharDev {}
 
 impl CharDev {
     /// Registers `/dev/idts`, mode 0660. Open files keep the module loaded.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EBUSY`: no minor number is free; the driver core's.
     pub(crate) fn register() -> Result<Pin<KBox<Self>>> {
         let device = KBox::pin_init(
             pin_init!(Self {
@@ -53,8 +55,8 @@ impl CharDev {
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: Not registered yet: nobody else looks at it. The device is
-        // pinned until `drop` has deregistered it, and the table is a constant.
+        // SAFETY: Not registered yet, so no other thread accesses it. The device is pinned until
+        // `drop` has deregistered it, and the table is a constant.
         to_result(unsafe {
             let misc = device.misc.get();
             (*misc).minor = bindings::MISC_DYNAMIC_MINOR as c_int;
@@ -78,7 +80,7 @@ impl PinnedDrop for CharDev {
     }
 }
 
-/// The endpoint of a file of ours.
+/// Borrows the endpoint of a file of ours.
 ///
 /// # Safety
 ///
@@ -88,12 +90,11 @@ unsafe fn endpoint<'a>(file: *mut bindings::file) -> ArcBorrow<'a, Endpoint> {
     unsafe { Arc::<Endpoint>::borrow((*file).private_data) }
 }
 
-/// Makes a file of ours a stream, of which reads and writes that must not wait
-/// (`IOCB_NOWAIT`) do not.
+/// Marks a file of ours as a stream that supports nonblocking reads and writes (`IOCB_NOWAIT`).
 ///
 /// # Safety
 ///
-/// `file` is ours, and nobody else has seen it.
+/// `file` is ours, and no other thread has seen it.
 unsafe fn be_stream(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: As the caller guarantees; a stream does not look at the inode.
     unsafe {
@@ -103,7 +104,7 @@ unsafe fn be_stream(inode: *mut bindings::inode, file: *mut bindings::file) -> c
     }
 }
 
-/// What a file may do, and whether its calls may wait.
+/// The access mode of a file, and whether its calls are nonblocking.
 #[derive(Clone, Copy)]
 struct Mode {
     reads: bool,
@@ -112,6 +113,8 @@ struct Mode {
 }
 
 impl Mode {
+    /// Reads the mode of a file.
+    ///
     /// # Safety
     ///
     /// As [`endpoint`].
@@ -126,6 +129,8 @@ impl Mode {
     }
 }
 
+/// Returns whether `O_NONBLOCK` is set.
+///
 /// # Safety
 ///
 /// As [`endpoint`].
@@ -134,7 +139,7 @@ unsafe fn nonblock(file: *mut bindings::file) -> bool {
     unsafe { (&raw const (*file).f_flags).read_volatile() & uapi::NONBLOCK != 0 }
 }
 
-/// The endpoint of a read or a write, and whether that may not wait.
+/// Returns the endpoint of a read or a write, and true if the call is nonblocking.
 ///
 /// # Safety
 ///
@@ -178,7 +183,7 @@ unsafe extern "C" fn idts_release(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
-    // SAFETY: The last close: nobody borrows the endpoint through this file.
+    // SAFETY: The last close, so the endpoint is not borrowed through this file any more.
     let endpoint = unsafe { Arc::<Endpoint>::from_foreign((*file).private_data) };
     endpoint.release();
     0
@@ -254,7 +259,7 @@ unsafe extern "C" fn idts_ioctl(
     }
 }
 
-/// The structure that a caller passes: where it is, and how long.
+/// The caller's structure of an ioctl: its address and its size.
 #[derive(Clone, Copy)]
 struct Argument {
     at: usize,
@@ -262,8 +267,10 @@ struct Argument {
 }
 
 impl Argument {
-    /// Copies the caller's structure in, once. A shorter one is filled up with
-    /// zeroes; what a longer one has beyond ours must be zero.
+    /// Copies the caller's structure in, once. A shorter one is extended with zeroes.
+    ///
+    /// # Errors
+    /// `E2BIG`: a longer one is not zero beyond ours. `EFAULT`.
     fn read<T: FromBytes + IntoBytes + Default>(self) -> Result<T> {
         let mut value = T::default();
         let bytes = value.as_mut_bytes();
@@ -278,7 +285,10 @@ impl Argument {
         Ok(value)
     }
 
-    /// Copies as much of our structure out as the caller's holds.
+    /// Copies out as much of our structure as the caller's can hold.
+    ///
+    /// # Errors
+    /// `EFAULT`.
     fn write<T: IntoBytes + zerocopy::Immutable>(self, value: &T) -> Result {
         let bytes = value.as_bytes();
         let common = bytes.len().min(self.size);
@@ -287,11 +297,13 @@ impl Argument {
     }
 }
 
+/// `FIONREAD`: the number of bytes that a read would return.
 fn fionread(endpoint: &Endpoint, arg: usize) -> Result {
     let there = endpoint.channel()?.levels().0;
     Argument { at: arg, size: 4 }.write(&there)
 }
 
+/// Runs the ioctl with `number`.
 fn dispatch(
     endpoint: ArcBorrow<'_, Endpoint>,
     number: u8,
@@ -333,12 +345,13 @@ fn dispatch(
     done.map(|()| 0)
 }
 
-/// Writes, then reads. What was written is not to be written again: a call that
-/// fails says how much that is, and is not started anew behind the caller's back.
+/// `IDTS_IOC_TRANSACT`: writes, then reads. A call that fails reports the bytes that were
+/// written, and is not restarted after a signal if there are any, because they must not be
+/// written again.
 fn transact(endpoint: &Endpoint, arg: Argument, mode: Mode) -> Result<usize> {
     let request: uapi::Transact = arg.read()?;
     request.check().map_err(invalid)?;
-    // As write(2) and read(2) would say.
+    // The same checks as in write(2) and read(2).
     if (request.tx_len > 0 && !mode.writes) || (request.rx_len > 0 && !mode.reads) {
         return Err(EBADF);
     }
@@ -353,10 +366,11 @@ fn transact(endpoint: &Endpoint, arg: Argument, mode: Mode) -> Result<usize> {
     })
 }
 
-/// A descriptor that is reserved and not yet visible.
+/// A file descriptor that is reserved and not installed yet.
 struct ReservedFd(c_int);
 
 impl ReservedFd {
+    /// Reserves a descriptor.
     fn new(flags: u32) -> Result<Self> {
         // SAFETY: No requirements.
         let fd = unsafe { bindings::get_unused_fd_flags(flags) };
@@ -366,7 +380,7 @@ impl ReservedFd {
         Ok(Self(fd))
     }
 
-    /// Makes `file` visible under this number.
+    /// Installs `file` under this descriptor.
     fn install(self, file: *mut bindings::file) {
         // SAFETY: Both are ours; the file's reference goes with the number.
         unsafe { bindings::fd_install(self.0 as c_uint, file) };
@@ -381,8 +395,8 @@ impl Drop for ReservedFd {
     }
 }
 
-/// Takes a connection and gives it a descriptor. Everything that can fail comes
-/// before the connection is taken, or closes it again.
+/// Accepts a connection and installs a descriptor for it. All steps that can fail come before
+/// the accept, or close the connection again.
 fn accept(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result {
     let mut request: uapi::Accept = arg.read()?;
     request.check().map_err(invalid)?;
@@ -392,7 +406,7 @@ fn accept(endpoint: &Endpoint, arg: Argument, nonblock: bool) -> Result {
     request.peer = child.peer();
     let private = child.into_foreign();
     let flags = (request.flags & uapi::NONBLOCK) as c_int;
-    // SAFETY: What `release` gives back is passed on.
+    // SAFETY: `private` owns a reference, which the file takes over until `idts_release`.
     let file = unsafe { bindings::idts_anon_file(private.cast::<c_void>(), flags) };
     let file = match kernel::error::from_err_ptr(file) {
         Ok(file) => file,

@@ -15,22 +15,22 @@ pub(super) struct Target {
     pub(super) kind: Kind,
 }
 
-/// The last attempt.
+/// The state of the last attempt.
 pub(super) struct Last {
     pub(super) number: u32,
     pub(super) target: Option<Target>,
-    /// When it ends without an answer.
+    /// The time at which it ends without an answer, by the clock.
     pub(super) deadline: u64,
-    /// Why it failed, for all who waited for it.
+    /// The reason of its failure, for all that wait for it.
     pub(super) failed: Errno,
-    /// A signal ended the waiting, and nobody was told yet what came of it.
+    /// A signal ended the wait, and no caller has learnt the result yet.
     pub(super) untold: bool,
-    /// The context's timeouts end it.
+    /// The context's timeouts watch it.
     pub(super) watched: bool,
 }
 
 impl Last {
-    /// There was none.
+    /// No attempt so far.
     pub(super) const NONE: Self = Self {
         number: 0,
         target: None,
@@ -40,7 +40,7 @@ impl Last {
         watched: false,
     };
 
-    /// Somebody was told what came of it.
+    /// Notes that a caller has learnt the result.
     pub(super) fn is_told(&mut self) {
         self.untold = false;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads and writes under a cap: they are charged before they move, so that whoever
-//! waits for a turn waits without anything held, and with O_NONBLOCK not at all.
+//! Reads and writes under a cap. They are charged before they move bytes, so that a wait for a
+//! turn holds nothing, and a nonblocking call does not wait.
 
 use kernel::prelude::*;
 
@@ -10,11 +10,11 @@ use crate::channel::{Channel, Readiness, Stop};
 use crate::link::throttle::{Throttle, Turn, UNLIMITED};
 use crate::sys::busy_poll::BusyPoll;
 
-/// Why a read or a write moved nothing.
+/// The reason why a read or a write moved nothing.
 pub(super) enum Blocked {
-    /// The channel says why.
+    /// The channel cannot go on.
     Stop(Stop),
-    /// A cap lets nothing move before the next turn.
+    /// The cap allows nothing before the next turn.
     Turn(Turn),
 }
 
@@ -25,7 +25,10 @@ impl From<Stop> for Blocked {
 }
 
 impl Endpoint {
-    /// Bytes that a read of `len` may take, once there are some.
+    /// Charges a read of `len` bytes once there is data. Returns the bytes that it may take.
+    ///
+    /// # Errors
+    /// The reason why it may take none.
     pub(super) fn charge_read(
         &self,
         channel: &Channel,
@@ -35,13 +38,17 @@ impl Endpoint {
         let Some(throttle) = channel.link.cap() else {
             return Ok(UNLIMITED);
         };
-        // What comes while it spins is charged as well: nothing is taken before.
+        // Nothing is consumed before the charge, so data that arrives during the spin is charged
+        // as well.
         channel.await_data(reader)?;
         let there = channel.levels().0;
         charge(&**throttle, channel, there.min(len), reader.is_none())
     }
 
-    /// Bytes that a write of `len` may put into the ring.
+    /// Charges a write of `len` bytes. Returns the bytes that it may put into the ring.
+    ///
+    /// # Errors
+    /// The reason why it may put none.
     pub(super) fn charge_write(
         &self,
         channel: &Channel,
@@ -56,8 +63,8 @@ impl Endpoint {
         charge(&**throttle, channel, free.min(len), nonblock)
     }
 
-    /// After less was moved than there was: whoever waits by poll is told when it may go
-    /// on.
+    /// Arms for the next turn after a partial transfer, and wakes pollers at once if there is no
+    /// need to wait.
     pub(super) fn watch_turn(&self, channel: &Channel) {
         if let Some(throttle) = channel.link.cap() {
             arm(&**throttle, channel);
@@ -67,7 +74,7 @@ impl Endpoint {
         }
     }
 
-    /// For poll: takes back what a cap does not allow now, and has the next turn told.
+    /// Clears the poll state that the cap does not allow now, and arms for the next turn.
     pub(super) fn hold_back(&self, channel: &Channel, ready: &mut Readiness) {
         if !(ready.gives || ready.takes) {
             return;
@@ -79,14 +86,14 @@ impl Endpoint {
         if !throttle.may_charge() {
             ready.readable &= !ready.gives;
             ready.writable &= !ready.takes;
-            // There is something before the end, and a poll must wait for it.
+            // There is data before the end, which poll has to report first.
             ready.read_ended &= !ready.gives;
             ready.hung_up &= !ready.gives;
         }
     }
 }
 
-/// Ends a charge.
+/// Settles a charge with the bytes that were moved.
 #[inline]
 pub(super) fn settle(channel: &Channel, charged: u32, used: u32) {
     if charged != UNLIMITED {
@@ -96,7 +103,10 @@ pub(super) fn settle(channel: &Channel, charged: u32, used: u32) {
     }
 }
 
-/// Sleeps until there was a turn after `turn`, or the channel is over.
+/// Sleeps until there is a turn after `turn`, or until the channel breaks.
+///
+/// # Errors
+/// `ERESTARTSYS`: a signal came.
 pub(super) fn wait_turn(channel: &Channel, turn: Turn) -> Result {
     match channel.link.throttle() {
         Some(throttle) => throttle.wait_turn(turn, &|| channel.error() != 0),
@@ -104,11 +114,13 @@ pub(super) fn wait_turn(channel: &Channel, turn: Turn) -> Result {
     }
 }
 
+/// Arms for the next turn.
 fn arm(throttle: &dyn Throttle, channel: &Channel) {
     channel.waiter.turn.arm();
     throttle.arm_turn();
 }
 
+/// Charges `want` bytes; with `nonblock` it arms for the next turn first.
 fn charge(
     throttle: &dyn Throttle,
     channel: &Channel,
@@ -116,7 +128,7 @@ fn charge(
     nonblock: bool,
 ) -> Result<u32, Blocked> {
     if nonblock {
-        // Before the charge: a turn that comes at once is told as well.
+        // Before the charge, so that a turn right after it is not missed.
         arm(throttle, channel);
     }
     throttle.charge(want).map_err(Blocked::Turn)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asking for a channel or a group, and waiting for the answer.
+//! Connecting to a port or joining a group, and waiting for the answer.
 //!
-//! Each time is an attempt with a number of its own: its answer, its time and
-//! who waits for it are no other's, however quickly one follows another.
+//! Each attempt has its own number, so that its answer, its timeout and its waiters are never
+//! taken for those of the next one.
 
 use idts_core::ioctl::JoinParams;
 use idts_core::uapi;
@@ -22,30 +22,33 @@ use crate::sys::wait::Awaited;
 use crate::tunnel::host::{Attempt, Carrier, OpenRequest, Opener};
 use crate::tunnel::payer::Payer;
 
-/// How long a connect waits by default.
+/// Default timeout of a connect, in milliseconds.
 const CONNECT_MS: u32 = 30_000;
 
-/// Nanoseconds of a millisecond.
+/// Nanoseconds per millisecond.
 const MS: u64 = 1_000_000;
 
-/// What a call is to do about an attempt.
+/// The next step of a call.
 enum Ask {
-    /// Begin one.
+    /// Begin an attempt.
     Begin,
-    /// Wait for the one with this number.
+    /// Wait for the attempt with this number.
     Wait(u32),
-    /// Nothing: it connected.
+    /// Nothing: the attempt has connected.
     Done,
 }
 
 impl Inner {
-    /// Whether the answer to an attempt is awaited.
+    /// Returns whether an attempt waits for its answer.
     fn awaits(&self, number: u32) -> bool {
         matches!(self.state, State::Connecting { .. }) && self.last.number == number
     }
 
-    /// Whether a channel may be asked for. What a signal kept from a caller is
-    /// told when it asks for the same again.
+    /// Checks whether a channel may be requested. A call for the same target as one that a
+    /// signal interrupted gets the result of that one.
+    ///
+    /// # Errors
+    /// The result of the interrupted call, or the reason why this state allows no request.
     fn may_ask(&mut self, target: &Target, nonblock: bool) -> Result<Ask> {
         let same = self.last.target.as_ref() == Some(target);
         let untold = same && self.last.untold;
@@ -70,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// An attempt begins; its number.
+    /// Begins an attempt and returns its number.
     fn begin(&mut self, tunnel: Option<Arc<dyn Carrier>>, target: Option<Target>, ms: u32) -> u32 {
         let number = self.last.number.wrapping_add(1);
         self.error = None;
@@ -86,7 +89,10 @@ impl Inner {
 }
 
 impl Endpoint {
-    /// Connects.
+    /// `IDTS_IOC_CONNECT`: connects to a port.
+    ///
+    /// # Errors
+    /// The errno for user space.
     pub(crate) fn connect(self: &Arc<Self>, request: &uapi::Connect, nonblock: bool) -> Result {
         let asked = request.check().map_err(invalid)?;
         let destination = match request.alias().map_err(invalid)? {
@@ -108,7 +114,10 @@ impl Endpoint {
         self.ask(address, request_for_channel, request.timeout_ms, nonblock)
     }
 
-    /// Publishes to, or subscribes to, a group.
+    /// `IDTS_IOC_PUBLISH`, `IDTS_IOC_SUBSCRIBE`: joins a group.
+    ///
+    /// # Errors
+    /// The errno for user space.
     pub(crate) fn join(
         self: &Arc<Self>,
         request: &uapi::Group,
@@ -132,8 +141,8 @@ impl Endpoint {
         self.ask(address, request_for_channel, request.timeout_ms, nonblock)
     }
 
-    /// Asks for a channel, unless that is under way, and waits for the answer or
-    /// leaves that to the timeouts.
+    /// Requests a channel, unless that is under way, and waits for the answer or leaves the
+    /// attempt to the timeouts.
     fn ask(
         self: &Arc<Self>,
         address: Address,
@@ -158,7 +167,7 @@ impl Endpoint {
         }
     }
 
-    /// Begins an attempt, unless another thread was first.
+    /// Begins an attempt, unless another thread has begun one.
     fn begin(
         self: &Arc<Self>,
         target: &Target,
@@ -166,7 +175,7 @@ impl Endpoint {
         ms: u32,
         nonblock: bool,
     ) -> Result<Ask> {
-        // Reads xenstore, perhaps: not with the lock.
+        // Not under the lock: this may read xenstore.
         let tunnel = self.context.router.route(&target.address)?;
         let ms = match ms {
             0 => CONNECT_MS,
@@ -183,7 +192,7 @@ impl Endpoint {
                 reserved: 0,
                 port: target.port,
             };
-            // The answer takes this lock.
+            // The lock is released before the request, because the answer takes it.
             inner.begin(tunnel.clone(), Some(*target), ms)
         };
         let attempt = self.attempt(number);
@@ -194,21 +203,22 @@ impl Endpoint {
         Ok(Ask::Wait(number))
     }
 
+    /// Queues an attempt until there is a tunnel.
     fn wait_for_tunnel(&self, attempt: &Attempt, request: OpenRequest) {
         if self.context.router.wait(attempt, request).is_err() {
             attempt.refused(Errno::NoSpace);
         } else if !attempt.is_awaited() {
-            // It was given up before it was in the list.
+            // It was abandoned before it was in the queue.
             self.context.router.abandon(attempt);
         }
     }
 
-    /// The attempt with a number.
+    /// Returns the handle of the attempt with a number.
     fn attempt(self: &Arc<Self>, number: u32) -> Attempt {
         Attempt::new(self.clone(), number)
     }
 
-    /// Waits for the answer to an attempt, for what is left of its time.
+    /// Waits for the answer to an attempt, for the rest of its time.
     fn wait_answer(self: &Arc<Self>, number: u32) -> Result {
         loop {
             let change = Awaited::arm(&self.change);
@@ -239,8 +249,8 @@ impl Endpoint {
         }
     }
 
-    /// Leaves an attempt to the timeouts, for its caller is told `told` instead of
-    /// what comes of it.
+    /// Leaves an attempt to the timeouts, because its caller returns `told` before the result is
+    /// known.
     fn leave(self: &Arc<Self>, number: u32, told: Error) -> Result {
         {
             let mut inner = self.inner.lock();
@@ -261,7 +271,7 @@ impl Endpoint {
         Err(Errno::NoSpace.into())
     }
 
-    /// An attempt is over.
+    /// Wakes the waiters of an attempt that is over.
     fn answered(&self, watched: bool) {
         if watched {
             self.context.timeouts.forget(self);
@@ -269,7 +279,7 @@ impl Endpoint {
         self.kick();
     }
 
-    /// Stops waiting for the answer to an attempt.
+    /// Ends an attempt with an errno, and abandons its request.
     fn end(self: &Arc<Self>, number: u32, errno: Errno) {
         let tunnel = {
             let inner = self.inner.lock();
@@ -279,7 +289,7 @@ impl Endpoint {
             }
         };
         let errno = match (&tunnel, errno) {
-            // It is not the peer that was silent.
+            // Without a tunnel it is not the peer that timed out.
             (None, Errno::TimedOut) => Errno::NetDown,
             _ => errno,
         };
@@ -291,7 +301,7 @@ impl Endpoint {
         self.as_arc_borrow().refused(number, errno);
     }
 
-    /// Stops waiting for whatever is awaited.
+    /// Ends the attempt that is under way, if there is one.
     pub(super) fn end_attempt(self: &Arc<Self>, errno: Errno) {
         let number = self.inner.lock().last.number;
         self.end(number, errno);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of an endpoint, and its sleeping.
+//! The state of an endpoint, and its waiting.
 
 use idts_core::uapi;
 use idts_core::wire::{line, Kind};
@@ -18,7 +18,7 @@ use crate::sys::wait::{self, Armed, Awaited, WaitQueue};
 use crate::tunnel::host::Carrier;
 use crate::tunnel::payer::{Payer, Seat};
 
-/// The processes that wait at an endpoint.
+/// The tasks and polls that wait at an endpoint.
 #[pin_data]
 pub(super) struct Sleepers {
     #[pin]
@@ -31,31 +31,33 @@ impl Wake for Sleepers {
     }
 }
 
+/// The state of an endpoint.
 pub(super) enum State {
     Idle,
     Bound,
     Listening {
         kind: Kind,
-        /// The largest ring that is taken.
+        /// The largest ring that is accepted.
         max_ring: u32,
         backlog: usize,
         queue: KVec<Arc<Endpoint>>,
         refused: u32,
     },
-    /// With a tunnel, or waiting for one.
+    /// Over a tunnel, or waiting for one.
     Connecting {
         tunnel: Option<Arc<dyn Carrier>>,
     },
     Connected,
 }
 
+/// State under an endpoint's lock.
 pub(super) struct Inner {
     pub(super) state: State,
     /// The local port, 0 for none.
     pub(super) port: u32,
-    /// The port is ours in the context's table.
+    /// Set if the port is bound in the context's table.
     pub(super) bound: bool,
-    /// Result of the last connect that was not waited for.
+    /// Result of the last nonblocking connect.
     pub(super) error: Option<Errno>,
     /// The last attempt to connect.
     pub(super) last: Last,
@@ -66,14 +68,14 @@ pub(super) struct Inner {
 #[pin_data]
 pub(crate) struct Endpoint {
     pub(super) context: Arc<Context>,
-    /// Its place in its user's account.
+    /// The charge to its user.
     pub(super) seat: Seat,
     pub(super) sleepers: Arc<Sleepers>,
-    /// State changes: a connection to accept, an answer to connect.
+    /// Armed for a change of state: a connection to accept, an answer to connect.
     pub(super) change: Armed,
     pub(super) reading: BusyPoll,
     pub(super) writing: BusyPoll,
-    /// Somebody polled: news must come even if nobody reads or writes.
+    /// Set once the file was polled: events must come even while no task reads or writes.
     pub(super) polled: Atomic<bool>,
     pub(super) channel: SetOnce<Arc<Channel>>,
     pub(super) sleeps: Atomic<u32>,
@@ -82,13 +84,16 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// A new idle endpoint of a file.
+    /// Creates the idle endpoint of a file.
+    ///
+    /// # Errors
+    /// `ENOSPC`: the user has too many. `ENOMEM`.
     pub(crate) fn open(context: Arc<Context>, payer: &Arc<Payer>) -> Result<Arc<Self>> {
         let seat = payer.seat(|| context.services.grace.flush())?;
         payer.charge(|| Self::make(context, seat))
     }
 
-    /// The cgroup that is charged at the time pays.
+    /// Creates an endpoint at the cost of the cgroup that is charged at the time.
     fn make(context: Arc<Context>, seat: Seat) -> Result<Arc<Self>> {
         let sleepers = Arc::pin_init(
             pin_init!(Sleepers { queue <- WaitQueue::new() }),
@@ -118,12 +123,15 @@ impl Endpoint {
         )
     }
 
-    /// The account that pays for the endpoint and for what it asks for.
+    /// The account that pays for the endpoint and for its channels.
     pub(super) fn payer(&self) -> &Arc<Payer> {
         self.seat.payer()
     }
 
-    /// A connected endpoint that waits for accept.
+    /// Creates a connected endpoint for accept.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn accepted(
         context: Arc<Context>,
         channel: Arc<Channel>,
@@ -134,19 +142,19 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Becomes the end of `channel` that did not ask for it.
+    /// Attaches the acceptor's end of `channel`.
     fn accept_end(&self, channel: Arc<Channel>) {
         let ports = channel.ports;
         self.attach(&mut self.inner.lock(), channel, ports.target, ports.source);
     }
 
-    /// Becomes the end of `channel`.
+    /// Attaches an end of `channel`: the endpoint is connected.
     pub(super) fn attach(&self, inner: &mut Inner, channel: Arc<Channel>, local: u32, remote: u32) {
         inner.state = State::Connected;
         inner.peer = uapi::Addr::default();
         // A group has no address.
         if !channel.kind.is_group() {
-            // A port that is bound stays this endpoint's, whatever was asked before.
+            // A bound port stays, whatever was requested before.
             if !inner.bound {
                 inner.port = local;
             }
@@ -157,18 +165,19 @@ impl Endpoint {
         self.channel.populate(channel);
     }
 
-    /// Wakes everyone, whatever they wait for.
+    /// Wakes all tasks, whatever they wait for.
     pub(crate) fn kick(&self) {
         self.change.disarm();
         match self.channel.as_ref() {
-            // It wakes the same.
+            // The channel's waiter wakes the same queue.
             Some(channel) => channel.waiter.kick(),
             None => self.sleepers.queue.wake_all(),
         }
         self.context.services.inline.wake();
     }
 
-    /// Waits for a change, and handles messages meanwhile. Nothing is held.
+    /// Waits for a change of state, and processes control messages meanwhile. The caller holds
+    /// nothing.
     pub(super) fn wait_change(
         &self,
         change: Awaited<'_>,
@@ -183,18 +192,24 @@ impl Endpoint {
         }
     }
 
-    /// Sleeps until `news` come. Nothing is held.
+    /// Sleeps until `news` comes. The caller holds nothing.
     pub(super) fn sleep(&self, news: Awaited<'_>, jiffies: Option<isize>) -> Result<wait::Woken> {
         self.sleeps.add(1, Relaxed);
         self.sleepers.queue.wait(jiffies, || news.came())
     }
 
-    /// The channel of a connected endpoint.
+    /// Returns the channel.
+    ///
+    /// # Errors
+    /// `ENOTCONN`: there is none.
     pub(crate) fn channel(&self) -> Result<&Arc<Channel>> {
         self.channel.as_ref().ok_or_else(|| Errno::NotConn.into())
     }
 
-    /// `shutdown(2)`.
+    /// `IDTS_IOC_SHUTDOWN`, as `shutdown(2)`.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOTCONN`.
     pub(crate) fn shutdown(&self, how: u32) -> Result {
         let flags = match how {
             uapi::SHUT_RD => line::DEAF,
@@ -207,8 +222,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The last close of the file. Nobody else uses the endpoint any more, but
-    /// for the event handler and for answers that are under way.
+    /// Handles the last close of the file. From here on only the event handler and answers under
+    /// way use the endpoint.
     pub(crate) fn release(self: Arc<Self>) {
         self.end_attempt(Errno::ConnReset);
         let (port, queue) = {

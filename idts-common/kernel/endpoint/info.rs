@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an endpoint tells of itself.
+//! Information about an endpoint: `GET_INFO`, `GET_ERROR`, and the peer's address.
 
 use idts_core::uapi;
 use kernel::sync::atomic::Relaxed;
@@ -8,7 +8,8 @@ use kernel::sync::atomic::Relaxed;
 use super::endpoint::{Endpoint, State};
 
 impl Endpoint {
-    /// The result of a connect that was not waited for, then 0.
+    /// Returns the result of a nonblocking connect, then 0; of a connected endpoint the errno
+    /// that broke the channel.
     pub(crate) fn take_error(&self) -> u32 {
         if let Some(channel) = self.channel.as_ref() {
             return channel.error();
@@ -18,12 +19,12 @@ impl Endpoint {
         inner.error.take().map_or(0, |e| e as u32)
     }
 
-    /// Who is at the other end.
+    /// Returns the address of the other end.
     pub(crate) fn peer(&self) -> uapi::Addr {
         self.inner.lock().peer
     }
 
-    /// All that is known of the endpoint.
+    /// Returns the content of `GET_INFO`.
     pub(crate) fn info(&self) -> uapi::Info {
         let mut info = uapi::Info::default();
         {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `read(2)` and `write(2)` of a connected endpoint, and both in one call.
+//! `read(2)` and `write(2)` of a connected endpoint, and `IDTS_IOC_TRANSACT`.
 
 use idts_core::uapi;
 use idts_core::wire::{self, Kind};
@@ -19,6 +19,10 @@ use crate::sys::wait::Awaited;
 
 impl Endpoint {
     /// `read(2)`.
+    ///
+    /// # Errors
+    /// As for a socket: `EAGAIN`, `ECONNRESET`, `EFAULT`, `ENOTCONN`, `EPROTO`, `ERESTARTSYS`.
+    /// `EBADF`: the endpoint publishes.
     pub(crate) fn read(&self, to: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
         let channel = self.channel()?;
         if to.is_empty() {
@@ -39,8 +43,8 @@ impl Endpoint {
             match result {
                 Ok(n) => {
                     if !to.is_empty() && channel.kind == Kind::Stream && channel.has_more() {
-                        // Pages of the buffer were not there: they will be for
-                        // the next read. One that fails is told then.
+                        // The attempt stopped at pages that were not resident. They are faulted
+                        // in for the next read, which reports a failure.
                         let _ = fault_in_writable(to, 1);
                     }
                     if nonblock || self.polled.load(Relaxed) {
@@ -68,6 +72,10 @@ impl Endpoint {
     }
 
     /// `write(2)`.
+    ///
+    /// # Errors
+    /// As for a socket: `EAGAIN`, `ECONNRESET`, `EFAULT`, `EMSGSIZE`, `ENOTCONN`, `EPIPE`,
+    /// `EPROTO`, `ERESTARTSYS`. `EBADF`: the endpoint subscribes.
     pub(crate) fn write(&self, from: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize> {
         let channel = self.channel()?;
         if channel.kind == Kind::Subscribe {
@@ -92,7 +100,8 @@ impl Endpoint {
                 Err(Blocked::Stop(Stop::Blocked)) => {
                     self.blocked_write(channel, from.len(), nonblock).err()
                 }
-                // What was written comes first; the next write tells the rest.
+                // The bytes that were written are reported first; the next write reports the
+                // error.
                 Err(_) if total > 0 => break,
                 Err(Blocked::Stop(Stop::Broken)) => Some(channel.fate().into()),
                 Err(Blocked::Stop(Stop::TooLong)) => Some(Errno::MsgSize.into()),
@@ -107,8 +116,11 @@ impl Endpoint {
         Ok(total)
     }
 
-    /// `IDTS_IOC_TRANSACT`: all of the request, then a read. `sent` counts what
-    /// was written, also where that fails.
+    /// `IDTS_IOC_TRANSACT`: writes the whole request, then reads. `sent` counts the bytes that
+    /// were written, also on failure.
+    ///
+    /// # Errors
+    /// As [`Self::write`] and [`Self::read`].
     pub(crate) fn transact(
         &self,
         request: &uapi::Transact,
@@ -149,7 +161,7 @@ impl Endpoint {
         self.wait_for(channel, &self.writing, news)
     }
 
-    /// Waits for news of the channel.
+    /// Waits for `news` of the channel, by halting in place or sleeping.
     fn wait_for(&self, channel: &Channel, busy_poll: &BusyPoll, news: Awaited<'_>) -> Result {
         let cpu = channel.event_cpu();
         busy_poll.block(news, cpu, || {
@@ -158,7 +170,7 @@ impl Endpoint {
         })
     }
 
-    /// Arms without blocking; news that came in between are told at once.
+    /// Arms for reading without blocking, and wakes pollers if data came in between.
     fn watch_read(&self, channel: &Channel) {
         channel.waiter.read.arm();
         if channel.arm_read() {
@@ -167,7 +179,7 @@ impl Endpoint {
     }
 }
 
-/// A length, cut to what a ring can hold.
+/// Limits a length to that of the largest ring.
 fn len_u32(len: usize) -> u32 {
     len.min(wire::RING_MAX as usize) as u32
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ports: bind, listen, accept.
+//! Bind, listen and accept.
 
 use idts_core::ioctl::ListenParams;
 use idts_core::wire::{Refusal, RING_MAX};
@@ -15,6 +15,9 @@ use crate::tunnel::payer::Payer;
 
 impl Endpoint {
     /// Binds to `port` for connections from `peer`.
+    ///
+    /// # Errors
+    /// `EINVAL`: the endpoint is not idle. As [`crate::context::Context::bind`].
     pub(crate) fn bind(self: &Arc<Self>, port: u32, peer: u16) -> Result {
         let mut inner = self.inner.lock();
         if !matches!(inner.state, State::Idle) {
@@ -27,7 +30,10 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Listens on the bound port.
+    /// Listens on the bound port, or changes backlog and largest ring of a listener.
+    ///
+    /// # Errors
+    /// `EINVAL`: the endpoint is not bound, or listens for another kind. `ENOMEM`.
     pub(crate) fn listen(&self, wanted: ListenParams) -> Result {
         let backlog = wanted.backlog as usize;
         let queue = || KVec::with_capacity(backlog, GFP_KERNEL_ACCOUNT);
@@ -56,9 +62,9 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The end of a channel that came in, at the listener's cost.
+    /// Creates the endpoint of an incoming channel, at the listener's cost.
     fn child(&self, channel: &Arc<Channel>) -> Result<Arc<Endpoint>, Refusal> {
-        // Whoever handles the message cannot wait for room.
+        // A message is being handled, which cannot wait for room.
         let seat = self.payer().seat(|| ()).map_err(|_| Refusal::NoSpace)?;
         let make = || Endpoint::accepted(self.context.clone(), channel.clone(), seat);
         self.payer().charge(make).map_err(|error| {
@@ -67,8 +73,8 @@ impl Endpoint {
         })
     }
 
-    /// Queues a connected endpoint for accept. Gives it back if nobody listens
-    /// or the backlog is full.
+    /// Queues a connected endpoint for accept. Returns it if this endpoint does not listen for
+    /// its kind, or the backlog is full.
     fn enqueue(&self, child: Arc<Endpoint>) -> Result<(), Arc<Endpoint>> {
         {
             let mut inner = self.inner.lock();
@@ -98,7 +104,10 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Takes the next connection.
+    /// `accept(2)`: takes the next connection.
+    ///
+    /// # Errors
+    /// `EINVAL`: the endpoint does not listen. `EAGAIN`, `ERESTARTSYS`.
     pub(crate) fn accept(&self, nonblock: bool) -> Result<Arc<Endpoint>> {
         loop {
             let change = Awaited::arm(&self.change);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `poll(2)`: the events that hold now, and arming for the next.
+//! `poll(2)`: the current events, and arming for the next ones.
 
 use core::pin::Pin;
 
@@ -11,12 +11,12 @@ use crate::channel::{Channel, Readiness};
 use crate::sys::bindings;
 
 impl Endpoint {
-    /// `poll(2)`: the events that hold now.
+    /// `poll(2)`: returns the current events.
     ///
     /// # Safety
     ///
-    /// `file` and `table` are what `file_operations.poll` was called with, for a
-    /// file that holds this endpoint.
+    /// `file` and `table` are what `file_operations.poll` was called with, for a file that holds
+    /// this endpoint.
     pub(crate) unsafe fn poll(
         &self,
         file: *mut bindings::file,
@@ -35,8 +35,9 @@ impl Endpoint {
         }
     }
 
+    /// Returns the events of a channel, and arms for those that do not hold.
     fn poll_channel(&self, channel: &Channel) -> u32 {
-        // The peer may end something while there is much to read.
+        // The peer may end a direction while there is data to read.
         channel.waiter.ends.arm();
         let mut ready = channel.readiness();
         if !ready.readable {
@@ -52,6 +53,7 @@ impl Endpoint {
         events(ready)
     }
 
+    /// Returns the events of an endpoint without a channel.
     fn poll_state(&self) -> u32 {
         let inner = self.inner.lock();
         match &inner.state {
@@ -61,7 +63,7 @@ impl Endpoint {
             State::Listening { .. } | State::Connecting { .. } => 0,
             State::Connected => {
                 drop(inner);
-                // It was not when it was looked for.
+                // The channel was attached after the check.
                 self.channel.as_ref().map_or(0, |c| self.poll_channel(c))
             }
             _ if inner.error.is_some() => bindings::POLLOUT | bindings::POLLERR | bindings::POLLHUP,
@@ -70,7 +72,7 @@ impl Endpoint {
     }
 }
 
-/// The poll events of a readiness.
+/// Translates a readiness into poll events.
 fn events(ready: Readiness) -> u32 {
     let when = |condition, events| if condition { events } else { 0 };
     when(ready.readable, bindings::POLLIN | bindings::POLLRDNORM)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! idts_back.ko: the backend, in dom0.
+//! idts_back.ko: the backend module, in dom0.
 
 use idts_kernel::module::{parameter, Loaded};
 use idts_kernel::sys::busy_poll::WaitParams;

@@ -2,10 +2,9 @@
 
 //! The broker: dom0's router, with a tunnel to each guest.
 //!
-//! It says who may reach whom ([`policy`]), joins channels between guests ([`relay`]) and
-//! groups ([`group`]), and shares the CPU among them: [`worker`] runs [`job`]s in the order
-//! of the scheduler, [`throttle`] holds this domain's own programs to it. A guest's module
-//! has none of this.
+//! [`policy`] decides which domain may reach which. [`relay`] joins channels between guests,
+//! [`group`] those of a group. [`worker`] runs their [`job`]s in the order of the scheduler, and
+//! [`throttle`] applies it to this domain's own programs. A guest's module has none of this.
 
 mod group;
 mod job;
@@ -40,8 +39,8 @@ use self::relay::Relay;
 use self::report::SchedulerReport;
 use self::worker::Worker;
 
-/// This domain's id: the module runs in dom0. Peers call it by the same number on the wire,
-/// wherever it runs.
+/// This domain's id, as the module runs in dom0. Peers use the same number on the wire for the
+/// backend's domain.
 const OWN: u16 = 0;
 
 /// The broker of the module.
@@ -52,12 +51,12 @@ pub(crate) struct Broker {
     policies: Arc<Policies>,
     groups: Arc<Groups>,
     worker: Arc<Worker>,
-    /// The debugfs file of the scheduler.
+    /// The debugfs file `scheduler`, removed when dropped.
     _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
-    /// The tunnel of this domain with itself.
+    /// The loopback tunnel.
     #[pin]
     home: Mutex<Option<Arc<Tunnel>>>,
-    /// Told of what the administrator sets.
+    /// The xenstore watch on the policy.
     #[pin]
     watch: Mutex<Option<Pin<KBox<Watch>>>>,
 }
@@ -68,7 +67,10 @@ kernel::sync::global_lock! {
 }
 
 impl Broker {
-    /// The broker of the module. Called once, from the module's `init`.
+    /// Creates the broker. Called once, from the module's `init`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn router(
         services: &Arc<Services>,
         registry: &Arc<Registry>,
@@ -100,7 +102,7 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Obeys what is set for one domain, or, with none, for all.
+    /// Applies the policy of one domain, or of all.
     fn obey(&self, domid: Option<u16>) {
         if domid.is_none() {
             let (policy, rate) = policy::scheduler();
@@ -111,20 +113,20 @@ impl Broker {
                 self.apply_policy(tunnel);
             }
         });
-        // An alias is in the rules of others.
+        // Every tunnel is checked, because an alias also appears in the rules of others.
         self.registry.for_each(|tunnel| tunnel.end_unrightful());
     }
 
-    /// Reads what is set for a tunnel's peer, and obeys it.
+    /// Loads the policy of a tunnel's peer and applies it.
     fn apply_policy(&self, tunnel: &Arc<Tunnel>) {
         let _obeying = self.policies.one_at_a_time();
-        // None: it is being connected, or went away.
+        // None: the tunnel is being connected, or has ended.
         let Some(throttle) = tunnel.link.throttle() else {
             return;
         };
         let numbers = self.policies.load(&self.services, tunnel.peer);
         if !tunnel.link.is_open() {
-            // It is being stopped, and may have been forgotten already.
+            // The tunnel is being stopped, and its peer may have been forgotten already.
             self.policies.forget(tunnel.peer);
         }
         let flow = throttle.flow();
@@ -132,7 +134,7 @@ impl Broker {
         tunnel.link.set_capped(self.worker.is_capped(flow));
     }
 
-    /// Puts a tunnel's link under the scheduler.
+    /// Adds a tunnel's link to the scheduler.
     fn schedule(&self, tunnel: &Arc<Tunnel>, params: Params) -> Result {
         let throttle = self.worker.join(&tunnel.link, params)?;
         let flow = throttle.flow();
@@ -141,11 +143,12 @@ impl Broker {
         Ok(())
     }
 
+    /// Creates the relay end of a channel that a peer opened.
     fn end(&self, channel: &Arc<Channel>) -> Result<Arc<RelayEnd>, Refusal> {
         RelayEnd::accepted(self.worker.clone(), channel).map_err(|_| Refusal::NoSpace)
     }
 
-    /// Has an end join a group; the worker does the rest.
+    /// Begins to let an end join a group; the worker does the rest.
     fn begin_to_join(&self, end: Arc<RelayEnd>, joining: Joining) -> Result<(), Refusal> {
         let joining = Arc::new(joining, GFP_KERNEL_ACCOUNT).map_err(|_| Refusal::NoSpace)?;
         end.serve(joining);
@@ -154,7 +157,7 @@ impl Broker {
     }
 }
 
-/// Something below [`idts_core::policy::DIR`] changed: `path` says what.
+/// Handles a change at `path` below [`idts_core::policy::DIR`].
 fn changed(path: &[u8]) {
     let Some(broker) = CURRENT.lock().clone() else {
         return;
@@ -207,7 +210,7 @@ impl Router for Broker {
             }
             Destination::Group(name) => (OWN, Some(name)),
         };
-        // It asks in its own name.
+        // This domain requests in its own name.
         let domain = OWN.into();
         Ok(Address {
             domid,
@@ -228,7 +231,7 @@ impl Router for Broker {
     }
 
     fn up(&self, tunnel: &Arc<Tunnel>) -> Result {
-        // Of what changes from here on, the tunnel is told by its being in the registry.
+        // A policy change from here on finds the tunnel in the registry.
         let _obeying = self.policies.one_at_a_time();
         self.registry.add(tunnel)?;
         let numbers = self.policies.load(&self.services, tunnel.peer);

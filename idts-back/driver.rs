@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The backend's life on xenbus: carries out what `idts_core::state` decides.
+//! The backend driver on xenbus: carries out the steps that `idts_core::state` decides.
 
 use idts_core::sched::FLOWS;
 use idts_core::state::{back, BackStep, Phase, XenbusState};
@@ -17,19 +17,19 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// The backend driver.
 pub(crate) struct Back;
 
-/// How often a device is set up, whoever ended or spoiled the last tunnel: a
-/// front must not keep xenwatch busy, which all devices of dom0 share. A set-up
-/// takes it some 50 ms.
+/// Rate limit for set-ups of a device, whichever side ended the last tunnel: so many at once,
+/// then one in so many milliseconds. A front must not keep xenwatch busy, which serves all
+/// devices of dom0; a set-up takes it some 50 ms.
 static BURST: Atomic<u32> = Atomic::new(1);
 static EVERY_MS: Atomic<u32> = Atomic::new(0);
 
-/// Sets how often a device is set up: so many times at once, then one in so many
-/// milliseconds.
+/// Sets the rate limit for set-ups of a device: `burst` at once, then one in `ms` milliseconds.
 pub(crate) fn set_pace(burst: u32, ms: u32) {
     BURST.store(burst, Relaxed);
     EVERY_MS.store(ms, Relaxed);
 }
 
+/// The token bucket of set-ups.
 fn pace() -> TokenBucket {
     TokenBucket {
         burst: BURST.load(Relaxed),
@@ -39,26 +39,28 @@ fn pace() -> TokenBucket {
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// Why there is no tunnel for one domain more. One flow is dom0's with itself.
+/// The error of a tunnel beyond the limit. One of the scheduler's flows is dom0's loopback
+/// tunnel.
 const FULL: &CStr = c"255 domains have a tunnel, which is the most";
 const _: () = assert!(FLOWS == 256);
 
+/// The state of a device.
 struct Session {
     context: Arc<Context>,
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
-    /// When the bucket of set-ups is full. Only time and a new device fill it.
+    /// Time at which the bucket of set-ups is full. Only time and a new device fill it.
     full_at: u64,
-    /// It is to announce as soon as there is a token.
+    /// Set while the announcement waits for a token.
     held: bool,
-    /// The log has it that the front can offer nothing.
+    /// Set once it is logged that the front cannot make an offer.
     refused: bool,
-    /// The log has it that the device was connected. What the front causes after
-    /// that is for [`Services::may_log`].
+    /// Set once it is logged that the device was connected. From then on [`Services::may_log`]
+    /// limits the lines that the front causes.
     connected: bool,
 }
 
-/// A bound device. The lock keeps xenwatch and the work queue apart.
+/// A bound device. The lock serialises xenwatch and the work queue.
 #[pin_data]
 pub(crate) struct Bound {
     #[pin]
@@ -66,7 +68,7 @@ pub(crate) struct Bound {
 }
 
 impl Session {
-    /// Marks the tunnel dead and unmaps everything, newest first.
+    /// Ends the tunnel and unmaps its memory.
     fn unmap(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
             self.context.stop(&tunnel, Errno::ConnReset);
@@ -75,8 +77,8 @@ impl Session {
         self.phase = Phase::Down;
     }
 
-    /// Says what we can and waits for the front, who may set up once then; or
-    /// stays closed until it may.
+    /// Announces this side's capabilities and waits for the front, which may set up once then.
+    /// Without a token the device stays Closed.
     fn announce(&mut self, device: &Device) -> Result {
         let Some(full_at) = pace().take(self.full_at, clock()) else {
             self.held = true;
@@ -97,13 +99,13 @@ impl Session {
         Ok(())
     }
 
-    /// Milliseconds until it may announce.
+    /// Milliseconds until there is a token for the announcement.
     fn wait_ms(&self) -> u32 {
         let ns = pace().wait(self.full_at, clock());
         ns.div_ceil(NS_PER_MS).try_into().unwrap_or(u32::MAX)
     }
 
-    /// What to do about the front's state.
+    /// Decides the next step for a state of the front.
     fn decide(&self, device: &Device, state: XenbusState) -> BackStep {
         let offers = matches!(state, XenbusState::Initialised | XenbusState::Connected);
         if offers && self.tunnel.as_ref().is_some_and(|t| t.is_stale(device)) {
@@ -120,10 +122,11 @@ impl Session {
         back(self.phase, waiting, online, state)
     }
 
+    /// Carries out a step.
     fn step(&mut self, device: &Device, (state, step): (XenbusState, BackStep)) -> Result<Next> {
         match step {
             BackStep::Stay => {
-                // Once: a front that closes again and again must not fill the log.
+                // Logged once: a front that closes again and again must not fill the log.
                 let down = self.phase == Phase::Down && !self.held;
                 let closed = state == XenbusState::Closed && down;
                 self.refused = self.refused
@@ -141,7 +144,7 @@ impl Session {
                     dev_info!(device.device(), "connected to domain {}\n", device.peer());
                 }
             }
-            // It is unmapped, and the front can see that.
+            // Unmapped already, and visible to the front.
             BackStep::Unmap
                 if self.phase == Phase::Down && device.state() == XenbusState::Closed => {}
             BackStep::Unmap => {
@@ -198,15 +201,14 @@ impl Driver for Back {
             let step = session.decide(device, state);
             match session.step(device, (state, step)) {
                 Ok(Next::Unregister) => return Next::Unregister,
-                // The front may have gone on while we unmapped, or while it had
-                // to wait.
+                // The front may have changed its state during the unmapping or the wait.
                 Ok(_) if matches!(step, BackStep::Reset | BackStep::Announce) && !session.held => {
                     state = device.peer_state();
                 }
                 Ok(_) if session.held => return Next::Again(session.wait_ms()),
                 Ok(next) => return next,
                 Err(error) => {
-                    // It is mapped, and the scheduler has no place for it.
+                    // The tunnel is mapped, but the scheduler has no free slot.
                     if error == ENOSPC && session.phase == Phase::Up {
                         device.report_error(
                             error,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The frontend's life on xenbus: carries out what `idts_core::state` decides.
+//! The frontend driver on xenbus: carries out the steps that `idts_core::state` decides.
 
 use idts_core::state::{front, FrontStep, Phase, XenbusState};
 use idts_kernel::context::Context;
@@ -13,16 +13,17 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// The frontend driver.
 pub(crate) struct Front;
 
+/// The state of a device.
 struct Session {
     context: Arc<Context>,
     phase: Phase,
     tunnel: Option<Arc<Tunnel>>,
-    /// The log has it that the device was connected. What the back causes after
-    /// that is for the limiter of log lines.
+    /// Set once it is logged that the device was connected. From then on the lines that the back
+    /// causes are rate-limited.
     connected: bool,
 }
 
-/// A bound device. The callbacks never overlap; the lock says so to Rust.
+/// A bound device. The callbacks never overlap; the lock only proves that to Rust.
 #[pin_data]
 pub(crate) struct Bound {
     #[pin]
@@ -30,14 +31,14 @@ pub(crate) struct Bound {
 }
 
 impl Session {
-    /// Marks the tunnel dead and wakes everyone.
+    /// Ends the tunnel and wakes all waiters.
     fn stop(&self) {
         if let Some(tunnel) = &self.tunnel {
             self.context.stop(tunnel, Errno::ConnReset);
         }
     }
 
-    /// Ends the grants, after the back unmapped them or went away.
+    /// Ends the grants, after the back has unmapped them or is gone.
     fn release(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
             self.context.stop(&tunnel, Errno::ConnReset);
@@ -46,6 +47,7 @@ impl Session {
         self.phase = Phase::Down;
     }
 
+    /// Carries out a step.
     fn step(&mut self, device: &Device, step: FrontStep) -> Result {
         match step {
             FrontStep::Stay => {}
@@ -123,13 +125,13 @@ impl Driver for Front {
                 }
                 session.release();
                 if device.state() == XenbusState::Closed {
-                    // The back looks when that changes.
+                    // The back acts when this state changes.
                     device.switch_state(XenbusState::Initialising);
                 }
                 device.frontend_closed();
                 return Next::Stay;
             }
-            // The back may have gone on while we gave things back.
+            // The back may have changed its state during the release.
             let released = matches!(step, FrontStep::Release | FrontStep::Abandon);
             if !released || was == Phase::Down {
                 return Next::Stay;
@@ -141,15 +143,15 @@ impl Driver for Front {
     fn unbind(device: &Device, data: &Self::Data) {
         let mut session = data.session.lock();
         session.stop();
-        // The back unmaps on this; the grants end then. Nothing
-        // waits here: this may be the xenwatch thread.
+        // The back unmaps in this state, and the grants end then. Nothing waits here, because
+        // this may be the xenwatch thread.
         device.switch_state(XenbusState::Closing);
         session.release();
     }
 
     fn restored(data: &Self::Data) {
-        // The new domain's grant table is empty, and its events are unbound:
-        // ending ours finds that out, and touches nobody else's.
+        // The new domain's grant table is empty and its event channels are unbound. Ending ours
+        // finds that out, and affects no others.
         let mut session = data.session.lock();
         if let Some(tunnel) = session.tunnel.take() {
             session.context.lose(&tunnel, Errno::ConnReset);

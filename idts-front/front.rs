@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! idts_front.ko: the frontend, one in each guest.
+//! idts_front.ko: the frontend module, one in each guest.
 
 use idts_kernel::module::{parameter, Loaded};
 use idts_kernel::sys::busy_poll::WaitParams;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest's router: every domain is behind its backend, to which there may be no tunnel.
+//! A guest's router: it reaches every domain through its backend, to which there may be no
+//! tunnel yet.
 //!
-//! dom0 may take a tunnel down that nobody uses, and set it up again when the
-//! domain asks. It says so in a node, and the domain answers in one of its own
-//! (PROTOCOL.md section 3.1). A work item writes that: nobody waits for
-//! xenstore with a lock held. Any program can cause it, so it is done at most
-//! so often; in between, what was read last holds, and what changes is written
-//! once.
+//! dom0 may take down a tunnel that is idle, and set it up again when the domain requests it.
+//! dom0 announces this in a node, and the domain requests in one of its own (PROTOCOL.md section
+//! 3.1). A work item writes that node, so that no task waits for xenstore with a lock held. Any
+//! program can cause reads and writes, so their rate is limited: in between, the last value read
+//! holds, and changes are written together.
 
 use idts_core::nodes;
 use idts_core::token_bucket::TokenBucket;
@@ -26,17 +26,17 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::time::msecs_to_jiffies;
 use kernel::workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem};
 
-/// Connects that may wait for a tunnel.
+/// Most connects that wait for a tunnel.
 const WAITING_MAX: usize = 256;
 
-/// How often xenstore is read, and how often it is written.
+/// Rate limit of reads of xenstore, and of writes.
 const PACE: TokenBucket = TokenBucket {
     burst: 16,
     interval_ns: 1_000_000_000,
 };
 const NS_PER_MS: u64 = 1_000_000;
 
-/// The domain that a group is told to be in: the backend's own, on the wire.
+/// The domain id that programs see for a group: the backend's own on the wire.
 const OF_GROUPS: u16 = 0;
 
 /// A connect that waits for a tunnel.
@@ -45,23 +45,24 @@ struct Waiting {
     request: OpenRequest,
 }
 
+/// State under the router's lock.
 struct State {
-    /// Ports are bound: the tunnel is to stay.
+    /// Set while ports are bound, which keeps the tunnel.
     listens: bool,
-    /// There is no tunnel, and one is wanted.
+    /// Set while there is no tunnel and one is requested.
     asks: bool,
     waiting: KVec<Waiting>,
-    /// The content of our node, if that is known.
+    /// The content of this domain's node, if it is known.
     told: Option<&'static str>,
-    /// Whether dom0 set tunnels up on demand when that was read last.
+    /// Set if dom0 set tunnels up on demand at the last read.
     enabled: bool,
-    /// When reads and writes are free again.
+    /// Times at which the buckets of reads and writes are full.
     reads: u64,
     writes: u64,
 }
 
 impl State {
-    /// The content that our node is to have.
+    /// The content that this domain's node should have.
     fn word(&self) -> &'static str {
         match (self.asks, self.listens) {
             (true, _) => nodes::REQUEST_ATTACH,
@@ -77,7 +78,7 @@ pub(crate) struct OnDemand {
     shared: Arc<Demand>,
 }
 
-/// The part of the router that its work item needs.
+/// The part of the router that its work item uses.
 #[pin_data]
 struct Demand {
     #[pin]
@@ -91,7 +92,10 @@ impl_has_delayed_work! {
 }
 
 impl OnDemand {
-    /// A router that nobody waits for.
+    /// Creates a router without waiting connects.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn router(registry: &Arc<Registry>) -> Result<Arc<dyn Router>> {
         let shared = Arc::pin_init(
             pin_init!(Demand {
@@ -112,7 +116,7 @@ impl OnDemand {
         Ok(Arc::new(Self { registry, shared }, GFP_KERNEL)?)
     }
 
-    /// Whether dom0 sets a tunnel up when it is asked for one.
+    /// Returns whether dom0 sets a tunnel up on request. May read xenstore.
     fn is_enabled(&self) -> bool {
         {
             let mut state = self.shared.state.lock();
@@ -129,13 +133,13 @@ impl OnDemand {
         enabled
     }
 
-    /// There is a tunnel: the connects that wait go on with it.
+    /// Continues the waiting connects with a tunnel that has come up.
     fn tunnel_up(&self, tunnel: Arc<dyn Carrier>) {
         let waiting = {
             let mut state = self.shared.state.lock();
             state.asks = false;
             if state.listens {
-                // Who took the last one down by hand took our node away.
+                // Taking the last tunnel down by hand has removed this domain's node.
                 state.told = None;
             }
             self.shared.tell(&state);
@@ -148,9 +152,10 @@ impl OnDemand {
 }
 
 impl Demand {
+    /// Schedules a write of the node, if its content should change.
     fn tell(self: &Arc<Self>, state: &State) {
         if state.told != Some(state.word()) {
-            // Already scheduled is fine: the work looks at what is to be told.
+            // Work that is already scheduled writes the latest content.
             let ms = PACE.wait(state.writes, clock()).div_ceil(NS_PER_MS);
             let delay = msecs_to_jiffies(ms.try_into().unwrap_or(u32::MAX));
             let _ = work::queue().enqueue_delayed(self.clone(), delay);
@@ -172,7 +177,7 @@ impl Router for OnDemand {
     }
 
     fn finish(&self) {
-        // What is to be told yet is told.
+        // A pending write is done first.
         flush_delayed(&self.shared.work);
         disable_delayed::<_, 0>(&self.shared);
     }
@@ -191,7 +196,7 @@ impl Router for OnDemand {
                 domain: domid.into(),
                 name: None,
             },
-            // The backend alone knows it.
+            // Only the backend can resolve it.
             Destination::Alias(name) => Address {
                 domid: uapi::DOMID_ANY,
                 domain: 0,
@@ -230,7 +235,7 @@ impl Router for OnDemand {
             state.asks = true;
             self.shared.tell(&state);
         }
-        // It may have come in the meantime.
+        // A tunnel may have come up in the meantime.
         if let Some(tunnel) = self.registry.default_peer() {
             self.tunnel_up(tunnel);
         }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Groups: one publisher, many subscribers, in any domains.
+//! Groups: one publisher and many subscribers, in any domains.
 //!
-//! `idts_core::group` decides who may be in, and what becomes of a slow subscriber; this
-//! copies the records, when the worker gives a group its turn.
+//! `idts_core::group` decides which members a group admits, and how it treats a slow subscriber.
+//! This file copies the records when the worker gives a group its turn.
 //!
-//! Everything here runs on the worker alone; the locks say so to Rust.
+//! All of it runs on the worker alone; the locks only prove that to Rust.
 
 use idts_core::group::{
     Backpressure, Delivery, Members, OnLag, RecordCost, Subscriber as Rule, GROUPS_MAX,
@@ -26,9 +26,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 use super::job::{Direction, Item, Job, Ready, RelayEnd, Resched, RunResult};
 use super::policy::Policies;
 
-/// Whoever waits to hear whether it is in.
+/// The requester that waits for the answer to its join.
 pub(super) enum Asker {
-    /// A peer, by the answer that it is owed, and its rights.
+    /// A peer: its tunnel, which is owed an answer, and its rights.
     Peer {
         tunnel: Arc<dyn Carrier>,
         peer: u16,
@@ -39,38 +39,40 @@ pub(super) enum Asker {
     Local(LocalMember),
 }
 
-/// An end that is to join a group: a job until it has.
+/// An end that joins a group. It is a job until the end is a member.
 pub(super) struct Joining {
     pub(super) groups: Arc<Groups>,
     /// The group's name.
     pub(super) name: Name,
     /// [`Kind::Publish`] or [`Kind::Subscribe`].
     pub(super) kind: Kind,
-    /// Options of the group, as the source of an OPEN has them.
+    /// Options of the group, encoded as in the source port of an OPEN.
     pub(super) options: u32,
     pub(super) asker: Asker,
 }
 
+/// A subscriber of a group.
 struct Subscriber {
     end: Arc<RelayEnd>,
     rule: Rule,
-    /// It is owed an event for records that it got.
+    /// Set if its peer must be notified of records that it got.
     owed: bool,
 }
 
-/// A record on its way to all who were in when it was taken. A turn may end
-/// between two of them.
+/// A record that is being delivered to all subscribers of the time when it was taken. A turn may
+/// end between two of them.
 struct UnderWay {
     len: u32,
     cost: RecordCost,
 }
 
+/// State under a group's lock.
 struct State {
     members: Members,
     publisher: Option<Arc<RelayEnd>>,
     subscribers: KVec<Subscriber>,
     under_way: Option<UnderWay>,
-    /// Bytes of records that all have, since subscribers were last told.
+    /// Bytes of fully delivered records since subscribers were last notified.
     untold: u32,
 }
 
@@ -79,7 +81,7 @@ struct State {
 pub(super) struct Group {
     groups: Arc<Groups>,
     name: Name,
-    /// The worker has it queued.
+    /// Set while the worker has the group queued.
     queued: Atomic<bool>,
     #[pin]
     state: Mutex<State>,
@@ -93,7 +95,10 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// No groups.
+    /// Creates an empty list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -103,7 +108,10 @@ impl Groups {
         )
     }
 
-    /// The group of that name, made if need be.
+    /// Returns the group with a name, a new one if there is none.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSpace`]: there are too many groups, or no memory.
     fn find(self: &Arc<Self>, name: &Name) -> Result<Arc<Group>, Refusal> {
         let mut list = self.list.lock();
         if let Some(group) = list.iter().find(|g| g.name == *name) {
@@ -134,14 +142,14 @@ impl Groups {
         Ok(group)
     }
 
-    /// Forgets groups that are empty.
+    /// Removes empty groups.
     fn sweep(&self) {
         self.list
             .lock()
             .retain(|group| !group.state.lock().members.is_empty());
     }
 
-    /// Forgets all groups, at module exit.
+    /// Removes all groups at module exit.
     pub(super) fn finish(&self) {
         let list = core::mem::take(&mut *self.list.lock());
         drop(list);
@@ -149,7 +157,8 @@ impl Groups {
 }
 
 impl Joining {
-    /// Whether the asker still may be in: the policy may have changed since.
+    /// Checks again that the requester may join, because the policy may have changed since its
+    /// request.
     fn may_join(&self) -> Result<(), Refusal> {
         let may = match &self.asker {
             Asker::Peer { peer, policies, .. } => {
@@ -160,7 +169,7 @@ impl Joining {
         may.then_some(()).ok_or(Refusal::Forbidden)
     }
 
-    /// Lets an end into its group, and tells the asker.
+    /// Adds an end to its group, and answers the requester.
     fn join(&self, end: &Arc<RelayEnd>) -> Option<Arc<Group>> {
         let find = || self.groups.find(&self.name);
         let found = self.may_join().and_then(|()| match &self.asker {
@@ -177,7 +186,7 @@ impl Joining {
             Asker::Peer { tunnel, id, .. } => tunnel.as_arc_borrow().answer(*id, refusal),
             Asker::Local(member) => match refusal {
                 None => {
-                    // A program that has given up leaves as if it had closed.
+                    // An attempt that is over ends as if its program had closed the channel.
                     if !member.attempt.opened(&member.channel) {
                         member.channel.close();
                     }
@@ -228,6 +237,10 @@ impl Job for Joining {
 }
 
 impl Group {
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
     fn add(&self, end: &Arc<RelayEnd>, kind: Kind, options: u32) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         state.members.join(kind, options)?;
@@ -247,11 +260,11 @@ impl Group {
         })
     }
 
-    /// Sees which members went away while nothing was published.
+    /// Removes the members that have left while nothing was published.
     fn look_after(&self) {
         let mut state = self.state.lock();
         if let Some(publisher) = state.publisher.clone() {
-            // A tunnel that is gone is not served: this is the last chance.
+            // This is the last event for a tunnel that is gone.
             if publisher.is_broken() {
                 state.end(&publisher);
             }
@@ -265,10 +278,13 @@ impl Group {
         state.drop_gone();
     }
 
+    /// The publisher's end.
     fn publisher(&self) -> Option<Arc<RelayEnd>> {
         self.state.lock().publisher.clone()
     }
 
+    /// Publishes records until that costs `budget`, and notifies the subscribers if no further
+    /// turn follows at once.
     fn serve(&self, budget: u32, looks: bool) -> RunResult {
         let mut state = self.state.lock();
         let mut result = RunResult::NOTHING;
@@ -350,11 +366,11 @@ impl Job for Group {
     }
 }
 
-/// Why no record was published.
+/// The reason why no record was published.
 enum Held {
-    /// A subscriber holds the publisher up.
+    /// A subscriber blocks the publisher.
     Held,
-    /// The publisher's end says why.
+    /// The publisher's end cannot go on.
     Stall(Stall),
 }
 
@@ -371,9 +387,11 @@ impl From<Stop> for Held {
 }
 
 impl State {
-    /// Copies the next record, or the one that is under way, to those who have not
-    /// got it, until that costs `budget`. Returns the cost, or 0 to look again. The
-    /// gate is entered anew for each of them, whose lock may have to be waited for.
+    /// Copies the next record, or the one under way, to the subscribers that have not got it,
+    /// until that costs `budget`.
+    ///
+    /// Returns the cost, or 0 if the caller is to try again. The gate is entered separately for
+    /// each subscriber, because its lock may have to be waited for.
     fn publish_next(&mut self, source: &Channel, budget: u32, looks: bool) -> Result<u32, Held> {
         let mut reading = source.read_for_many();
         let mut record = match self.under_way.take() {
@@ -398,7 +416,7 @@ impl State {
         Ok(cost.saturating_add(record.cost.rest()))
     }
 
-    /// Takes the next record, for all who are in now. `None`: look again.
+    /// Takes the next record for all current subscribers. None: the caller tries again.
     fn take_record(
         &mut self,
         reading: &mut Reading<'_>,
@@ -418,7 +436,7 @@ impl State {
         Ok(Some(UnderWay { len, cost }))
     }
 
-    /// Whether a subscriber that may do so has no room.
+    /// Returns whether a subscriber that may block has no room. Arms each of them.
     fn is_held(&mut self, frame: u32) -> bool {
         let may_block = self.members.may_block();
         let mut held = false;
@@ -430,7 +448,7 @@ impl State {
         held
     }
 
-    /// The publisher ended: the end of the stream for all.
+    /// Ends the publisher, which is the end of the stream for all subscribers.
     fn end(&mut self, publisher: &Arc<RelayEnd>) {
         self.members.end();
         self.publisher = None;
@@ -441,6 +459,7 @@ impl State {
         }
     }
 
+    /// Notifies all subscribers of the records that they got.
     fn tell(&mut self) {
         self.untold = 0;
         for subscriber in self.subscribers.iter_mut() {
@@ -448,6 +467,7 @@ impl State {
         }
     }
 
+    /// Removes the subscribers that have ended.
     fn drop_gone(&mut self) {
         let members = &mut self.members;
         self.subscribers.retain(|subscriber| {
@@ -462,14 +482,14 @@ impl State {
 }
 
 impl Subscriber {
-    /// Whether it has no room for a record and its time is not over.
+    /// Returns whether it blocks: it has no room for a record, and its time is not over.
     fn holds(&mut self, frame: u32) -> bool {
         let Some(sink) = self.end.channel() else {
             return false;
         };
         let room = match sink.room(frame) {
             Ok(room) => room,
-            // A liar holds nobody up.
+            // A peer that broke the protocol must not block the group.
             Err(Stop::Broken) => {
                 self.rule.end();
                 return false;
@@ -482,7 +502,7 @@ impl Subscriber {
                 sink.reset();
                 false
             }
-            // If there is room after all, the look that follows finds it.
+            // If there is room by now, the next delivery finds it.
             Backpressure::Wait => match sink.arm_room(frame) {
                 Ok(room) => !room,
                 Err(_) => {
@@ -493,8 +513,8 @@ impl Subscriber {
         }
     }
 
-    /// Copies a record to it, or does what it wished for when it has no room. Returns
-    /// whether it was copied.
+    /// Delivers a record, or applies the subscriber's overflow policy if it has no room. Returns
+    /// whether the record was copied.
     ///
     /// # Errors
     /// The source cannot be read any more.
@@ -517,7 +537,7 @@ impl Subscriber {
         }
     }
 
-    /// Sends the event that it is owed: one for all records since the last.
+    /// Sends one event for all records since the last event.
     fn tell(&mut self) {
         if core::mem::take(&mut self.owed) {
             if let Some(sink) = self.end.channel() {

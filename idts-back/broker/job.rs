@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Jobs, which the worker runs on behalf of a domain that sends, and the ends of channels
-//! that they serve. Both know each other.
+//! Jobs, which the worker runs on behalf of the domain that sends, and the relay ends that they
+//! serve.
 
 use idts_core::sched::FlowId;
 use idts_kernel::channel::Channel;
@@ -13,25 +13,25 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::{Arc, ArcBorrow, Mutex, SetOnce};
 
-/// One of a job's directions, from the view of whoever asked for it.
+/// A direction of a job, from the requester's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// From the asker: a relay's, and a group's only one.
+    /// From the requester. A group has only this one.
     Original,
-    /// To the asker.
+    /// To the requester.
     Reply,
 }
 
-/// When a job is to run again.
+/// The condition on which a job runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resched {
-    /// There is more to move at once.
+    /// At once: there is more to move.
     Now,
-    /// Nothing is left, and the source does not tell of more: look again.
+    /// The source is empty and not armed: the worker busy-polls it.
     BusyPoll,
-    /// An event tells when there is something to move.
+    /// An event will tell that there is data or room.
     OnEvent,
-    /// A subscriber holds the publisher up: look again after a while.
+    /// A subscriber blocks the publisher: the worker tries again after a while.
     Held,
 }
 
@@ -40,62 +40,66 @@ pub(super) enum Resched {
 pub(super) struct RunResult {
     /// Bytes moved.
     pub(super) bytes: u32,
+    /// The condition on which the job runs again.
     pub(super) then: Resched,
 }
 
 impl RunResult {
-    /// Nothing to do before an event.
+    /// Nothing was moved, and nothing is to do before an event.
     pub(super) const NOTHING: Self = Self {
         bytes: 0,
         then: Resched::OnEvent,
     };
 }
 
-/// Something that moves data. The worker alone calls it.
+/// A source of work that moves data. Called by the worker alone, implemented by relays and
+/// groups.
 pub(super) trait Job: Send + Sync {
-    /// Sees what an event at one of its ends means. Returns the directions that may have
-    /// something to move.
+    /// Handles an event at one of the job's ends. Returns the directions that may have data to
+    /// move.
     fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: Woken) -> Ready;
 
-    /// The flow of the domain that sends.
+    /// Returns the scheduler's flow of the domain that sends.
     fn flow(&self, direction: Direction) -> Option<FlowId>;
 
-    /// The worker queues a direction; `false`: it is queued already.
+    /// Marks a direction as queued. Returns false if it is queued already.
     fn mark_queued(&self, direction: Direction) -> bool;
 
-    /// The worker took a direction out of its queue.
+    /// Clears the mark before the worker runs the direction.
     fn unmark_queued(&self, direction: Direction);
 
-    /// Moves up to `budget` bytes. `looks`: if it runs dry the worker looks at it again.
+    /// Moves up to `budget` bytes. With `looks` the worker busy-polls an empty source, so it is
+    /// not armed.
     fn run(&self, direction: Direction, budget: u32, looks: bool) -> RunResult;
 
-    /// Whether there may be something to move after it ran dry.
+    /// Returns whether an empty source may have data by now.
     fn has_news(&self, direction: Direction) -> bool;
 
-    /// Asks for an event after it ran dry. `true`: there is something to move.
+    /// Arms an empty source. Returns true if there is data to move.
     fn arm(&self, direction: Direction) -> bool;
 
-    /// Whether it keeps events back during a row of turns, for [`Self::tell`].
+    /// Returns whether the job holds events back while it has several turns in a row, until
+    /// [`Self::tell`].
     fn keeps_events(&self) -> bool {
         false
     }
 
-    /// Sends the events that it kept back.
+    /// Sends the events that were held back.
     fn tell(&self) {}
 }
 
-/// A direction of a job, as it stands in a queue.
+/// A direction of a job, as an entry of a queue.
 #[derive(Clone)]
 pub(super) struct Item {
     pub(super) job: Arc<dyn Job>,
     pub(super) direction: Direction,
 }
 
-/// Items that may have something to move.
+/// The directions of a job that may have data to move.
 pub(super) type Ready = [Option<Item>; 2];
 
 impl Item {
-    /// Whether both are the same.
+    /// Returns whether both are the same direction of the same job.
     pub(super) fn is(&self, other: &Self) -> bool {
         core::ptr::addr_eq(&raw const *self.job, &raw const *other.job)
             && self.direction == other.direction
@@ -105,40 +109,39 @@ impl Item {
 /// The state of an end's connect.
 #[derive(Clone)]
 pub(super) enum Outcome {
-    /// It has not asked.
+    /// No request so far.
     New,
-    /// It has asked this tunnel.
+    /// Requested from this tunnel, without an answer yet.
     Waiting(Arc<dyn Carrier>),
-    /// It has its channel.
+    /// The end has its channel.
     Connected,
-    /// There will be none.
+    /// The request failed.
     Failed(Errno),
 }
 
-/// Told of ends with events. The worker implements it.
+/// The list of ends with events. Implemented by the worker, called by [`EndWaker`].
 pub(super) trait ReadySink: Send + Sync {
-    /// Has an end looked at. Called in hard interrupt context, too.
+    /// Adds an end and wakes the worker. Callable in hard interrupt context.
     fn on_ready(self: ArcBorrow<'_, Self>, end: ArcBorrow<'_, EndWaker>);
 }
 
-/// An end, and the job that it serves.
+/// An end and the job that it serves.
 pub(super) type Served = (Arc<RelayEnd>, Arc<dyn Job>);
 
-/// The part of an end that its channel's waiter knows: apart from the end, which has the
-/// channel, for otherwise both would keep each other for ever.
+/// The part of an end that its channel's waiter owns. It is separate from the end, which owns
+/// the channel, because otherwise both would keep each other alive.
 #[pin_data]
 pub(super) struct EndWaker {
     pub(super) sink: Arc<dyn ReadySink>,
     pub(super) node: Node<EndWaker>,
-    /// The reasons of its events since it was looked at, as bits.
+    /// The reasons of its events since the worker took them, as bits.
     pub(super) woken: Atomic<u32>,
-    /// Keeps both until [`RelayEnd::close`].
+    /// The end and its job, kept until [`RelayEnd::close`].
     #[pin]
     pub(super) served: Mutex<Option<Served>>,
 }
 
-/// An end of a channel in the kernel, without an open file. [`super::relay_end`] has its
-/// acts.
+/// An in-kernel end of a channel, without an open file. [`super::relay_end`] has its operations.
 #[pin_data]
 pub(super) struct RelayEnd {
     pub(super) waker: Arc<EndWaker>,

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the administrator lets each domain do: the values that tunnel-mgr wrote
-//! into xenstore, kept in memory, so that a guest's request is answered from
-//! there. Guests can neither read nor write the keys.
+//! The policy of each domain, as tunnel-mgr wrote it into xenstore. It is cached in memory, so
+//! that a guest's request needs no read. Guests can neither read nor write the keys.
 //!
-//! Owns reading and watching; what a value means is `idts_core::policy`'s.
+//! This file reads and watches; `idts_core::policy` interprets the values.
 
 use idts_core::policy::{self, DomainSettings, Key, Target};
 use idts_core::sched::Policy;
@@ -16,7 +15,7 @@ use kernel::str::CString;
 use kernel::sync::lock::mutex::MutexGuard;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-/// What is set for one domain.
+/// The policy of one domain.
 struct Entry {
     domid: u16,
     numbers: DomainSettings,
@@ -27,8 +26,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Nothing is known yet: it may do nothing, which is what a malformed value
-    /// means, an empty one among them.
+    /// Creates the entry of a domain whose policy is not loaded. It allows nothing, as a
+    /// malformed or empty value does.
     fn new(domid: u16) -> Self {
         Self {
             domid,
@@ -40,7 +39,7 @@ impl Entry {
         }
     }
 
-    /// The groups that it may be in, as `kind` says.
+    /// The groups that it may publish to, or subscribe to.
     fn groups(&self, kind: Kind) -> Option<&[u8]> {
         match kind {
             Kind::Publish => self.publish.as_deref(),
@@ -49,19 +48,22 @@ impl Entry {
     }
 }
 
-/// What is set for all domains that have a tunnel.
+/// The policies of all domains with a tunnel.
 #[pin_data]
 pub(super) struct Policies {
     #[pin]
     entries: Mutex<KVec<Entry>>,
-    /// Held from the first read of what is set for a domain until it is obeyed: of two
-    /// who read, the later one must not be overtaken. Before `entries`.
+    /// Held from the first read of a domain's keys until they are applied, so that an older read
+    /// is never applied after a newer one. Taken before `entries`.
     #[pin]
     obeying: Mutex<()>,
 }
 
-/// Reads one key of a directory, as it is: what is malformed allows nothing. An
-/// error is not an absent key.
+/// Reads one key of a directory; `None` if it is absent. A malformed value is kept, and allows
+/// nothing.
+///
+/// # Errors
+/// xenstore's; an error is not an absent key.
 fn read_in(services: &Services, domid: u16, dir: &CStr, key: Key) -> Result<Option<KVec<u8>>> {
     let text = match xenstore::read(dir, key.name()) {
         Err(error) if error == ENOENT => return Ok(None),
@@ -73,15 +75,16 @@ fn read_in(services: &Services, domid: u16, dir: &CStr, key: Key) -> Result<Opti
     Ok(Some(text))
 }
 
-/// The directories that say something of a domain.
+/// The directories that have the keys of a domain.
 struct Dirs {
     domid: u16,
     own: CString,
-    /// For what its own lacks.
+    /// The directory of the defaults.
     all: CString,
 }
 
 impl Dirs {
+    /// The directories of a domain.
     fn of(domid: u16) -> Result<Self> {
         Ok(Self {
             domid,
@@ -90,7 +93,8 @@ impl Dirs {
         })
     }
 
-    /// Reads one key.
+    /// Reads one key, from the defaults if the domain has none of its own. An alias has no
+    /// default.
     fn read(&self, services: &Services, key: Key) -> Result<Option<KVec<u8>>> {
         match read_in(services, self.domid, &self.own, key)? {
             None if key != Key::Alias => read_in(services, self.domid, &self.all, key),
@@ -100,7 +104,10 @@ impl Dirs {
 }
 
 impl Policies {
-    /// Nothing is known.
+    /// Creates an empty table.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -111,15 +118,15 @@ impl Policies {
         )
     }
 
-    /// Nobody else reads what is set, and obeys it, until this is dropped.
+    /// Serialises loading and applying a policy until the guard is dropped.
     pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.obeying.lock()
     }
 
-    /// Reads all that is set for a domain, and gives its numbers. What cannot be
-    /// read stays as it was.
+    /// Loads the policy of a domain, and returns its numbers. A key that cannot be read keeps
+    /// its value.
     pub(super) fn load(&self, services: &Services, domid: u16) -> DomainSettings {
-        // A malformed number leaves what was, too.
+        // A malformed number keeps its value, too.
         let mut numbers = self.numbers(domid);
         let Ok(dirs) = Dirs::of(domid) else {
             return numbers;
@@ -138,7 +145,7 @@ impl Policies {
         let mut entries = self.entries.lock();
         let known = entries.iter().any(|e| e.domid == domid);
         if !known && entries.push(Entry::new(domid), GFP_KERNEL).is_err() {
-            // Without an entry it may do nothing.
+            // A domain without an entry may do nothing.
             return numbers;
         }
         if let Some(entry) = entries.iter_mut().find(|e| e.domid == domid) {
@@ -157,19 +164,19 @@ impl Policies {
         numbers
     }
 
-    /// Forgets a domain.
+    /// Removes the policy of a domain.
     pub(super) fn forget(&self, domid: u16) {
         self.entries.lock().retain(|e| e.domid != domid);
     }
 
-    /// What is set in numbers for a domain.
+    /// Returns the numbers of a domain's policy.
     pub(super) fn numbers(&self, domid: u16) -> DomainSettings {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
         entry.map_or(DomainSettings::DEFAULT, |e| e.numbers)
     }
 
-    /// The domain that one alone has as its alias; `dom0` is ours.
+    /// Returns the only domain with an alias. `dom0` is this domain.
     pub(super) fn named(&self, name: &Name) -> Option<u16> {
         let text = name.text();
         if text == BACKEND_NAME {
@@ -183,33 +190,33 @@ impl Policies {
         found.next().is_none().then_some(domid)
     }
 
-    /// Whether a guest may be in a group, as `kind` says.
+    /// Returns whether a guest may join a group, as `kind` says.
     pub(super) fn may_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == from);
         entry.is_some_and(|e| policy::may_join(e.groups(kind), group))
     }
 
-    /// Whether a guest has no right any more to be in a group that it is in.
+    /// Returns whether a guest has lost the right to a group that it is in.
     pub(super) fn ends_join(&self, from: u16, kind: Kind, group: &[u8]) -> bool {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == from);
-        // Of whom nothing is known, nothing was taken away.
+        // A domain without an entry has lost no right.
         entry.is_some_and(|e| policy::revokes_join(e.groups(kind), group))
     }
 
-    /// Whether a guest has no right any more to a connection that it has.
+    /// Returns whether a guest has lost the right to a connection that it has.
     pub(super) fn ends_connect(&self, from: u16, to: u16, port: u32) -> bool {
         self.judge_connect(from, (to, port), policy::revokes_connect)
     }
 
-    /// Whether a guest may connect to a port of domain `to`; 0 is ours.
+    /// Returns whether a guest may connect to a port of domain `to`; 0 is this domain.
     pub(super) fn may_connect(&self, from: u16, to: u16, port: u32) -> bool {
         self.judge_connect(from, (to, port), policy::may_connect)
     }
 
-    /// What `judge` says of a connection. Of whom nothing is known, its tunnel ends: it
-    /// may do nothing any more, and nothing was taken away.
+    /// Applies `judge` to a connection. False for a domain without an entry, whose tunnel is
+    /// ending: it has no rights, and has lost none.
     fn judge_connect(
         &self,
         from: u16,
@@ -228,7 +235,7 @@ impl Policies {
     }
 }
 
-/// What is set for the scheduler.
+/// Reads the scheduler's policy and total rate.
 pub(super) fn scheduler() -> (Policy, u64) {
     let value = |node| {
         let dir = CString::try_from_fmt(fmt!("{}", policy::SCHEDULER)).ok()?;

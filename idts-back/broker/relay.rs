@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A channel between two guests: the back moves bytes from one tunnel's ring
-//! straight into the other's and keeps none of them. A full ring is the
-//! back-pressure.
+//! A relay: joins the channels of two guests. The back moves bytes from one tunnel's ring
+//! straight into the other's and keeps none of them. A full ring is the back-pressure.
 //!
-//! Owns the life of a relay. The worker decides when a direction is moved.
+//! This file owns the life of a relay; the worker decides when a direction is moved.
 
 use idts_core::sched::FlowId;
 use idts_core::wire::{line, Open, Refusal};
@@ -21,58 +20,60 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::job::{Direction, Item, Job, Outcome, Ready, RelayEnd, Resched, RunResult};
 
+/// The state of a relay.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The other domain has not been asked yet.
+    /// The target domain has not been asked yet.
     New,
-    /// It has been asked.
+    /// The target domain has been asked.
     Asked,
-    /// Bytes move.
+    /// The relay moves bytes.
     Open,
-    /// Over: nothing refers to the ends any more.
+    /// The relay is over, and nothing refers to the ends any more.
     Over,
 }
 
+/// State under a relay's lock.
 struct State {
     phase: Phase,
-    /// Directions in which nothing moves any more: the original, the reply.
+    /// The directions that have ended: original, reply.
     ended: [bool; 2],
 }
 
 /// The next step after an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Nothing can be moved.
+    /// There is nothing to move.
     Nothing,
-    /// It has just opened: both directions may have something to move.
+    /// The relay has just opened: both directions may have data to move.
     Opened,
-    /// It is open.
+    /// The relay is open.
     Open,
 }
 
-/// Two channels, joined. Each has an end here.
+/// Two joined channels, each with an end here.
 #[pin_data]
 pub(super) struct Relay {
     registry: Arc<Registry>,
-    /// The end towards the domain that asked, and its tunnel.
+    /// The end towards the requesting domain, its tunnel and its link.
     asker: Arc<RelayEnd>,
     tunnel: Arc<dyn Carrier>,
     link: Arc<Link>,
     open: Open,
-    /// The end towards the other domain.
+    /// The end towards the target domain.
     target: Arc<RelayEnd>,
-    /// The directions that the worker has queued.
+    /// Set for the directions that the worker has queued.
     queued: [Atomic<bool>; 2],
     #[pin]
     state: Mutex<State>,
 }
 
 impl Relay {
-    /// Begins a relay for a channel that `tunnel`'s peer asked for; its answer is
-    /// owed. The worker does the rest.
+    /// Begins a relay for a channel that the peer of `tunnel` opened, and owes it an answer. The
+    /// worker does the rest.
     ///
     /// # Errors
-    /// `ENOMEM`; nothing is owed.
+    /// `ENOMEM`; no answer is owed.
     pub(super) fn begin(
         registry: &Arc<Registry>,
         (tunnel, link): (Arc<dyn Carrier>, Arc<Link>),
@@ -101,6 +102,7 @@ impl Relay {
         Ok(())
     }
 
+    /// The mark of a direction.
     fn queued(&self, direction: Direction) -> &Atomic<bool> {
         let [original, reply] = &self.queued;
         match direction {
@@ -109,17 +111,17 @@ impl Relay {
         }
     }
 
-    /// Goes on after an event at an end.
+    /// Takes the next step after an event at an end.
     fn step(&self) -> Step {
         let mut state = self.state.lock();
         if state.phase == Phase::Over {
             return Step::Nothing;
         }
-        // A tunnel that is gone is not served: this is the last chance.
+        // This is the last event for a tunnel that is gone.
         if self.asker.is_broken() || self.target.is_broken() {
             self.target.end_attempt();
             if state.phase != Phase::Open {
-                // It is owed an answer before all.
+                // The requester must get its answer first.
                 self.answer(&mut state, Some(Refusal::Forbidden));
                 return Step::Nothing;
             }
@@ -154,7 +156,10 @@ impl Relay {
         }
     }
 
-    /// Asks the other domain.
+    /// Requests the target domain's channel.
+    ///
+    /// # Errors
+    /// The refusal for the requester.
     fn ask(&self) -> Result<(), Refusal> {
         let tunnel: Arc<dyn Carrier> = u16::try_from(self.open.domain)
             .ok()
@@ -162,7 +167,7 @@ impl Relay {
             .ok_or(Refusal::Forbidden)?;
         let request = OpenRequest {
             ports: self.open.ports,
-            // What the asker's front writes, we write to the other.
+            // The bytes that the requester's front writes are written to the target.
             tx: self.open.front_ring.len,
             rx: self.open.back_ring.len,
             domain: self.link.peer.into(),
@@ -173,7 +178,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Gives the asker the answer that is owed.
+    /// Sends the requester its answer.
     fn answer(&self, state: &mut State, refusal: Option<Refusal>) {
         self.tunnel
             .as_arc_borrow()
@@ -184,7 +189,7 @@ impl Relay {
         }
     }
 
-    /// The ends that are read and written in a direction.
+    /// The ends that a direction reads from and writes to.
     fn ends(&self, direction: Direction) -> (&RelayEnd, &RelayEnd) {
         match direction {
             Direction::Original => (&self.asker, &self.target),
@@ -192,7 +197,7 @@ impl Relay {
         }
     }
 
-    /// Closes both ends.
+    /// Ends the relay and closes both ends.
     fn finish(&self, state: &mut State) {
         state.phase = Phase::Over;
         for end in [&self.asker, &self.target] {
@@ -203,7 +208,7 @@ impl Relay {
 
 impl Job for Relay {
     fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: Woken) -> Ready {
-        // Data at the asker's end, and room at the other, are about the original.
+        // Data at the requester's end and room at the target's concern the original direction.
         let is_asker = Arc::ptr_eq(end, &self.asker);
         let (original, reply) = match (self.step(), is_asker) {
             (Step::Nothing, _) => (false, false),
@@ -276,7 +281,7 @@ impl Job for Relay {
                 *ended = true;
             }
             Stop::Broken => {
-                // Whichever broke, the other is told.
+                // Resets both, since either may be the one that broke.
                 source.reset();
                 sink.reset();
                 state.ended = [true; 2];
@@ -291,7 +296,7 @@ impl Job for Relay {
 
     fn has_news(&self, direction: Direction) -> bool {
         let state = self.state.lock();
-        // What is over must not be touched: its memory may be another's.
+        // A closed channel must not be accessed: its memory may belong to another one.
         state.phase != Phase::Open || self.ends(direction).0.has_news()
     }
 
@@ -301,7 +306,7 @@ impl Job for Relay {
     }
 }
 
-/// The refusal that one domain is told of another's.
+/// The refusal that the requester gets for an errno of the target.
 fn refusal(errno: Errno) -> Refusal {
     match errno {
         Errno::ConnRefused => Refusal::Refused,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ends of channels in the kernel: of relays and groups, without an open file.
+//! In-kernel ends of channels, of relays and groups, without an open file.
 
 use idts_kernel::channel::Channel;
 use idts_kernel::link::waiter::{Wake, Woken};
@@ -15,15 +15,18 @@ use kernel::sync::{new_mutex, Arc, ArcBorrow, SetOnce};
 
 use super::job::{EndWaker, Job, Outcome, ReadySink, RelayEnd, Served};
 
-/// Bits of the reasons of events.
+/// Bits of [`EndWaker::woken`].
 const READ: u32 = 1;
 const WRITE: u32 = 2;
 
-/// An end asks but once.
+/// The number of an end's only attempt.
 const ATTEMPT: u32 = 1;
 
 impl RelayEnd {
-    /// An end without a channel.
+    /// Creates an end without a channel.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(sink: Arc<dyn ReadySink>) -> Result<Arc<Self>> {
         let waker = Arc::pin_init(
             pin_init!(EndWaker {
@@ -44,7 +47,10 @@ impl RelayEnd {
         )
     }
 
-    /// The near end of a channel that a peer opened.
+    /// Creates the near end of a channel that a peer opened.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn accepted(sink: Arc<dyn ReadySink>, channel: &Arc<Channel>) -> Result<Arc<Self>> {
         let end = Self::new(sink)?;
         *end.outcome.lock() = Outcome::Connected;
@@ -52,59 +58,60 @@ impl RelayEnd {
         Ok(end)
     }
 
+    /// Attaches the end's channel.
     fn attach(&self, channel: &Arc<Channel>) {
         channel.waiter.belongs_to(self.waker.clone());
         self.channel.populate(channel.clone());
     }
 
-    /// Gives the end its job, or another one.
+    /// Sets the end's job.
     pub(super) fn serve(self: &Arc<Self>, job: Arc<dyn Job>) {
         let old = self.waker.served.lock().replace((self.clone(), job));
         drop(old);
     }
 
-    /// Has the worker look at the end.
+    /// Queues the end for the worker.
     pub(super) fn kick(&self) {
         self.waker.as_arc_borrow().wake(Woken::ALL);
     }
 
-    /// Connects the end to the other domain.
+    /// Requests a channel to the other domain.
     pub(super) fn connect(self: &Arc<Self>, tunnel: &Arc<dyn Carrier>, request: OpenRequest) {
         *self.outcome.lock() = Outcome::Waiting(tunnel.clone());
         Attempt::new(self.clone(), ATTEMPT).ask(tunnel, request);
     }
 
-    /// The state of its connect.
+    /// Returns the state of its connect.
     pub(super) fn outcome(&self) -> Outcome {
         self.outcome.lock().clone()
     }
 
-    /// Its channel.
+    /// Returns its channel.
     pub(super) fn channel(&self) -> Option<&Arc<Channel>> {
         self.channel.as_ref()
     }
 
-    /// Whether its channel is broken or its tunnel gone.
+    /// Returns whether its channel is broken or its tunnel gone.
     pub(super) fn is_broken(&self) -> bool {
         self.channel().is_some_and(|channel| channel.is_broken())
     }
 
-    /// Whether there may be something to read, though it is not armed.
+    /// Returns whether there may be data to read although it is not armed.
     pub(super) fn has_news(&self) -> bool {
         self.channel().is_none_or(|channel| !channel.is_quiet())
     }
 
-    /// Arms it for reading. `true`: there may be something to read.
+    /// Arms it for reading. Returns true if there may be data to read.
     pub(super) fn arm(&self) -> bool {
         self.channel().is_none_or(|channel| channel.arm_reader())
     }
 
-    /// Gives up its connect, if that is under way.
+    /// Abandons its connect, if that is under way.
     pub(super) fn end_attempt(self: &Arc<Self>) {
         self.as_arc_borrow().give_up(ATTEMPT, Errno::ConnReset);
     }
 
-    /// Closes it.
+    /// Closes its channel, and drops the references to the end and its job.
     pub(super) fn close(&self) {
         test_override::delay(c"leg-end");
         let served = self.waker.served.lock().take();
@@ -116,12 +123,12 @@ impl RelayEnd {
 }
 
 impl EndWaker {
-    /// The end and its job, until it is closed.
+    /// Returns the end and its job; none once the end is closed.
     pub(super) fn served(&self) -> Option<Served> {
         self.served.lock().clone()
     }
 
-    /// The reasons of the end's events since this was called last.
+    /// Returns the reasons of the end's events since the last call.
     pub(super) fn take_woken(&self) -> Woken {
         let woken = self.woken.xchg(0, Full);
         Woken {
@@ -141,7 +148,7 @@ impl Wake for EndWaker {
     fn wake(self: ArcBorrow<'_, Self>, why: Woken) {
         let reads = if why.read { READ } else { 0 };
         let writes = if why.write { WRITE } else { 0 };
-        // Before it is in the list: the worker takes both.
+        // Before the push: the worker takes the end from the list, then the reasons.
         let mut woken = self.woken.load(Relaxed);
         while let Err(now) = self.woken.cmpxchg(woken, woken | reads | writes, Full) {
             woken = now;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The throttle of a tunnel's link: its flow in the scheduler, and the turns of this
-//! domain's own programs where a cap makes them wait.
+//! The throttle of a tunnel's link: its flow in the scheduler, and the turns of this domain's
+//! own programs while a cap makes them wait.
 //!
-//! `idts_core::sched` decides who is served next; the worker asks it.
+//! `idts_core::sched` decides which flow is served next; the worker asks it.
 
 use idts_core::sched::{Claim, FlowId, FlowStats};
 use idts_kernel::link::throttle::{Throttle, Turn, UNLIMITED};
@@ -14,36 +14,40 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::{Arc, ArcBorrow};
 
-/// The scheduler, as this domain's own programs claim from it. The worker implements it.
+/// The scheduler's interface to this domain's own programs. Implemented by the worker, called by
+/// [`FlowThrottle`].
 pub(super) trait Claims: Send + Sync {
-    /// A program wants to move `want` bytes.
+    /// Claims `want` bytes for a program.
     fn claim(self: ArcBorrow<'_, Self>, flow: FlowId, want: u32) -> Claim;
 
-    /// Whether a claim would be granted now. If not, the flow waits.
+    /// Returns whether a claim would be granted now. If not, the flow waits for its turn.
     fn may_claim(self: ArcBorrow<'_, Self>, flow: FlowId) -> bool;
 
-    /// A program that claimed so many bytes moved so many.
+    /// Settles a claim of `claimed` bytes, of which `used` were moved.
     fn settle(&self, flow: FlowId, claimed: u32, used: u32);
 
-    /// The counters of a flow.
+    /// Returns the counters of a flow.
     fn stats(&self, flow: FlowId) -> Option<FlowStats>;
 }
 
-/// The throttle. The worker owns it until the tunnel ends.
+/// The throttle of a link. The worker owns it until the tunnel ends.
 #[pin_data]
 pub(super) struct FlowThrottle {
     claims: Arc<dyn Claims>,
     flow: FlowId,
-    /// Turns that were handed to this domain's own programs.
+    /// Number of turns that this domain's own programs had.
     turns: Atomic<u32>,
-    /// Somebody who does not sleep waits for the next.
+    /// Set while a poller waits for the next turn.
     armed: Atomic<bool>,
     #[pin]
     queue: WaitQueue,
 }
 
 impl FlowThrottle {
-    /// The throttle of a flow.
+    /// Creates the throttle of a flow.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(claims: Arc<dyn Claims>, flow: FlowId) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -57,7 +61,7 @@ impl FlowThrottle {
         )
     }
 
-    /// This domain's programs may charge again; `link` is the flow's.
+    /// Gives this domain's programs a turn on the flow's link.
     pub(super) fn grant(&self, link: &Link) {
         self.turns.add(1, Relaxed);
         self.queue.wake_all();
@@ -95,7 +99,7 @@ impl Throttle for FlowThrottle {
     }
 
     fn arm_turn(&self) {
-        // Full: whoever has a turn after this sees it.
+        // Fully ordered: a turn after this sees it.
         self.armed.xchg(true, Full);
     }
 

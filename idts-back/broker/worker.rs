@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The broker's worker: asks the scheduler which domain is served next, and runs its jobs;
-//! hands turns to this domain's own programs where a cap makes them wait.
+//! The broker's worker: asks the scheduler for the next flow and runs its jobs; gives turns to
+//! this domain's own programs while a cap makes them wait.
 //!
-//! Decides nothing: fairness is `idts_core::sched`'s, moving the jobs'. Events come from
-//! their handlers, without locks, by the list of ends that are ready.
+//! It decides nothing: `idts_core::sched` is responsible for fairness, the jobs for moving data.
+//! Event handlers pass ends with events without locks, by a ready list.
 
 use idts_core::sched::{Claim, FlowId, FlowStats, Params, Pick, Policy, Scheduler};
 use idts_kernel::link::Link;
@@ -28,14 +28,14 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 use super::job::{EndWaker, Item, ReadySink, Resched};
 use super::throttle::{Claims, FlowThrottle};
 
-/// Nanoseconds between two looks at a group that a subscriber holds up.
+/// Nanoseconds between two attempts of a group that a subscriber blocks.
 const HOLD: u64 = 100_000_000;
-/// The longest that the worker sleeps, in nanoseconds: news wake it anyway.
+/// The longest sleep of the worker, in nanoseconds. Events wake it in any case.
 const SLEEP_MAX: u64 = 10_000_000_000;
-/// Jobs that ran dry and are looked at; those beyond are armed at once.
+/// Most jobs with an empty source that are busy-polled; further ones are armed at once.
 const DRY_MAX: usize = 16;
 
-/// A link, as the scheduler sees it, and the jobs that wait on it.
+/// A flow of the scheduler: a link, its throttle, and the jobs that wait on it.
 struct Flow {
     id: FlowId,
     link: Arc<Link>,
@@ -43,32 +43,37 @@ struct Flow {
     jobs: KVec<Item>,
 }
 
+/// State under the worker's lock.
 struct Inner {
     sched: KBox<Scheduler>,
-    /// By the scheduler's slot.
+    /// The flows, by the scheduler's slot.
     flows: KVec<Option<Flow>>,
-    /// Groups that a subscriber holds up, and when to look again.
+    /// The groups that a subscriber blocks, and the time of the next attempt.
     held: KVec<Item>,
     look_at: u64,
 }
 
-/// What the worker does next.
+/// The worker's next step.
 enum Turn {
-    /// Runs a job on behalf of a flow; none: it went away meanwhile.
+    /// Runs a job on behalf of a flow. None: the job is gone.
     Work(FlowId, u32, Option<Item>),
     /// Wakes this domain's programs on a link.
     Grant(Arc<FlowThrottle>, Arc<Link>),
-    /// Sleeps so many nanoseconds, or, with none, until there is news.
+    /// Sleeps for so many nanoseconds, or, with none, until an event.
     Sleep(Option<u64>),
 }
 
 impl Inner {
+    /// Returns a flow, if it still exists.
     fn flow(&mut self, id: FlowId) -> Option<&mut Flow> {
         let flow = self.flows.get_mut(id.slot())?.as_mut();
         flow.filter(|f| f.id == id)
     }
 
-    /// Keeps a flow at its slot.
+    /// Stores a flow at its slot.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     fn keep(&mut self, flow: Flow) -> Result {
         let slot = flow.id.slot();
         while self.flows.len() <= slot {
@@ -80,7 +85,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Asks the scheduler.
+    /// Asks the scheduler for the next step.
     fn next(&mut self) -> Turn {
         let now = clock();
         loop {
@@ -101,7 +106,7 @@ impl Inner {
         }
     }
 
-    /// Nanoseconds until `when`, or until a look at the groups that are held.
+    /// Nanoseconds until `when`, or until the next attempt of blocked groups if that is earlier.
     fn until(&self, when: u64, now: u64) -> u64 {
         let when = match self.held.is_empty() {
             true => when,
@@ -110,41 +115,41 @@ impl Inner {
         when.saturating_sub(now).clamp(1, SLEEP_MAX)
     }
 
-    /// Groups that are held up and to be looked at again now.
+    /// Takes the blocked groups if it is time for their next attempt.
     fn due(&mut self) -> Option<KVec<Item>> {
         let due = !self.held.is_empty() && clock() >= self.look_at;
         due.then(|| core::mem::take(&mut self.held))
     }
 
-    /// Whether a flow waits for its turn.
+    /// Returns whether a flow waits for its turn.
     fn is_busy(&self) -> bool {
         self.sched.waiting() > 0
     }
 }
 
-/// The worker.
+/// The worker of the module.
 #[pin_data]
 pub(super) struct Worker {
-    /// Ends with events.
+    /// The relay ends with events.
     ready: ReadyList<EndWaker>,
     #[pin]
     work: Work<Worker, 0>,
     #[pin]
     timer: HrTimer<Worker>,
-    /// Set while the timer may run.
+    /// The timer's handle; dropping it cancels the timer.
     #[pin]
     alarm: Mutex<Option<ArcHrTimerHandle<Worker>>>,
-    /// Jobs that ran dry a moment ago: no event tells of their news.
+    /// Jobs with an empty source that is not armed, so they are busy-polled.
     #[pin]
     dry: Mutex<KVec<Item>>,
-    /// The job that had the last turn and has more, if it keeps events back: it sends those
-    /// of a row of turns at once.
+    /// The job that had the last turn and holds events back. It sends those of consecutive turns
+    /// at once.
     #[pin]
     untold: Mutex<Option<Item>>,
     busy_poll: BusyPoll,
-    /// Set while the worker will look at the list of ends again by itself.
+    /// Set while the worker is running and checks the ready list again before it sleeps.
     awake: Atomic<u32>,
-    /// Armed while it halts in place, and the CPU that it halts.
+    /// Armed while the worker halts in place, and the CPU that it halts.
     halted: Armed,
     cpu: Atomic<u32>,
     #[pin]
@@ -160,7 +165,10 @@ impl_has_hr_timer! {
 }
 
 impl Worker {
-    /// A worker with nothing to do.
+    /// Creates an idle worker.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         let sched = work::zeroed::<Scheduler>()?;
         Arc::pin_init(
@@ -186,22 +194,23 @@ impl Worker {
         )
     }
 
-    /// Makes the worker look. May be called from hard interrupt context.
+    /// Wakes the worker. Callable in hard interrupt context.
     pub(super) fn kick(self: &Arc<Self>) {
-        // Already queued is fine: the worker looks at everything.
+        // A worker that is already queued finds everything.
         let _ = work::queue().enqueue::<_, 0>(self.clone());
-        // What it halts in place for is not all that it looks at when called.
+        // The halt condition covers only the ready list; other work needs this kick.
         self.rouse();
     }
 
-    /// Ends a halt in place.
+    /// Ends the worker's halt in place.
     fn rouse(&self) {
         if self.halted.disarm() {
             cpu::kick(self.cpu.load(Relaxed));
         }
     }
 
-    /// Looks at all ends with events, and queues the jobs that may have something to move.
+    /// Handles the events of all ends in the ready list, and queues the jobs that may have data
+    /// to move.
     fn take_ready(self: &Arc<Self>) {
         self.ready.take(|waker| {
             let why = waker.take_woken();
@@ -214,7 +223,7 @@ impl Worker {
         });
     }
 
-    /// Queues a job, unless it is queued.
+    /// Queues a job on its flow, unless it is queued.
     fn queue(&self, item: Item) {
         let Some(id) = item.job.flow(item.direction) else {
             return;
@@ -235,7 +244,7 @@ impl Worker {
         }
     }
 
-    /// Runs a job, and queues it again if there is more. Returns the bytes that it moved.
+    /// Runs a job and reschedules it. Returns the bytes that it moved.
     fn run_job(self: &Arc<Self>, item: Item, budget: u32) -> u32 {
         let Item { job, direction } = &item;
         job.unmark_queued(*direction);
@@ -255,7 +264,7 @@ impl Worker {
         result.bytes
     }
 
-    /// Keeps a job that is not armed, to look at it.
+    /// Keeps a job with an empty source for busy polling; without memory the source is armed.
     fn keep_dry(&self, item: Item) {
         if self.dry.lock().iter().any(|dry| dry.is(&item)) {
             return;
@@ -267,8 +276,7 @@ impl Worker {
         }
     }
 
-    /// Queues the dry jobs that have something to move, or may have. `true`: there
-    /// were some.
+    /// Queues the dry jobs for which `is_wet` holds. Returns true if there were some.
     fn take_wet(&self, is_wet: impl Fn(&Item) -> bool) -> bool {
         let mut found = false;
         self.dry.lock().retain(|item| {
@@ -282,8 +290,8 @@ impl Worker {
         found
     }
 
-    /// Looks for news for a while; then the dry jobs are to tell of theirs.
-    /// `true`: there are some, or may be.
+    /// Busy-polls the ready list and the dry jobs for a while, then arms the dry jobs. Returns
+    /// true if there may be work.
     fn linger(&self) -> bool {
         if self.dry.lock().is_empty() {
             return false;
@@ -293,20 +301,20 @@ impl Worker {
             return true;
         }
         let found = self.take_wet(|item| item.job.arm(item.direction));
-        // Whoever was armed is not looked at any more.
+        // The armed jobs are not polled any more.
         self.dry.lock().truncate(0);
         found
     }
 
-    /// Halts in place until the next interrupt. `true`: there are news.
+    /// Halts in place until the next interrupt. Returns true if there is work.
     fn halt(&self) -> bool {
         if !self.busy_poll.may_halt() {
             return false;
         }
-        // It may be another one by the time it halts, and then it does not.
+        // The worker may have moved to another CPU by then, and does not halt.
         let cpu = cpu::this();
         self.cpu.store(cpu, Relaxed);
-        // Full: whoever puts an end in after this look sees it armed.
+        // Fully ordered: an end that is pushed after the check below finds the word armed.
         let seen = self.halted.seen();
         self.halted.arm();
         if self.ready.is_empty() && self.halted.halt(seen, cpu) {
@@ -315,26 +323,26 @@ impl Worker {
         !self.halted.disarm() || !self.ready.is_empty()
     }
 
-    /// Looks at a job again in a while, for a subscriber holds it up.
+    /// Keeps a group that a subscriber blocks for another attempt later.
     fn hold(&self, item: Item) {
         let mut inner = self.inner.lock();
         if inner.held.is_empty() {
             inner.look_at = clock().saturating_add(HOLD);
         }
-        // Without memory its subscriber's next read is what it waits for.
+        // Without memory the group waits for its subscriber's next read.
         let _ = inner.held.push(item, GFP_KERNEL);
     }
 
-    /// Has the worker look again in so many nanoseconds.
+    /// Wakes the worker in so many nanoseconds.
     fn wake_in(self: &Arc<Self>, ns: u64) {
         let mut alarm = self.alarm.lock();
-        // The old one first: giving it up cancels the timer.
+        // The old handle is dropped first, because that cancels the timer.
         *alarm = None;
         *alarm = Some(self.clone().start(Delta::from_nanos(ns as i64)));
     }
 
-    /// Has the job that had the last turn send the events that it kept back, unless it
-    /// has the next one, too.
+    /// Lets the job that had the last turn send the events that it held back, unless it has the
+    /// next turn, too.
     fn tell_unless_next(&self, turn: &Turn) {
         let Some(item) = self.untold.lock().take() else {
             return;
@@ -345,7 +353,7 @@ impl Worker {
         }
     }
 
-    /// One round; `false`: there is nothing to do now.
+    /// Runs one step. Returns false if there is nothing to do now.
     fn round(self: &Arc<Self>) -> bool {
         self.take_ready();
         let turn = {
@@ -368,7 +376,7 @@ impl Worker {
                 inner.sched.done(id, used, more, clock());
                 let busy = inner.is_busy();
                 drop(inner);
-                // Nobody is kept waiting by those who are busy.
+                // Dry jobs must not wait until the busy flows are done.
                 if busy {
                     self.take_wet(has_news);
                 }
@@ -388,7 +396,7 @@ impl Worker {
     /// Adds the flow of a link. Returns its throttle.
     ///
     /// # Errors
-    /// `ENOSPC`: there is no place for one more.
+    /// `ENOSPC`: there are too many. `ENOMEM`.
     pub(super) fn join(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -408,7 +416,7 @@ impl Worker {
         kept.inspect_err(|_| inner.sched.remove_flow(id))
     }
 
-    /// Takes a flow out, with all that waits on it.
+    /// Removes a flow with its waiting jobs, and wakes its programs.
     pub(super) fn leave(&self, id: FlowId) {
         let mut inner = self.inner.lock();
         inner.sched.remove_flow(id);
@@ -423,13 +431,13 @@ impl Worker {
         }
     }
 
-    /// Changes what is set for a flow.
+    /// Sets the parameters of a flow.
     pub(super) fn set(self: &Arc<Self>, id: FlowId, params: Params) {
         self.inner.lock().sched.set(id, params, clock());
         self.kick();
     }
 
-    /// Changes policy and total cap.
+    /// Sets the scheduler's policy and total rate.
     pub(super) fn set_policy(self: &Arc<Self>, policy: Policy, rate: u64) {
         {
             let mut inner = self.inner.lock();
@@ -439,22 +447,22 @@ impl Worker {
         self.kick();
     }
 
-    /// Whether this domain's programs must claim what they move on a flow.
+    /// Returns whether this domain's programs must claim the bytes that they move on a flow.
     pub(super) fn is_capped(&self, id: FlowId) -> bool {
         self.inner.lock().sched.is_capped(id)
     }
 
-    /// Runs `f` on the scheduler, to look at it.
+    /// Runs `f` on the scheduler, for reading.
     pub(super) fn with<R>(&self, f: impl FnOnce(&Scheduler) -> R) -> R {
         f(&self.inner.lock().sched)
     }
 
-    /// Finishes all work, at module exit, when no tunnel is left.
+    /// Finishes all work at module exit, after the last tunnel.
     pub(super) fn finish(self: &Arc<Self>) {
         self.inner.lock().held = KVec::new();
-        // It takes the ends out of its list, which owns them.
+        // The last run empties the ready list, which owns the relay ends in it.
         work::flush(&self.work);
-        // It starts the timer, which then starts nothing any more.
+        // The work starts the timer, so it goes first; the timer then cannot queue it again.
         work::disable::<_, 0>(self);
         *self.alarm.lock() = None;
     }
@@ -515,7 +523,8 @@ impl WorkItem<0> for Worker {
             while this.round() || this.linger() || this.halt() {
                 cpu::yield_if_wanted();
             }
-            // Full: whoever puts an end in after this look finds it asleep.
+            // Fully ordered: an end that is pushed after the check below finds the worker
+            // asleep.
             this.awake.xchg(0, Full);
             if this.ready.is_empty() {
                 break;
@@ -534,7 +543,7 @@ impl HrTimerCallback for Worker {
     }
 }
 
-/// Whether a job that ran dry may have something to move.
+/// Returns whether a job with an empty source may have data by now.
 fn has_news(item: &Item) -> bool {
     item.job.has_news(item.direction)
 }

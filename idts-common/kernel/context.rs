@@ -104,7 +104,7 @@ impl Context {
     }
 
     /// Waits for `change`, at most for `jiffies`, and processes control messages meanwhile.
-    /// Returns `None` if another process does that already.
+    /// Returns `None` if another task does that already, or this one may not.
     pub(crate) fn process_until(
         &self,
         change: Awaited<'_>,

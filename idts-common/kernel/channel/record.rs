@@ -83,7 +83,8 @@ impl Channel {
             let n = self.memory.tx.copy_from_iter(&live, span, from);
             done = done.wrapping_add(n);
             if n < span.len || n == 0 {
-                // Nothing is published yet: the next attempt starts over.
+                // Nothing is published yet, so the next attempt starts over.
+                // SAFETY: Just advanced by this many bytes.
                 unsafe { from.revert(done as usize) };
                 return Err(Stop::Fault(len));
             }

@@ -147,8 +147,8 @@ impl Link {
         }
     }
 
-    /// Wakes the waiter at the other end of channel `id` of a loopback link, where no message
-    /// can tell it that this end is closed.
+    /// Wakes the waiter at the other end of channel `id` of a loopback link, because no message
+    /// announces there that this end is closed.
     pub(crate) fn tell_other_end(&self, id: u32) {
         self.table.with(id ^ 1, Waiter::kick);
     }

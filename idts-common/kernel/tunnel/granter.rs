@@ -299,8 +299,8 @@ impl Tunnel {
         }
     }
 
-    /// Grows the region by `need` windows, or by twice the newest segment if that is more, at
-    /// most [`AHEAD_MAX`].
+    /// Grows the region by `need` windows, or by twice the newest segment (at most
+    /// [`AHEAD_MAX`]) if that is more.
     ///
     /// # Errors
     /// `ENOSPC`: no segment number is free, or `need` is too large. `ENOMEM`.

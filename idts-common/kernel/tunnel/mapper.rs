@@ -200,7 +200,7 @@ impl Tunnel {
         } else if is_for_us(&open, group) {
             self.accept(inner, open.channel);
         }
-        // In the other case the broker answers.
+        // For any other OPEN the broker answers.
         Ok(())
     }
 

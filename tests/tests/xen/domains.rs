@@ -99,6 +99,13 @@ pub fn relay(lab: &Lab, guest: &Guest) -> Result<()> {
         echo.signal(SIGTERM)?;
         echo.end()?;
 
+        // It ends both directions and keeps its end: the other end hears of both at once.
+        let mut keeper = lab.serve(there, &["hangup-serve", &port_text, "--keep"])?;
+        let seen = lab.ask(guest.name, &["hangup", &target])?;
+        ensure!(seen["content"] == true, "{seen}");
+        keeper.tell("enough")?;
+        keeper.report()?;
+
         let gone = lab
             .tb
             .exec(guest.name, &["idts", "ping", &target, "-c", "1"])?;

@@ -252,6 +252,9 @@ pub struct HangupServe {
     pub port: u32,
     #[arg(long)]
     pub unread: bool,
+    /// Ends both directions and keeps the channel until a line comes
+    #[arg(long)]
+    pub keep: bool,
 }
 
 #[derive(Args)]

@@ -2,9 +2,10 @@
 //! How a channel looks whose peer closed it: with all read, or with data left unread.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use rustix::event::PollFlags;
 use serde_json::{json, Value};
 
@@ -12,16 +13,19 @@ use crate::{cli, probe};
 
 const REQUEST: usize = 100;
 const LAST: &[u8] = b"last words";
+/// Looks for a hang-up, a millisecond apart: after so many it does not come.
+const LOOKS: u32 = 60_000;
 
 /// Sends, waits for the hang-up, and notes what read, write and poll make of it.
 pub fn client(args: &cli::Hangup) -> Result<Value> {
     let mut channel = probe::patient(args.to, 0)?;
     channel.write_all(&[b'x'; REQUEST])?;
-    loop {
+    for look in 0.. {
         let revents = probe::wait(&channel, PollFlags::RDHUP)?;
         if revents.contains(PollFlags::HUP) {
             break;
         }
+        ensure!(look < LOOKS, "{revents:?}: the peer reads on for ever");
         std::thread::sleep(Duration::from_millis(1));
     }
     let poll = probe::events(&channel)?;
@@ -56,6 +60,10 @@ pub fn serve(args: &cli::HangupServe) -> Result<Value> {
             .read_exact(&mut [0; REQUEST])
             .context("the request")?;
         channel.write_all(LAST)?;
+    }
+    if args.keep {
+        channel.shutdown(Shutdown::Both)?;
+        probe::wait_for_line()?;
     }
     drop(channel);
     Ok(json!({ "error": Value::Null }))

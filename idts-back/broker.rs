@@ -22,7 +22,6 @@ use idts_core::wire::{Name, Open, Refusal};
 use idts_kernel::channel::Channel;
 use idts_kernel::context::registry::Registry;
 use idts_kernel::context::router::{Address, Destination, Router};
-use idts_kernel::link::throttle::Throttle;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::host::{Carrier, Host, LocalMember};
 use idts_kernel::tunnel::services::Services;
@@ -51,9 +50,10 @@ pub(crate) struct Broker {
     policies: Arc<Policies>,
     groups: Arc<Groups>,
     worker: Arc<Worker>,
-    /// The debugfs file `scheduler`, removed when dropped.
-    _scheduler: Option<Pin<KBox<debugfs::File<SchedulerReport>>>>,
-    /// The loopback tunnel.
+    /// The debugfs file of the scheduler.
+    #[pin]
+    file: Mutex<Option<Pin<KBox<debugfs::File<SchedulerReport>>>>>,
+    /// The tunnel of this domain with itself.
     #[pin]
     home: Mutex<Option<Arc<Tunnel>>>,
     /// The xenstore watch on the policy.
@@ -62,25 +62,21 @@ pub(crate) struct Broker {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Broker::new`, before any other use.
+    // SAFETY: Initialised by `Broker::router`, before any other use.
     unsafe(uninit) static CURRENT: Mutex<Option<Arc<Broker>>> = None;
 }
 
 impl Broker {
-    /// Creates the broker. Called once, from the module's `init`.
+    /// Makes the broker of the module.
     ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn router(
+    /// # Safety
+    ///
+    /// Called once, from the module's `init`.
+    pub(crate) unsafe fn router(
         services: &Arc<Services>,
         registry: &Arc<Registry>,
     ) -> Result<Arc<dyn Router>> {
         let worker = Worker::new()?;
-        let report = Ok(SchedulerReport(worker.clone()));
-        let report = registry
-            .debugfs()
-            .read_only_file::<_, Error>(c"scheduler", report);
-        let report = KBox::pin_init(report, GFP_KERNEL).ok();
         let (services, registry) = (services.clone(), registry.clone());
         let (policies, groups) = (Policies::new()?, Groups::new()?);
         let broker = Arc::pin_init(
@@ -90,15 +86,14 @@ impl Broker {
                 policies,
                 groups,
                 worker,
-                _scheduler: report,
+                file <- new_mutex!(None),
                 home <- new_mutex!(None),
                 watch <- new_mutex!(None),
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: Called once, before any other use.
+        // SAFETY: Called once, as this function requires, and before any other use.
         unsafe { CURRENT.init() };
-        *CURRENT.lock() = Some(broker.clone());
         Ok(broker)
     }
 
@@ -107,6 +102,10 @@ impl Broker {
         if domid.is_none() {
             let (policy, rate) = policy::scheduler();
             self.worker.set_policy(policy, rate);
+            // It is not in the registry, and a cap on all is one on it.
+            if let Some(home) = self.home.lock().clone() {
+                self.update_cap(&home);
+            }
         }
         self.registry.for_each(|tunnel| {
             if domid.is_none_or(|d| d == tunnel.peer) {
@@ -125,21 +124,27 @@ impl Broker {
             return;
         };
         let numbers = self.policies.load(&self.services, tunnel.peer);
-        if !tunnel.link.is_open() {
-            // The tunnel is being stopped, and its peer may have been forgotten already.
+        if !tunnel.link.is_open() && self.registry.tunnel(tunnel.peer).is_none() {
+            // It is being stopped, and may have been forgotten already.
             self.policies.forget(tunnel.peer);
         }
-        let flow = throttle.flow();
-        self.worker.set(flow, numbers.params);
-        tunnel.link.set_capped(self.worker.is_capped(flow));
+        self.worker.set(throttle.flow(), numbers.params);
+        self.update_cap(tunnel);
+    }
+
+    /// Tells a tunnel's link whether a cap holds.
+    fn update_cap(&self, tunnel: &Tunnel) {
+        if let Some(throttle) = tunnel.link.throttle() {
+            let is_capped = self.worker.is_capped(throttle.flow());
+            tunnel.link.set_capped(is_capped);
+        }
     }
 
     /// Adds a tunnel's link to the scheduler.
     fn schedule(&self, tunnel: &Arc<Tunnel>, params: Params) -> Result {
         let throttle = self.worker.join(&tunnel.link, params)?;
-        let flow = throttle.flow();
         tunnel.link.set_throttle(throttle);
-        tunnel.link.set_capped(self.worker.is_capped(flow));
+        self.update_cap(tunnel);
         Ok(())
     }
 
@@ -178,7 +183,12 @@ impl Router for Broker {
         OWN
     }
 
-    fn start(&self, host: Arc<dyn Host>) -> Result {
+    fn start(self: Arc<Self>, host: Arc<dyn Host>) -> Result {
+        *CURRENT.lock() = Some(self.clone());
+        let report = Ok(SchedulerReport(self.worker.clone()));
+        let directory = self.registry.debugfs();
+        let file = directory.read_only_file::<_, Error>(c"scheduler", report);
+        *self.file.lock() = KBox::pin_init(file, GFP_KERNEL).ok();
         let home = Tunnel::loopback(OWN, &self.services, host)?;
         self.schedule(&home, Params::DEFAULT)?;
         *self.home.lock() = Some(home);
@@ -188,8 +198,8 @@ impl Router for Broker {
     }
 
     fn finish(&self) {
-        let watch = self.watch.lock().take();
-        drop(watch);
+        let (file, watch) = (self.file.lock().take(), self.watch.lock().take());
+        drop((file, watch));
         let home = self.home.lock().take();
         if let Some(home) = home {
             self.down(&home);
@@ -249,7 +259,7 @@ impl Router for Broker {
     }
 
     fn limits(&self, peer: u16) -> DomainSettings {
-        self.policies.numbers(peer)
+        self.policies.limits(peer)
     }
 
     fn alias(&self, alias: &Name) -> Option<u16> {

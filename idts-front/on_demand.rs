@@ -172,7 +172,7 @@ impl Router for OnDemand {
         uapi::DOMID_ANY
     }
 
-    fn start(&self, _: Arc<dyn Host>) -> Result {
+    fn start(self: Arc<Self>, _: Arc<dyn Host>) -> Result {
         Ok(())
     }
 
@@ -251,9 +251,11 @@ impl Router for OnDemand {
         self.shared.tell(&state);
     }
 
-    fn ports_changed(&self, any: bool) {
+    fn ports_changed(&self, any: &dyn Fn() -> bool) {
         let has_tunnel = self.registry.default_peer().is_some();
         let mut state = self.shared.state.lock();
+        // Under the lock: of two who call this, the later one has the later answer.
+        let any = any();
         state.listens = any;
         if any && !has_tunnel {
             state.asks = true;

@@ -15,7 +15,7 @@ use idts_core::sched::FlowId;
 use idts_core::wire::{ChannelId, Kind, Name, Refusal};
 use idts_kernel::channel::splice::{Reading, Stall};
 use idts_kernel::channel::{Channel, Stop};
-use idts_kernel::link::waiter::Woken;
+use idts_kernel::link::waiter::WakeReason;
 use idts_kernel::sys::clock::clock;
 use idts_kernel::tunnel::host::{Carrier, LocalMember};
 use idts_kernel::tunnel::payer;
@@ -203,7 +203,7 @@ impl Joining {
 }
 
 impl Job for Joining {
-    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: Woken) -> Ready {
+    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: WakeReason) -> Ready {
         match self.join(end) {
             Some(group) => {
                 end.serve(group.clone());
@@ -321,7 +321,7 @@ impl Group {
 }
 
 impl Job for Group {
-    fn on_event(self: Arc<Self>, _: &Arc<RelayEnd>, _: Woken) -> Ready {
+    fn on_event(self: Arc<Self>, _: &Arc<RelayEnd>, _: WakeReason) -> Ready {
         self.look_after();
         let item = Item {
             job: self,

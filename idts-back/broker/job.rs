@@ -5,7 +5,7 @@
 
 use idts_core::sched::FlowId;
 use idts_kernel::channel::Channel;
-use idts_kernel::link::waiter::Woken;
+use idts_kernel::link::waiter::WakeReason;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::sys::ready_list::Node;
 use idts_kernel::tunnel::host::Carrier;
@@ -57,7 +57,7 @@ impl RunResult {
 pub(super) trait Job: Send + Sync {
     /// Handles an event at one of the job's ends. Returns the directions that may have data to
     /// move.
-    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: Woken) -> Ready;
+    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: WakeReason) -> Ready;
 
     /// Returns the scheduler's flow of the domain that sends.
     fn flow(&self, direction: Direction) -> Option<FlowId>;

@@ -169,14 +169,27 @@ impl Policies {
         self.entries.lock().retain(|e| e.domid != domid);
     }
 
-    /// Returns the numbers of a domain's policy.
-    pub(super) fn numbers(&self, domid: u16) -> DomainSettings {
+    /// What is set in numbers for a domain.
+    fn numbers(&self, domid: u16) -> DomainSettings {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
         entry.map_or(DomainSettings::DEFAULT, |e| e.numbers)
     }
 
-    /// Returns the only domain with an alias. `dom0` is this domain.
+    /// The limits of a domain; of one of which nothing is known yet, nothing.
+    pub(super) fn limits(&self, domid: u16) -> DomainSettings {
+        let nothing = DomainSettings {
+            channels: 0,
+            memory: 0,
+            peer: 0,
+            ..DomainSettings::DEFAULT
+        };
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|e| e.domid == domid);
+        entry.map_or(nothing, |e| e.numbers)
+    }
+
+    /// The domain that one alone has as its alias; `dom0` is ours.
     pub(super) fn named(&self, name: &Name) -> Option<u16> {
         let text = name.text();
         if text == BACKEND_NAME {

@@ -10,7 +10,7 @@ use idts_core::wire::{line, Open, Refusal};
 use idts_kernel::channel::splice::{splice, Stall};
 use idts_kernel::channel::Stop;
 use idts_kernel::context::registry::Registry;
-use idts_kernel::link::waiter::Woken;
+use idts_kernel::link::waiter::WakeReason;
 use idts_kernel::link::Link;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::tunnel::host::{Carrier, OpenRequest};
@@ -207,7 +207,7 @@ impl Relay {
 }
 
 impl Job for Relay {
-    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: Woken) -> Ready {
+    fn on_event(self: Arc<Self>, end: &Arc<RelayEnd>, why: WakeReason) -> Ready {
         // Data at the requester's end and room at the target's concern the original direction.
         let is_asker = Arc::ptr_eq(end, &self.asker);
         let (original, reply) = match (self.step(), is_asker) {

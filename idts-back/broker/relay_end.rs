@@ -3,7 +3,7 @@
 //! In-kernel ends of channels, of relays and groups, without an open file.
 
 use idts_kernel::channel::Channel;
-use idts_kernel::link::waiter::{Wake, Woken};
+use idts_kernel::link::waiter::{Wake, WakeReason};
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::sys::ready_list::{Linked, Node};
 use idts_kernel::sys::test_override;
@@ -72,7 +72,7 @@ impl RelayEnd {
 
     /// Queues the end for the worker.
     pub(super) fn kick(&self) {
-        self.waker.as_arc_borrow().wake(Woken::ALL);
+        self.waker.as_arc_borrow().wake(WakeReason::ALL);
     }
 
     /// Requests a channel to the other domain.
@@ -123,15 +123,20 @@ impl RelayEnd {
 }
 
 impl EndWaker {
-    /// Returns the end and its job; none once the end is closed.
+    /// The end and its job, until it is closed. The end hears of flags from here on,
+    /// whatever it waits for.
     pub(super) fn served(&self) -> Option<Served> {
-        self.served.lock().clone()
+        let served = self.served.lock().clone();
+        if let Some(channel) = served.as_ref().and_then(|(end, _)| end.channel()) {
+            channel.waiter.ends.arm();
+        }
+        served
     }
 
     /// Returns the reasons of the end's events since the last call.
-    pub(super) fn take_woken(&self) -> Woken {
+    pub(super) fn take_woken(&self) -> WakeReason {
         let woken = self.woken.xchg(0, Full);
-        Woken {
+        WakeReason {
             read: woken & READ != 0,
             write: woken & WRITE != 0,
         }
@@ -145,7 +150,7 @@ impl Linked for EndWaker {
 }
 
 impl Wake for EndWaker {
-    fn wake(self: ArcBorrow<'_, Self>, why: Woken) {
+    fn wake(self: ArcBorrow<'_, Self>, why: WakeReason) {
         let reads = if why.read { READ } else { 0 };
         let writes = if why.write { WRITE } else { 0 };
         // Before the push: the worker takes the end from the list, then the reasons.
@@ -164,9 +169,10 @@ impl Opener for RelayEnd {
             if !matches!(*outcome, Outcome::Waiting(_)) {
                 return false;
             }
+            // First the channel: whoever finds the end connected may close it.
+            self.attach(channel);
             *outcome = Outcome::Connected;
         }
-        self.attach(channel);
         self.kick();
         true
     }

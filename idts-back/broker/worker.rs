@@ -54,7 +54,7 @@ struct Inner {
 }
 
 /// The worker's next step.
-enum Turn {
+enum Next {
     /// Runs a job on behalf of a flow. None: the job is gone.
     Work(FlowId, u32, Option<Item>),
     /// Wakes this domain's programs on a link.
@@ -86,22 +86,22 @@ impl Inner {
     }
 
     /// Asks the scheduler for the next step.
-    fn next(&mut self) -> Turn {
+    fn next(&mut self) -> Next {
         let now = clock();
         loop {
             return match self.sched.next(now) {
                 Pick::Run { flow: id, budget } => {
                     let flow = self.flow(id);
                     let job = flow.and_then(|f| f.jobs.remove(0).ok());
-                    Turn::Work(id, budget, job)
+                    Next::Work(id, budget, job)
                 }
                 Pick::Grant { flow } => match self.flow(flow) {
-                    Some(flow) => Turn::Grant(flow.throttle.clone(), flow.link.clone()),
+                    Some(flow) => Next::Grant(flow.throttle.clone(), flow.link.clone()),
                     None => continue,
                 },
-                Pick::WaitUntil(when) => Turn::Sleep(Some(self.until(when, now))),
-                Pick::Idle if self.held.is_empty() => Turn::Sleep(None),
-                Pick::Idle => Turn::Sleep(Some(self.until(u64::MAX, now))),
+                Pick::WaitUntil(when) => Next::Sleep(Some(self.until(when, now))),
+                Pick::Idle if self.held.is_empty() => Next::Sleep(None),
+                Pick::Idle => Next::Sleep(Some(self.until(u64::MAX, now))),
             };
         }
     }
@@ -115,7 +115,16 @@ impl Inner {
         when.saturating_sub(now).clamp(1, SLEEP_MAX)
     }
 
-    /// Takes the blocked groups if it is time for their next attempt.
+    /// Keeps a job, to look at it in a while.
+    fn hold(&mut self, item: Item) {
+        if self.held.is_empty() {
+            self.look_at = clock().saturating_add(HOLD);
+        }
+        // Without memory its subscriber's next read is what it waits for.
+        let _ = self.held.push(item, GFP_KERNEL);
+    }
+
+    /// Jobs that are held up and to be looked at again now.
     fn due(&mut self) -> Option<KVec<Item>> {
         let due = !self.held.is_empty() && clock() >= self.look_at;
         due.then(|| core::mem::take(&mut self.held))
@@ -234,13 +243,17 @@ impl Worker {
         let spare = item.clone();
         let mut inner = self.inner.lock();
         let queued = match inner.flow(id) {
-            Some(flow) => flow.jobs.push(item, GFP_KERNEL).is_ok(),
-            None => false,
+            Some(flow) => Some(flow.jobs.push(item, GFP_KERNEL).is_ok()),
+            None => None,
         };
-        if queued {
+        if queued == Some(true) {
             inner.sched.wake(id, clock());
-        } else {
-            spare.job.unmark_queued(spare.direction);
+            return;
+        }
+        spare.job.unmark_queued(spare.direction);
+        if queued == Some(false) {
+            // No event comes for it again: it is looked at after a while.
+            inner.hold(spare);
         }
     }
 
@@ -325,12 +338,7 @@ impl Worker {
 
     /// Keeps a group that a subscriber blocks for another attempt later.
     fn hold(&self, item: Item) {
-        let mut inner = self.inner.lock();
-        if inner.held.is_empty() {
-            inner.look_at = clock().saturating_add(HOLD);
-        }
-        // Without memory the group waits for its subscriber's next read.
-        let _ = inner.held.push(item, GFP_KERNEL);
+        self.inner.lock().hold(item);
     }
 
     /// Wakes the worker in so many nanoseconds.
@@ -343,12 +351,12 @@ impl Worker {
 
     /// Lets the job that had the last turn send the events that it held back, unless it has the
     /// next turn, too.
-    fn tell_unless_next(&self, turn: &Turn) {
+    fn tell_unless_next(&self, turn: &Next) {
         let Some(item) = self.untold.lock().take() else {
             return;
         };
         match turn {
-            Turn::Work(_, _, Some(next)) if next.is(&item) => {}
+            Next::Work(_, _, Some(next)) if next.is(&item) => {}
             _ => item.job.tell(),
         }
     }
@@ -369,7 +377,7 @@ impl Worker {
         };
         self.tell_unless_next(&turn);
         match turn {
-            Turn::Work(id, budget, job) => {
+            Next::Work(id, budget, job) => {
                 let used = job.map_or(0, |item| self.run_job(item, budget));
                 let mut inner = self.inner.lock();
                 let more = inner.flow(id).is_some_and(|f| !f.jobs.is_empty());
@@ -381,12 +389,12 @@ impl Worker {
                     self.take_wet(has_news);
                 }
             }
-            Turn::Grant(throttle, link) => throttle.grant(&link),
-            Turn::Sleep(Some(ns)) => {
+            Next::Grant(throttle, link) => throttle.grant(&link),
+            Next::Sleep(Some(ns)) => {
                 self.wake_in(ns);
                 return false;
             }
-            Turn::Sleep(None) => return false,
+            Next::Sleep(None) => return false,
         }
         true
     }

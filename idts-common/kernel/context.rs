@@ -39,9 +39,11 @@ pub struct Context {
     pub router: Arc<dyn Router>,
     pub(crate) ports: Ports,
     pub(crate) timeouts: Arc<Timeouts>,
-    /// The debugfs file `violations`, removed when dropped.
+}
+
+/// The debugfs files of a module. Its code must not go before them.
+pub(crate) struct Files {
     _violations: Option<Pin<KBox<debugfs::File<AccountsReport>>>>,
-    /// The debugfs file `users`, removed when dropped.
     _users: Option<Pin<KBox<debugfs::File<payer::Report>>>>,
 }
 
@@ -64,17 +66,11 @@ impl Context {
     ) -> Result<Arc<Self>> {
         let directory = Arc::new(debugfs::Dir::new(c"idts"), GFP_KERNEL)?;
         let services = Services::new()?;
-        let registry = Registry::new(directory.clone())?;
+        let registry = Registry::new(directory)?;
         let router = router(&services, &registry)?;
-        let violations = Ok(AccountsReport(services.accounts.clone()));
-        let violations = directory.read_only_file::<_, Error>(c"violations", violations);
-        let users = Ok(payer::Report(services.users.clone()));
-        let users = directory.read_only_file::<_, Error>(c"users", users);
         let context = Self {
             ports: Ports::new(services.users.clone())?,
             timeouts: Timeouts::new()?,
-            _violations: KBox::pin_init(violations, GFP_KERNEL).ok(),
-            _users: KBox::pin_init(users, GFP_KERNEL).ok(),
             services,
             registry,
             router,
@@ -83,11 +79,26 @@ impl Context {
         // SAFETY: Called once, first, as this function requires.
         unsafe { CURRENT.init() };
         *CURRENT.lock() = Some(context.clone());
-        context.router.start(context.clone())?;
+        let started = context.router.clone().start(context.clone());
+        // What has begun ends, or else it is left over with the code gone.
+        started.inspect_err(|_| context.finish())?;
         Ok(context)
     }
 
-    /// Returns the module's context.
+    /// Makes the module's debugfs files.
+    pub(crate) fn files(&self) -> Files {
+        let (services, directory) = (&self.services, self.registry.debugfs());
+        let violations = Ok(AccountsReport(services.accounts.clone()));
+        let violations = directory.read_only_file::<_, Error>(c"violations", violations);
+        let users = Ok(payer::Report(services.users.clone()));
+        let users = directory.read_only_file::<_, Error>(c"users", users);
+        Files {
+            _violations: KBox::pin_init(violations, GFP_KERNEL).ok(),
+            _users: KBox::pin_init(users, GFP_KERNEL).ok(),
+        }
+    }
+
+    /// The module's context.
     ///
     /// # Errors
     /// `ENODEV`: the module is not loaded yet, or is being unloaded.
@@ -121,14 +132,14 @@ impl Context {
     /// As [`Ports::bind`].
     pub(crate) fn bind(&self, port: u32, peer: u16, acceptor: Arc<dyn Acceptor>) -> Result<u32> {
         let port = self.ports.bind(port, peer, acceptor)?;
-        self.router.ports_changed(self.ports.any());
+        self.router.ports_changed(&|| self.ports.any());
         Ok(port)
     }
 
     /// Unbinds a port.
     pub(crate) fn unbind(&self, port: u32) {
         self.ports.unbind(port);
-        self.router.ports_changed(self.ports.any());
+        self.router.ports_changed(&|| self.ports.any());
     }
 }
 

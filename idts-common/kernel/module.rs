@@ -10,7 +10,7 @@ use kernel::sync::Arc;
 
 use crate::context::registry::Registry;
 use crate::context::router::Router;
-use crate::context::Context;
+use crate::context::{Context, Files};
 use crate::dev::chardev::CharDev;
 use crate::sys::busy_poll::{self, WaitParams};
 use crate::sys::work::OwnQueue;
@@ -26,6 +26,7 @@ pub fn parameter(value: impl Borrow<u32>) -> u32 {
 
 /// The context of a loaded module. Dropping it finishes all work.
 struct Installed {
+    _files: Files,
     context: Arc<Context>,
     /// Dropped last: the context's work runs on it.
     _queue: OwnQueue,
@@ -70,6 +71,7 @@ impl<D: Driver> Loaded<D> {
         // SAFETY: Once, as this function requires.
         let context = unsafe { Context::install(router)? };
         let installed = Installed {
+            _files: context.files(),
             context,
             _queue: queue,
         };

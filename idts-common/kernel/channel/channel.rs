@@ -87,8 +87,8 @@ pub(crate) struct Setup {
 ///
 /// # Invariants
 ///
-/// The channel's memory stays mapped while an [`AccessGuard`] of its link's gate is held and the
-/// channel is in its tunnel's table.
+/// While the channel is in its tunnel's table and a guard of [`Self::enter`] is held, which
+/// passed both the link's gate and the rings' own, its lines and rings stay mapped.
 #[pin_data]
 pub struct Channel {
     /// The link of the channel.

@@ -52,7 +52,7 @@ pub trait Router: Send + Sync {
     ///
     /// # Errors
     /// The module cannot be loaded.
-    fn start(&self, host: Arc<dyn Host>) -> Result;
+    fn start(self: Arc<Self>, host: Arc<dyn Host>) -> Result;
 
     /// Finishes all work at module exit. May sleep.
     fn finish(&self);
@@ -84,8 +84,8 @@ pub trait Router: Send + Sync {
     /// Removes an attempt from the queue.
     fn abandon(&self, _attempt: &Attempt) {}
 
-    /// Notes that ports were bound or freed. `any`: at least one is bound.
-    fn ports_changed(&self, _any: bool) {}
+    /// Ports were bound or freed; `any` tells if some are bound.
+    fn ports_changed(&self, _any: &dyn Fn() -> bool) {}
 
     /// Adds a connected tunnel to the registry.
     ///

@@ -11,7 +11,7 @@ use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex, SetOnce};
 use super::attempt::Last;
 use crate::channel::Channel;
 use crate::context::Context;
-use crate::link::waiter::{Wake, Woken};
+use crate::link::waiter::{Wake, WakeReason};
 use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
 use crate::sys::wait::{self, Armed, Awaited, WaitQueue};
@@ -26,7 +26,7 @@ pub(super) struct Sleepers {
 }
 
 impl Wake for Sleepers {
-    fn wake(self: ArcBorrow<'_, Self>, _: Woken) {
+    fn wake(self: ArcBorrow<'_, Self>, _: WakeReason) {
         self.queue.wake_all();
     }
 }

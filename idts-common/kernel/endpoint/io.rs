@@ -13,8 +13,7 @@ use super::endpoint::Endpoint;
 use crate::channel::{Channel, Stop};
 use crate::sys::busy_poll::BusyPoll;
 use crate::sys::errno::Errno;
-use crate::sys::uaccess::UserBuffer;
-use crate::sys::uaccess::{fault_in_readable, fault_in_writable};
+use crate::sys::uaccess::{fault_in_readable, fault_in_writable, signal_check, UserBuffer};
 use crate::sys::wait::Awaited;
 
 impl Endpoint {
@@ -82,6 +81,7 @@ impl Endpoint {
             return Err(EBADF);
         }
         let mut total = 0usize;
+        let mut spins = true;
         while !from.is_empty() {
             let charged = self.charge_write(channel, len_u32(from.len()), nonblock);
             let result = charged.and_then(|charged| {
@@ -92,13 +92,15 @@ impl Endpoint {
             let error = match result {
                 Ok(n) => {
                     total = total.wrapping_add(n as usize);
+                    spins = true;
                     continue;
                 }
                 Err(Blocked::Stop(Stop::Fault(need))) => fault_in_readable(from, need).err(),
                 Err(Blocked::Turn(_)) if nonblock => Some(EAGAIN),
                 Err(Blocked::Turn(turn)) => wait_turn(channel, turn).err(),
                 Err(Blocked::Stop(Stop::Blocked)) => {
-                    self.blocked_write(channel, from.len(), nonblock).err()
+                    let mode = (nonblock, core::mem::replace(&mut spins, false));
+                    self.blocked_write(channel, from.len(), mode).err()
                 }
                 // The bytes that were written are reported first; the next write reports the
                 // error.
@@ -139,10 +141,19 @@ impl Endpoint {
         UserBuffer::dest(request.rx, request.rx_len, |to| self.read(to, nonblock))?
     }
 
-    /// Waits for room to write some of `len` bytes.
-    fn blocked_write(&self, channel: &Channel, len: usize, nonblock: bool) -> Result {
+    /// Waits for room to write some of `len` bytes. `spins`: it spins first, once for each
+    /// progress, for a peer may show room that is not there.
+    fn blocked_write(
+        &self,
+        channel: &Channel,
+        len: usize,
+        (nonblock, spins): (bool, bool),
+    ) -> Result {
+        if !nonblock {
+            signal_check()?;
+        }
         let room = channel.room_for(len);
-        if !nonblock && channel.spin_for_room(&self.writing, room) {
+        if !nonblock && spins && channel.spin_for_room(&self.writing, room) {
             channel.link.stats.looks.add(1);
             return Ok(());
         }

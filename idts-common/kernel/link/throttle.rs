@@ -23,8 +23,8 @@ pub trait Throttle: Send + Sync {
     /// The scheduler's id of the link.
     fn flow(&self) -> FlowId;
 
-    /// Charges for `want` bytes, at least 1. Returns how many of them are granted, or
-    /// [`UNLIMITED`] if there is no cap.
+    /// Charges for `want` bytes; 0 counts as 1. Grants so many of them, or [`UNLIMITED`] where
+    /// the cap is gone.
     ///
     /// # Errors
     /// Nothing may be moved before the next turn.

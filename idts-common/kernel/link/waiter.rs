@@ -13,14 +13,14 @@ use crate::sys::wait::Armed;
 
 /// The reason of a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Woken {
+pub struct WakeReason {
     /// There may be data to read, or the end of the stream.
     pub read: bool,
     /// There may be room to write, or writing has ended.
     pub write: bool,
 }
 
-impl Woken {
+impl WakeReason {
     /// All reasons.
     pub const ALL: Self = Self {
         read: true,
@@ -32,7 +32,7 @@ impl Woken {
 /// file, a relay end, and a tunnel for its control ring.
 pub trait Wake: Send + Sync {
     /// Wakes all tasks that wait for `why`. Callable in hard interrupt context.
-    fn wake(self: ArcBorrow<'_, Self>, why: Woken);
+    fn wake(self: ArcBorrow<'_, Self>, why: WakeReason);
 }
 
 /// The conditions that one end of a channel waits for.
@@ -44,9 +44,9 @@ pub struct Waiter {
     pub(crate) read: Armed,
     /// Armed for room to write.
     pub(crate) write: Armed,
-    /// Armed for a flag of the peer, even while there is data to read and room to write.
-    pub(crate) ends: Armed,
-    /// Armed for the next turn of the link's throttle.
+    /// For an end of the peer's, whatever there is to read and to write.
+    pub ends: Armed,
+    /// For the tunnel's next turn, where a cap lets nothing move.
     pub(crate) turn: Armed,
     /// The object to wake. Empty before the end has an owner, and then no word is armed.
     whom: SetOnce<Arc<dyn Wake>>,
@@ -85,7 +85,7 @@ impl Waiter {
         // condition later, and finds the change itself.
         let news = self.watch.compare(&self.lines.words(live));
         if !news.is_none() {
-            self.tell_of(news.data || news.flags, news.room || news.flags, news.flags);
+            self.tell_of(news.data, news.room, news.flags);
         }
         news.worth
     }
@@ -102,11 +102,12 @@ impl Waiter {
 
     /// Disarms the words that a change concerns, and wakes if one was armed.
     fn tell_of(&self, data: bool, room: bool, ends: bool) {
-        let read = data && self.read.disarm();
-        let write = room && self.write.disarm();
-        let ends = ends && self.ends.disarm();
-        if read || write || ends {
-            self.wake(Woken {
+        let read = (data || ends) && self.read.disarm();
+        let write = (room || ends) && self.write.disarm();
+        let told = ends && self.ends.disarm();
+        if read || write || told {
+            // An end is about both directions, whichever of them waits for an event.
+            self.wake(WakeReason {
                 read: read || ends,
                 write: write || ends,
             });
@@ -116,7 +117,7 @@ impl Waiter {
     /// Wakes the tasks that are armed for a turn of the throttle.
     pub(crate) fn tell_turn(&self) {
         if self.turn.disarm() {
-            self.wake(Woken::ALL);
+            self.wake(WakeReason::ALL);
         }
     }
 
@@ -126,11 +127,11 @@ impl Waiter {
         self.write.disarm();
         self.ends.disarm();
         self.turn.disarm();
-        self.wake(Woken::ALL);
+        self.wake(WakeReason::ALL);
     }
 
     /// Wakes the owner, if there is one.
-    fn wake(&self, why: Woken) {
+    fn wake(&self, why: WakeReason) {
         if let Some(whom) = self.whom.as_ref() {
             whom.as_arc_borrow().wake(why);
         }

@@ -103,7 +103,7 @@ pub(crate) fn fault_in_readable(from: &mut IovIterSource<'_>, need: u32) -> Resu
 
 /// Fails with `ERESTARTSYS` if the task has a signal: a buffer that is taken away again and again
 /// must not keep a killed process.
-fn signal_check() -> Result {
+pub(crate) fn signal_check() -> Result {
     if kernel::current!().signal_pending() {
         Err(ERESTARTSYS)
     } else {

@@ -80,7 +80,7 @@ impl Inline {
     pub(crate) fn call(&self) -> bool {
         let called = self.call.disarm();
         if called {
-            self.cpu.store(crate::xen::evtchn::this_cpu(), Relaxed);
+            self.cpu.store(crate::sys::cpu::this(), Relaxed);
             self.queue.wake_all();
         }
         called

@@ -10,12 +10,12 @@ use idts_core::opening::Event;
 use idts_core::quota::Scope;
 use idts_core::ring::Lines;
 use idts_core::role::Role as Side;
-use idts_core::wire::{line, ChannelId, Open, PAGE, WINDOW};
+use idts_core::wire::{line, ChannelId, Name, Open, PAGE, WINDOW};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use super::channels::{ChannelEntry, Costs};
-use super::host::{Attempt, Host, LocalMember, OpenRequest};
+use super::host::{Acceptor, Attempt, Host, LocalMember, OpenRequest};
 use super::payer::Rings;
 use super::role::Role;
 use super::services::Services;
@@ -34,7 +34,13 @@ struct Local {
     _rings: Rings,
 }
 
-/// Both ends of a channel: the requester's, then the other.
+/// Whom a program of this domain wants.
+enum Whom {
+    Acceptor(Arc<dyn Acceptor>),
+    Group(Name),
+}
+
+/// Both ends of a channel: the asker's, the other.
 type Pair = (Arc<Channel>, Arc<Channel>);
 
 /// Allocates a ring and maps it for both ends.
@@ -140,9 +146,9 @@ impl Tunnel {
         request: OpenRequest,
     ) -> Result<(), Errno> {
         let port = request.ports.target;
-        let acceptor = match request.name {
-            Some(_) => None,
-            None => Some(self.host.listener(port, self.peer, request.largest())?),
+        let whom = match request.name {
+            Some(name) => Whom::Group(name),
+            None => Whom::Acceptor(self.host.listener(port, self.peer, request.largest())?),
         };
         let payer = attempt.payer().ok_or(Errno::NoSpace)?;
         let bytes = request.bytes().wrapping_add(PAGE);
@@ -150,9 +156,9 @@ impl Tunnel {
         let pair = payer.charge(|| self.pair(&request, rings));
         let (ours, theirs) = pair.map_err(|error| payer.got_none(error))?;
         test_override::delay(c"home-connect");
-        let taken = match (acceptor, request.name) {
-            (Some(acceptor), _) => acceptor.offer(&theirs).map(|()| true),
-            (None, Some(name)) => {
+        let taken = match whom {
+            Whom::Acceptor(acceptor) => acceptor.offer(&theirs).map(|()| true),
+            Whom::Group(name) => {
                 let member = LocalMember {
                     name,
                     kind: request.kind,
@@ -162,7 +168,6 @@ impl Tunnel {
                 };
                 payer.charge(|| self.host.join(&theirs, member).map(|()| false))
             }
-            (None, None) => return Ok(()),
         };
         let result = match taken {
             // The group gives the answer.

@@ -171,8 +171,13 @@ impl Tunnel {
                     self.decline(inner, &open, Refusal::NoSpace);
                     Ok(())
                 }
-                // The answer to a request of ours cannot be refused.
-                Some(_) => self.give_up(),
+                // An answer to us cannot be declined.
+                Some(pending) => {
+                    if let Some(attempt) = pending.attempt {
+                        attempt.refused(Errno::NoSpace);
+                    }
+                    self.give_up()
+                }
             };
         };
         self.list(&channel);

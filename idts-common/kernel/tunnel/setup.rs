@@ -174,7 +174,10 @@ impl Tunnel {
         // Waits for running handlers. They take no lock, so this cannot deadlock.
         drop(events);
         if let Some(reader) = reader {
-            let own = self.link.table.clear(CONTROL, &reader);
+            let own = {
+                let _inner = self.inner.lock();
+                self.link.table.clear(CONTROL, &reader)
+            };
             self.services.grace.drop_later(own);
         }
         // The work items cannot be queued again, even if another thread still holds the tunnel.

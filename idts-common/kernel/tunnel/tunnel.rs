@@ -22,7 +22,7 @@ use super::services::Services;
 use super::shares::Shares;
 use crate::channel::{Channel, Owner};
 use crate::link::irq::QueueIrq;
-use crate::link::waiter::{Waiter, Wake, Woken};
+use crate::link::waiter::{Waiter, Wake, WakeReason};
 use crate::link::watch::Watch;
 use crate::link::{Link, Reach, CONTROL};
 use crate::mem::revocable::Revocable;
@@ -202,7 +202,7 @@ impl Owner for Tunnel {
 
 impl Wake for Tunnel {
     /// Handles an event of the control ring.
-    fn wake(self: ArcBorrow<'_, Self>, _: Woken) {
+    fn wake(self: ArcBorrow<'_, Self>, _: WakeReason) {
         Arc::from(self).tell_of_mail();
     }
 }

@@ -174,13 +174,6 @@ impl<T: Handler> Drop for EventChannel<T> {
     }
 }
 
-/// Returns the number of this CPU, which may be out of date at once unless the caller cannot be
-/// moved.
-pub(crate) fn this_cpu() -> u32 {
-    // SAFETY: The function has no requirements.
-    unsafe { bindings::idts_this_cpu() }
-}
-
 /// Sends an event on the interrupt of an [`EventChannel`]; on 0, none.
 ///
 /// The guard is of the `Revocable` that is revoked before the channel is dropped: otherwise the

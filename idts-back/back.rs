@@ -32,12 +32,8 @@ impl kernel::Module for IdtsBack {
             parameter(module_parameters::setup_burst.value()),
             parameter(module_parameters::setup_ms.value()),
         );
-        let router = |services: &_, registry: &_| {
-            // SAFETY: Once, below.
-            unsafe { Broker::router(services, registry) }
-        };
         // SAFETY: Once, here.
-        let loaded = unsafe { Loaded::new(name, module, waiting, router)? };
+        let loaded = unsafe { Loaded::new(name, module, waiting, Broker::router)? };
         Ok(Self { _loaded: loaded })
     }
 }

@@ -22,8 +22,9 @@ use idts_core::wire::{Name, Open, Refusal};
 use idts_kernel::channel::Channel;
 use idts_kernel::context::registry::Registry;
 use idts_kernel::context::router::{Address, Destination, Router};
+use idts_kernel::context::Context;
 use idts_kernel::sys::errno::Errno;
-use idts_kernel::tunnel::host::{Carrier, Host, LocalMember};
+use idts_kernel::tunnel::host::{self, Carrier, Host, LocalMember};
 use idts_kernel::tunnel::services::Services;
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xen::xenstore::Watch;
@@ -61,18 +62,12 @@ pub(crate) struct Broker {
     watch: Mutex<Option<Pin<KBox<Watch>>>>,
 }
 
-kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Broker::router`, before any other use.
-    unsafe(uninit) static CURRENT: Mutex<Option<Arc<Broker>>> = None;
-}
-
 impl Broker {
     /// Makes the broker of the module.
     ///
-    /// # Safety
-    ///
-    /// Called once, from the module's `init`.
-    pub(crate) unsafe fn router(
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn router(
         services: &Arc<Services>,
         registry: &Arc<Registry>,
     ) -> Result<Arc<dyn Router>> {
@@ -92,8 +87,6 @@ impl Broker {
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: Called once, as this function requires, and before any other use.
-        unsafe { CURRENT.init() };
         Ok(broker)
     }
 
@@ -162,15 +155,10 @@ impl Broker {
     }
 }
 
-/// Handles a change at `path` below [`idts_core::policy::DIR`].
+/// The call of the watch on the policy, which can carry no state.
 fn changed(path: &[u8]) {
-    let Some(broker) = CURRENT.lock().clone() else {
-        return;
-    };
-    match affected(path) {
-        Affected::All => broker.obey(None),
-        Affected::One(domid) => broker.obey(Some(domid)),
-        Affected::None => {}
+    if let Ok(context) = Context::current() {
+        context.router.policy_changed(path);
     }
 }
 
@@ -183,8 +171,7 @@ impl Router for Broker {
         OWN
     }
 
-    fn start(self: Arc<Self>, host: Arc<dyn Host>) -> Result {
-        *CURRENT.lock() = Some(self.clone());
+    fn start(&self, host: Arc<dyn Host>) -> Result {
         let report = Ok(SchedulerReport(self.worker.clone()));
         let directory = self.registry.debugfs();
         let file = directory.read_only_file::<_, Error>(c"scheduler", report);
@@ -208,7 +195,6 @@ impl Router for Broker {
         }
         self.worker.finish();
         self.groups.finish();
-        *CURRENT.lock() = None;
     }
 
     fn address(&self, destination: Destination) -> Result<Address> {
@@ -258,11 +244,21 @@ impl Router for Broker {
         self.policies.forget(peer);
     }
 
+    fn policy_changed(&self, path: &[u8]) {
+        match affected(path) {
+            Affected::All => self.obey(None),
+            Affected::One(domid) => self.obey(Some(domid)),
+            Affected::None => {}
+        }
+    }
+}
+
+impl host::Broker for Broker {
     fn limits(&self, peer: u16) -> DomainSettings {
         self.policies.limits(peer)
     }
 
-    fn alias(&self, alias: &Name) -> Option<u16> {
+    fn resolve(&self, alias: &Name) -> Option<u16> {
         self.policies.named(alias)
     }
 
@@ -282,7 +278,7 @@ impl Router for Broker {
         }
     }
 
-    fn broker(
+    fn take(
         &self,
         tunnel: Arc<dyn Carrier>,
         channel: &Arc<Channel>,

@@ -17,7 +17,7 @@ use idts_kernel::context::router::{Address, Destination, Router};
 use idts_kernel::sys::clock::clock;
 use idts_kernel::sys::errno::Errno;
 use idts_kernel::sys::work::{self, disable_delayed, flush_delayed};
-use idts_kernel::tunnel::host::{Attempt, Carrier, Host, OpenRequest};
+use idts_kernel::tunnel::host::{Attempt, Broker, Carrier, Host, OpenRequest};
 use idts_kernel::tunnel::Tunnel;
 use idts_kernel::xen::xenstore;
 use kernel::prelude::*;
@@ -163,6 +163,9 @@ impl Demand {
     }
 }
 
+/// A guest brokers nothing.
+impl Broker for OnDemand {}
+
 impl Router for OnDemand {
     fn role(&self) -> u32 {
         uapi::ROLE_FRONT
@@ -172,7 +175,7 @@ impl Router for OnDemand {
         uapi::DOMID_ANY
     }
 
-    fn start(self: Arc<Self>, _: Arc<dyn Host>) -> Result {
+    fn start(&self, _: Arc<dyn Host>) -> Result {
         Ok(())
     }
 

@@ -127,7 +127,7 @@ impl Policies {
     /// its value.
     pub(super) fn load(&self, services: &Services, domid: u16) -> DomainSettings {
         // A malformed number keeps its value, too.
-        let mut numbers = self.numbers(domid);
+        let mut numbers = self.numbers(domid).unwrap_or(DomainSettings::DEFAULT);
         let Ok(dirs) = Dirs::of(domid) else {
             return numbers;
         };
@@ -169,24 +169,21 @@ impl Policies {
         self.entries.lock().retain(|e| e.domid != domid);
     }
 
-    /// What is set in numbers for a domain.
-    fn numbers(&self, domid: u16) -> DomainSettings {
+    /// What is set in numbers for a domain, if its policy is loaded.
+    fn numbers(&self, domid: u16) -> Option<DomainSettings> {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|e| e.domid == domid);
-        entry.map_or(DomainSettings::DEFAULT, |e| e.numbers)
+        entry.map(|e| e.numbers)
     }
 
     /// The limits of a domain; of one of which nothing is known yet, nothing.
     pub(super) fn limits(&self, domid: u16) -> DomainSettings {
-        let nothing = DomainSettings {
+        self.numbers(domid).unwrap_or(DomainSettings {
             channels: 0,
             memory: 0,
             peer: 0,
             ..DomainSettings::DEFAULT
-        };
-        let entries = self.entries.lock();
-        let entry = entries.iter().find(|e| e.domid == domid);
-        entry.map_or(nothing, |e| e.numbers)
+        })
     }
 
     /// The domain that one alone has as its alias; `dom0` is ours.

@@ -11,8 +11,7 @@ pub mod registry;
 pub mod router;
 mod timeout;
 
-use idts_core::policy::DomainSettings;
-use idts_core::wire::{Name, Open, Refusal};
+use idts_core::wire::Refusal;
 use kernel::debugfs;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -21,11 +20,10 @@ use self::ports::Ports;
 use self::registry::Registry;
 use self::router::Router;
 use self::timeout::Timeouts;
-use crate::channel::Channel;
 use crate::link::accounts::AccountsReport;
 use crate::sys::errno::Errno;
 use crate::sys::wait::{Awaited, Woken};
-use crate::tunnel::host::{Acceptor, Carrier, Host, LocalMember};
+use crate::tunnel::host::{Acceptor, Broker, Host};
 use crate::tunnel::services::Services;
 use crate::tunnel::{payer, Tunnel};
 
@@ -79,7 +77,7 @@ impl Context {
         // SAFETY: Called once, first, as this function requires.
         unsafe { CURRENT.init() };
         *CURRENT.lock() = Some(context.clone());
-        let started = context.router.clone().start(context.clone());
+        let started = context.router.start(context.clone());
         // What has begun ends, or else it is left over with the code gone.
         started.inspect_err(|_| context.finish())?;
         Ok(context)
@@ -182,33 +180,7 @@ impl Host for Context {
         self.ports.listener(port, peer, ring)
     }
 
-    fn limits(&self, peer: u16) -> DomainSettings {
-        self.router.limits(peer)
-    }
-
-    fn resolve(&self, alias: &Name) -> Option<u16> {
-        self.router.alias(alias)
-    }
-
-    fn may_open(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool {
-        self.router.may_open(peer, open, group)
-    }
-
-    fn lost_right(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool {
-        self.router.lost_right(peer, open, group)
-    }
-
-    fn broker(
-        &self,
-        tunnel: Arc<dyn Carrier>,
-        channel: &Arc<Channel>,
-        open: &Open,
-        group: Option<Name>,
-    ) -> Result<(), Refusal> {
-        self.router.broker(tunnel, channel, open, group)
-    }
-
-    fn join(&self, far: &Arc<Channel>, member: LocalMember) -> Result<(), Refusal> {
-        self.router.join(far, member)
+    fn broker(&self) -> &dyn Broker {
+        &*self.router
     }
 }

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The router of a module: routes to other domains, and the rights of those domains here.
+//! The router of a module: routes to other domains. It is the broker of the module's tunnels,
+//! too.
 //!
 //! A guest's module reaches all domains through its one backend, from which it may have to
 //! request a tunnel. dom0's has a tunnel to each guest, with policy, relays, groups and a
-//! scheduler. Called by endpoints and by the context, which tunnels know as their `Host`.
+//! scheduler. Called by endpoints and by the context; tunnels call it as their [`Broker`].
 
-use idts_core::policy::DomainSettings;
-use idts_core::wire::{Name, Open, Refusal};
+use idts_core::wire::Name;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::channel::Channel;
 use crate::sys::errno::Errno;
-use crate::tunnel::host::{Attempt, Carrier, Host, LocalMember, OpenRequest};
+use crate::tunnel::host::{Attempt, Broker, Carrier, Host, OpenRequest};
 use crate::tunnel::Tunnel;
 
 /// The destination of a connect: a domain or a group.
@@ -38,10 +37,10 @@ pub struct Address {
     pub name: Option<Name>,
 }
 
-/// The routes and rights of a module; see the module documentation.
+/// The routes of a module; see the module documentation.
 ///
 /// The default implementations are those of a module without a broker.
-pub trait Router: Send + Sync {
+pub trait Router: Broker {
     /// The role of the module (`ROLE_*` of the UAPI).
     fn role(&self) -> u32;
 
@@ -52,7 +51,7 @@ pub trait Router: Send + Sync {
     ///
     /// # Errors
     /// The module cannot be loaded.
-    fn start(self: Arc<Self>, host: Arc<dyn Host>) -> Result;
+    fn start(&self, host: Arc<dyn Host>) -> Result;
 
     /// Finishes all work at module exit. May sleep.
     fn finish(&self);
@@ -99,45 +98,6 @@ pub trait Router: Send + Sync {
     /// Notes that the last message of a peer's tunnel is handled.
     fn gone(&self, _peer: u16) {}
 
-    /// Returns the limits of a peer.
-    fn limits(&self, _peer: u16) -> DomainSettings {
-        DomainSettings::DEFAULT
-    }
-
-    /// Returns the domain with an alias.
-    fn alias(&self, _alias: &Name) -> Option<u16> {
-        None
-    }
-
-    /// Returns whether policy allows a peer to open a channel.
-    fn may_open(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
-        false
-    }
-
-    /// Returns whether policy revokes a channel that a peer has.
-    fn lost_right(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
-        false
-    }
-
-    /// Takes the near end of a channel that a peer opened to another domain or a group.
-    ///
-    /// # Errors
-    /// The channel is refused.
-    fn broker(
-        &self,
-        _tunnel: Arc<dyn Carrier>,
-        _channel: &Arc<Channel>,
-        _open: &Open,
-        _group: Option<Name>,
-    ) -> Result<(), Refusal> {
-        Err(Refusal::Forbidden)
-    }
-
-    /// Takes the far end of a local channel into a group.
-    ///
-    /// # Errors
-    /// The channel is refused.
-    fn join(&self, _far: &Arc<Channel>, _member: LocalMember) -> Result<(), Refusal> {
-        Err(Refusal::Forbidden)
-    }
+    /// Handles a change at `path` below [`idts_core::policy::DIR`].
+    fn policy_changed(&self, _path: &[u8]) {}
 }

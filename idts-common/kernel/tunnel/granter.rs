@@ -57,22 +57,14 @@ impl Tunnel {
         request: OpenRequest,
     ) -> Result<(), Errno> {
         let payer = attempt.payer();
-        let asker = payer.map_or(Requester::Domain(0), |payer| Requester::User(payer.uid()));
         let costs = Costs {
-            question: Some(self.ask(inner, asker)?),
+            question: Some(self.ask_for(inner, payer, 0)?),
             rings: self.charge_rings(payer, request.bytes())?,
             share: None,
         };
         let pending = PendingOpen {
             attempt: Some(attempt.clone()),
-            request: Request {
-                tag: 0,
-                ports: request.ports,
-                front_size: request.tx,
-                back_size: request.rx,
-                domain: request.domain,
-                kind: request.kind,
-            },
+            request: request.message(&inner.role, 0),
             name: request.name,
             costs,
         };

@@ -8,7 +8,8 @@
 //! | [`Carrier`] | openers, a broker that owes an answer | a tunnel |
 //! | [`Opener`] | tunnels, timeouts, a router | an endpoint, a relay end |
 //! | [`Acceptor`] | tunnels | an endpoint that listens |
-//! | [`Host`] | tunnels | the module's context, with its router |
+//! | [`Host`] | tunnels | the module's context |
+//! | [`Broker`] | tunnels | the module's router |
 
 use idts_core::policy::DomainSettings;
 use idts_core::wire::{ChannelId, Kind, Name, Open, Ports, Refusal};
@@ -64,7 +65,7 @@ pub trait Carrier: Send + Sync {
     /// Abandons an attempt: a channel that is accepted later is closed at once.
     fn abandon(&self, attempt: &Attempt);
 
-    /// Sends the peer the answer that [`Host::broker`] owes it. Does nothing once the tunnel was
+    /// Sends the peer the answer that [`Broker::take`] owes it. Does nothing once the tunnel was
     /// stopped.
     fn answer(self: ArcBorrow<'_, Self>, id: ChannelId, refusal: Option<Refusal>);
 }
@@ -189,7 +190,7 @@ pub struct LocalMember {
     pub channel: Arc<Channel>,
 }
 
-/// The module that a tunnel belongs to: its ports, limits, rights and broker.
+/// The module that a tunnel belongs to.
 pub trait Host: Send + Sync {
     /// Returns the acceptor at `port` for a channel from domain `peer`, whose larger ring has
     /// `ring` bytes.
@@ -198,34 +199,54 @@ pub trait Host: Send + Sync {
     /// No acceptor listens there for this domain, or not for so large a ring.
     fn listener(&self, port: u32, peer: u16, ring: u32) -> Result<Arc<dyn Acceptor>, Refusal>;
 
+    /// Returns the module's broker.
+    fn broker(&self) -> &dyn Broker;
+}
+
+/// The rights of other domains in a module, and the channels that are not for its own programs.
+///
+/// The default implementations are those of a module without a broker.
+pub trait Broker: Send + Sync {
     /// Returns the limits of a peer.
-    fn limits(&self, peer: u16) -> DomainSettings;
+    fn limits(&self, _peer: u16) -> DomainSettings {
+        DomainSettings::DEFAULT
+    }
 
     /// Returns the domain with an alias.
-    fn resolve(&self, alias: &Name) -> Option<u16>;
+    fn resolve(&self, _alias: &Name) -> Option<u16> {
+        None
+    }
 
     /// Returns whether policy allows `peer` to open a channel, to `group` if there is one.
-    fn may_open(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool;
+    fn may_open(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
+        false
+    }
 
     /// Returns whether policy revokes a channel that `peer` has.
-    fn lost_right(&self, peer: u16, open: &Open, group: Option<&Name>) -> bool;
+    fn lost_right(&self, _peer: u16, _open: &Open, _group: Option<&Name>) -> bool {
+        false
+    }
 
     /// Takes the near end of a channel that the peer opened to another domain, or to a group.
     /// [`Carrier::answer`] must be called on `tunnel` later.
     ///
     /// # Errors
     /// The channel is refused, and no answer is owed.
-    fn broker(
+    fn take(
         &self,
-        tunnel: Arc<dyn Carrier>,
-        channel: &Arc<Channel>,
-        open: &Open,
-        group: Option<Name>,
-    ) -> Result<(), Refusal>;
+        _tunnel: Arc<dyn Carrier>,
+        _channel: &Arc<Channel>,
+        _open: &Open,
+        _group: Option<Name>,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::Forbidden)
+    }
 
     /// Takes the far end of a loopback channel into a group. The attempt must be answered later.
     ///
     /// # Errors
     /// The channel is refused, and no answer is owed.
-    fn join(&self, far: &Arc<Channel>, member: LocalMember) -> Result<(), Refusal>;
+    fn join(&self, _far: &Arc<Channel>, _member: LocalMember) -> Result<(), Refusal> {
+        Err(Refusal::Forbidden)
+    }
 }

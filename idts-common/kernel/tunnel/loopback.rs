@@ -166,7 +166,7 @@ impl Tunnel {
                     attempt: attempt.clone(),
                     channel: ours.clone(),
                 };
-                payer.charge(|| self.host.join(&theirs, member).map(|()| false))
+                payer.charge(|| self.host.broker().join(&theirs, member).map(|()| false))
             }
         };
         let result = match taken {

@@ -6,11 +6,10 @@
 
 use idts_core::error::Violation;
 use idts_core::opening::{self, Event};
-use idts_core::quota::{percent_of, Requester};
+use idts_core::quota::percent_of;
 use idts_core::reassembly;
 use idts_core::wire::{
-    BackMessage, ChannelId, FrontMessage, Name, Open, Refusal, Request, WINDOW, WINDOW_PAGES,
-    WINDOW_REFS,
+    BackMessage, ChannelId, FrontMessage, Name, Open, Refusal, WINDOW, WINDOW_PAGES, WINDOW_REFS,
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -40,10 +39,7 @@ impl Tunnel {
     ) -> Result<(), Errno> {
         let payer = attempt.payer();
         let domain = request.domain as u16;
-        let asker = payer.map_or(Requester::Domain(domain), |payer| {
-            Requester::User(payer.uid())
-        });
-        let question = Some(self.ask(inner, asker)?);
+        let question = Some(self.ask_for(inner, payer, domain)?);
         let share = self.share(inner, domain, request.bytes());
         let costs = Costs {
             rings: self.charge_rings(payer, request.bytes())?,
@@ -53,28 +49,22 @@ impl Tunnel {
         let pending = &inner.channels.pending;
         let is_used = |tag| pending.iter().any(|p| p.request.tag == tag);
         let tags = inner.role.as_mapper().map(|mapper| &mut mapper.tags);
-        let request = Request {
-            tag: tags.map_or(0, |tags| tags.next(is_used)),
-            ports: request.ports,
-            front_size: request.rx,
-            back_size: request.tx,
-            domain: request.domain,
-            kind: request.kind,
-        };
+        let tag = tags.map_or(0, |tags| tags.next(is_used));
+        let message = request.message(&inner.role, tag);
         let pending = PendingOpen {
             attempt: Some(attempt.clone()),
-            request,
+            request: message,
             name: None,
             costs,
         };
         self.pend(inner, pending)?;
-        self.post(inner, BackMessage::Request(request).encode());
+        self.post(inner, BackMessage::Request(message).encode());
         Ok(())
     }
 
     /// Charges domain `by` for a share of the granter's region.
     fn share(&self, inner: &Inner, by: u16, bytes: u32) -> Result<Share, Errno> {
-        let limits = self.host.limits(self.peer);
+        let limits = self.host.broker().limits(self.peer);
         let most = percent_of(limits.memory, limits.peer);
         inner.shares.share(by, bytes, most).ok_or_else(|| {
             self.link.stats.no_share.add(1);
@@ -111,7 +101,7 @@ impl Tunnel {
         }
     }
 
-    /// Handles OPEN: checks it, and hands the channel to its taker.
+    /// Handles OPEN: checks it, and takes the channel.
     ///
     /// # Errors
     /// The violation: the tunnel ends.
@@ -130,82 +120,106 @@ impl Tunnel {
             return Ok(());
         };
         let name = opening::check_open(&opening, &mut mapper.naming, find, &mut inner.book, &open)?;
+        match open.tag {
+            0 => self.offered(inner, open, name),
+            _ => self.met(inner, open),
+        }
+    }
+
+    /// Takes a channel that the granter's domain opens, or declines it.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
+    fn offered(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        open: Open,
+        name: Option<Name>,
+    ) -> Result<(), Violation> {
         let (open, group) = self.resolve(open, name);
-        let mut pending = match open.tag {
-            0 => None,
-            tag => Some(inner.channels.take_pending(tag)?),
-        };
-        let event = match &pending {
-            None => Event::RecvOpen,
-            Some(pending) if pending.attempt.is_some() => Event::RecvAnswer,
-            Some(_) => Event::RecvLateAnswer,
-        };
-        let actions = inner.channels.hear(open.channel, event)?;
-        let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
-        let Ok(kept) = kept else {
-            self.decline(inner, &open, Refusal::NoSpace);
-            return Ok(());
-        };
-        let costs = match &mut pending {
-            Some(pending) => Costs {
-                question: None,
-                ..core::mem::take(&mut pending.costs)
-            },
-            None => match self.may_open(inner, &open, group) {
-                Ok(rings) => Costs {
-                    rings,
-                    ..Costs::default()
-                },
-                Err(why) => {
-                    self.decline(inner, &open, why);
-                    return Ok(());
+        inner.channels.hear(open.channel, Event::RecvOpen)?;
+        match self.take(inner, open, group) {
+            Err(why) => self.decline(inner, &open, why),
+            Ok(entry) => {
+                inner.channels.insert(entry);
+                // For any other OPEN the broker answers.
+                if is_for_us(&open, group) {
+                    self.accept(inner, open.channel);
                 }
-            },
-        };
-        let payer = costs.rings.as_ref().map(Rings::payer);
-        let user = payer.map(Payer::uid);
-        let make = || self.make_channel(inner, &open, self.peer);
-        let Ok(channel) = payer::charge(payer, make) else {
-            return match pending {
-                None => {
-                    self.decline(inner, &open, Refusal::NoSpace);
-                    Ok(())
-                }
-                // An answer to us cannot be declined.
-                Some(pending) => {
-                    if let Some(attempt) = pending.attempt {
-                        attempt.refused(Errno::NoSpace);
-                    }
-                    self.give_up()
-                }
-            };
-        };
-        self.list(&channel);
-        if pending.is_none() {
-            let taken = match is_for_us(&open, group) {
-                true => self.hand_over(&channel, &open, user),
-                false => self.host.broker(self.clone(), &channel, &open, group),
-            };
-            if let Err(why) = taken {
-                self.unlist(&channel);
-                self.decline(inner, &open, why);
-                return Ok(());
             }
         }
-        inner.channels.insert(ChannelEntry {
+        Ok(())
+    }
+
+    /// Checks the rights to a channel that the granter's domain opens, and hands it to its
+    /// taker.
+    ///
+    /// # Errors
+    /// The reason to decline it.
+    fn take(
+        self: &Arc<Self>,
+        inner: &Inner,
+        open: Open,
+        group: Option<Name>,
+    ) -> Result<ChannelEntry, Refusal> {
+        let kept = group.map(|name| KBox::new(name, GFP_KERNEL)).transpose();
+        let kept = kept.map_err(|_| Refusal::NoSpace)?;
+        let rings = self.may_open(inner, &open, group)?;
+        let payer = rings.as_ref().map(Rings::payer);
+        let user = payer.map(Payer::uid);
+        let make = || self.make_channel(inner, &open, self.peer);
+        let channel = payer::charge(payer, make).map_err(|_| Refusal::NoSpace)?;
+        self.list(&channel);
+        let taken = match is_for_us(&open, group) {
+            true => self.hand_over(&channel, &open, user),
+            false => (self.host.broker()).take(self.clone(), &channel, &open, group),
+        };
+        taken.inspect_err(|_| self.unlist(&channel))?;
+        Ok(ChannelEntry {
             open,
             channel,
             group: kept,
-            attempt: pending.and_then(|pending| pending.attempt),
+            attempt: None,
+            costs: Costs {
+                rings,
+                ..Costs::default()
+            },
+        })
+    }
+
+    /// Takes a channel that this side requested.
+    ///
+    /// # Errors
+    /// The violation: the tunnel ends.
+    fn met(self: &Arc<Self>, inner: &mut Inner, open: Open) -> Result<(), Violation> {
+        let PendingOpen {
+            attempt, mut costs, ..
+        } = inner.channels.take_pending(open.tag)?;
+        let event = match attempt {
+            Some(_) => Event::RecvAnswer,
+            None => Event::RecvLateAnswer,
+        };
+        let actions = inner.channels.hear(open.channel, event)?;
+        costs.question = None;
+        let payer = costs.rings.as_ref().map(Rings::payer);
+        let make = || self.make_channel(inner, &open, self.peer);
+        let Ok(channel) = payer::charge(payer, make) else {
+            // An answer to us cannot be declined.
+            if let Some(attempt) = attempt {
+                attempt.refused(Errno::NoSpace);
+            }
+            return self.give_up();
+        };
+        self.list(&channel);
+        inner.channels.insert(ChannelEntry {
+            open,
+            channel,
+            group: None,
+            attempt,
             costs,
         });
-        if open.tag != 0 {
-            self.link.stats.opened.add(1);
-            self.carry_out_all(inner, open.channel, actions, None);
-        } else if is_for_us(&open, group) {
-            self.accept(inner, open.channel);
-        }
-        // For any other OPEN the broker answers.
+        self.link.stats.opened.add(1);
+        self.carry_out_all(inner, open.channel, actions, None);
         Ok(())
     }
 
@@ -226,7 +240,8 @@ impl Tunnel {
     fn resolve(&self, open: Open, name: Option<Name>) -> (Open, Option<Name>) {
         match name {
             Some(alias) if !open.kind.is_group() => {
-                let domain = self.host.resolve(&alias).unwrap_or(u16::MAX).into();
+                let known = self.host.broker().resolve(&alias);
+                let domain = known.unwrap_or(u16::MAX).into();
                 (Open { domain, ..open }, None)
             }
             group => (open, group),
@@ -254,10 +269,10 @@ impl Tunnel {
         open: &Open,
         group: Option<Name>,
     ) -> Result<Option<Rings>, Refusal> {
-        if !self.host.may_open(self.peer, open, group.as_ref()) {
+        if !self.host.broker().may_open(self.peer, open, group.as_ref()) {
             return Err(Refusal::Forbidden);
         }
-        let limit = self.host.limits(self.peer).channels as usize;
+        let limit = self.host.broker().limits(self.peer).channels as usize;
         if inner.channels.count() >= limit {
             self.link.stats.no_space.add(1);
             return Err(Refusal::NoSpace);
@@ -319,7 +334,7 @@ impl Tunnel {
         for entry in self.inner.lock().channels.entries() {
             // A channel with a tag was requested by others, and needs no right of this domain.
             let (open, group) = (&entry.open, entry.group.as_deref());
-            if open.tag == 0 && self.host.lost_right(self.peer, open, group) {
+            if open.tag == 0 && self.host.broker().lost_right(self.peer, open, group) {
                 entry.channel.revoke();
             }
         }
@@ -341,7 +356,7 @@ impl Tunnel {
             order: reassembly::SegmentAssembler::new(segment, windows),
             refs: [0; WINDOW_PAGES as usize],
             mapped: KVec::new(),
-            failed: bytes > self.host.limits(self.peer).memory,
+            failed: bytes > self.host.broker().limits(self.peer).memory,
         }
     }
 

@@ -8,7 +8,9 @@
 use idts_core::error::Violation;
 use idts_core::opening::{self, Action, Actions, Event};
 use idts_core::quota::{Requester, Scope};
-use idts_core::wire::{line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Slot};
+use idts_core::wire::{
+    line, BackMessage, ChannelId, FrontMessage, Open, Ports, Refusal, Request, Slot,
+};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -72,6 +74,22 @@ impl Tunnel {
             self.link.stats.no_space.add(1);
             Errno::NoSpace
         })
+    }
+
+    /// Counts an unanswered request of `payer`'s user, or without a payer of `domain`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) fn ask_for(
+        &self,
+        inner: &Inner,
+        payer: Option<&Arc<Payer>>,
+        domain: u16,
+    ) -> Result<Question, Errno> {
+        let by = payer.map_or(Requester::Domain(domain), |payer| {
+            Requester::User(payer.uid())
+        });
+        self.ask(inner, by)
     }
 
     /// Charges the rings of a channel that a program of this domain requests. Without a payer,
@@ -360,6 +378,21 @@ impl Tunnel {
     fn place_pending(self: &Arc<Self>, inner: &mut Inner) {
         if matches!(inner.role, Role::Granter(_)) {
             self.place_all(inner);
+        }
+    }
+}
+
+impl OpenRequest {
+    /// The request with `tag`, as it is on the wire, of the side that has `role`.
+    pub(super) fn message(&self, role: &Role, tag: u32) -> Request {
+        let (front_size, back_size) = role.own_first(self.tx, self.rx);
+        Request {
+            tag,
+            ports: self.ports,
+            front_size,
+            back_size,
+            domain: self.domain,
+            kind: self.kind,
         }
     }
 }
